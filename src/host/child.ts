@@ -1,0 +1,93 @@
+// Other programs, run with an argument list (never a shell), a time limit and bounded output.
+import { spawn } from 'node:child_process';
+import { Failure } from './failure.ts';
+
+export interface ChildOptions {
+  /** Written to the child's standard input, in place: a view into the arena is not copied. */
+  readonly input?: Uint8Array;
+  /** Default 10,000. The child is killed after it. */
+  readonly timeoutMilliseconds?: number;
+  /** Default 16 MiB for stdout; the child is killed beyond it. */
+  readonly outputLimit?: number;
+  readonly env?: NodeJS.ProcessEnv;
+  readonly cwd?: string;
+}
+
+export interface ChildResult {
+  readonly status: number | null;
+  readonly stdout: Buffer;
+  readonly stderr: string;
+}
+
+/**
+ * Runs a program to its end and returns what it printed, whatever its exit status.
+ * @throws Failure `program-missing` when it is not installed; `program-timeout`; `program-flooded`.
+ */
+export function runChild(
+  command: string,
+  args: readonly string[],
+  options: ChildOptions = {},
+): Promise<ChildResult> {
+  const timeout = options.timeoutMilliseconds ?? 10_000;
+  const limit = options.outputLimit ?? 16 << 20;
+  const { promise, resolve, reject } = Promise.withResolvers<ChildResult>();
+  const child = spawn(command, args, {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    ...(options.env === undefined ? {} : { env: options.env }),
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+  });
+  const chunks: Buffer[] = [];
+  let size = 0;
+  let stderr = '';
+  const timer = setTimeout(() => {
+    child.kill('SIGKILL');
+    reject(new Failure('program-timeout', `\`${command}\` did not end within ${timeout} ms and was killed.`));
+  }, timeout);
+  child.on('error', (error: NodeJS.ErrnoException) => {
+    clearTimeout(timer);
+    reject(
+      error.code === 'ENOENT'
+        ? new Failure('program-missing', `The program \`${command}\` is not installed.`, {
+            remedy: `Install it (Debian: \`apt-get install\` the package that has \`${command}\`), then repeat the command.`,
+          })
+        : error,
+    );
+  });
+  child.stdout.on('data', (chunk: Buffer) => {
+    size += chunk.length;
+    if (size <= limit) chunks.push(chunk);
+    else {
+      child.kill('SIGKILL');
+      reject(
+        new Failure('program-flooded', `\`${command}\` printed more than ${limit} bytes and was killed.`),
+      );
+    }
+  });
+  child.stderr.on('data', (chunk: Buffer) => {
+    if (stderr.length < 65_536) stderr += chunk.toString('utf8');
+  });
+  child.on('close', (status) => {
+    clearTimeout(timer);
+    resolve({ status, stdout: Buffer.concat(chunks), stderr });
+  });
+  child.stdin.on('error', () => {}); // A child that leaves early says so by its exit status.
+  child.stdin.end(options.input);
+  return promise;
+}
+
+/** As `runChild`, but an exit status other than 0 is a Failure `program-failed` with what the program said. */
+export async function requireChild(
+  command: string,
+  args: readonly string[],
+  options: ChildOptions = {},
+): Promise<ChildResult> {
+  const result = await runChild(command, args, options);
+  if (result.status !== 0) {
+    const said = result.stderr.trim().split('\n').slice(-3).join('; ');
+    throw new Failure(
+      'program-failed',
+      `\`${command} ${args.join(' ')}\` ended with ${result.status}: ${said}`,
+    );
+  }
+  return result;
+}

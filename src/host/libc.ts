@@ -1,0 +1,79 @@
+// The C library through koffi: the few calls that Node does not offer. Numbers are those of Linux on x86-64 and arm64.
+import koffi from 'koffi';
+
+const libc = koffi.load('libc.so.6');
+
+/** The negative result of a call, turned into its errno (a positive number). */
+export const errno = (): number => koffi.errno();
+
+export const errnoName = (code: number): string =>
+  Object.entries(koffi.os.errno).find(([, value]) => value === code)?.[0] ?? `errno ${code}`;
+
+// Addresses are passed as `uintptr_t` (BigInt): a secret travels as a pointer into the arena, never by value.
+export const mmap: (
+  address: bigint | number,
+  length: number,
+  protection: number,
+  flags: number,
+  fd: number,
+  offset: number,
+) => bigint = libc.func('uintptr_t mmap(uintptr_t, size_t, int, int, int, int64_t)');
+export const munmap: (address: bigint, length: number) => number = libc.func('int munmap(uintptr_t, size_t)');
+export const mlock: (address: bigint, length: number) => number = libc.func('int mlock(uintptr_t, size_t)');
+export const munlock: (address: bigint, length: number) => number = libc.func(
+  'int munlock(uintptr_t, size_t)',
+);
+export const madvise: (address: bigint, length: number, advice: number) => number = libc.func(
+  'int madvise(uintptr_t, size_t, int)',
+);
+export const prctl: (option: number, argument: number, a3: number, a4: number, a5: number) => number =
+  libc.func('int prctl(int, unsigned long, unsigned long, unsigned long, unsigned long)');
+
+export const socket: (domain: number, type: number, protocol: number) => number =
+  libc.func('int socket(int, int, int)');
+export const bind: (fd: number, address: Uint8Array, length: number) => number = libc.func(
+  'int bind(int, const uint8_t *, uint32_t)',
+);
+export const setsockopt: (
+  fd: number,
+  level: number,
+  option: number,
+  value: Uint8Array,
+  length: number,
+) => number = libc.func('int setsockopt(int, int, int, const uint8_t *, uint32_t)');
+export const send: (fd: number, data: Uint8Array, length: number, flags: number) => number = libc.func(
+  'ssize_t send(int, const uint8_t *, size_t, int)',
+);
+export const sendto: (
+  fd: number,
+  data: Uint8Array,
+  length: number,
+  flags: number,
+  address: Uint8Array,
+  addressLength: number,
+) => number = libc.func('ssize_t sendto(int, const uint8_t *, size_t, int, const uint8_t *, uint32_t)');
+export const recv: (fd: number, data: Uint8Array, length: number, flags: number) => number = libc.func(
+  'ssize_t recv(int, uint8_t *, size_t, int)',
+);
+/** `fds` is an array of `struct pollfd` (8 bytes each: int fd, short events, short revents). */
+export const poll: (fds: Uint8Array, count: number, timeoutMilliseconds: number) => number = libc.func(
+  'int poll(uint8_t *, unsigned long, int)',
+);
+export const eventfd: (initial: number, flags: number) => number = libc.func(
+  'int eventfd(unsigned int, int)',
+);
+export const read: (fd: number, data: Uint8Array, length: number) => number = libc.func(
+  'ssize_t read(int, uint8_t *, size_t)',
+);
+export const write: (fd: number, data: Uint8Array, length: number) => number = libc.func(
+  'ssize_t write(int, const uint8_t *, size_t)',
+);
+export const close: (fd: number) => number = libc.func('int close(int)');
+export const syscall: (number: number, a1: number, a2: number, a3: number, a4: number) => number = libc.func(
+  'long syscall(long, long, long, long, long)',
+);
+
+/** A view of native memory. The memory must outlive every use of the view. */
+export function viewMemory(address: bigint, byteLength: number): Uint8Array {
+  return new Uint8Array(koffi.view(address, byteLength));
+}
