@@ -42,7 +42,7 @@ export const setsockopt: (
   length: number,
 ) => number = libc.func('int setsockopt(int, int, int, const uint8_t *, uint32_t)');
 export const send: (fd: number, data: Uint8Array, length: number, flags: number) => number = libc.func(
-  'ssize_t send(int, const uint8_t *, size_t, int)',
+  'int64_t send(int, const uint8_t *, size_t, int)',
 );
 export const sendto: (
   fd: number,
@@ -51,9 +51,9 @@ export const sendto: (
   flags: number,
   address: Uint8Array,
   addressLength: number,
-) => number = libc.func('ssize_t sendto(int, const uint8_t *, size_t, int, const uint8_t *, uint32_t)');
+) => number = libc.func('int64_t sendto(int, const uint8_t *, size_t, int, const uint8_t *, uint32_t)');
 export const recv: (fd: number, data: Uint8Array, length: number, flags: number) => number = libc.func(
-  'ssize_t recv(int, uint8_t *, size_t, int)',
+  'int64_t recv(int, uint8_t *, size_t, int)',
 );
 /** `fds` is an array of `struct pollfd` (8 bytes each: int fd, short events, short revents). */
 export const poll: (fds: Uint8Array, count: number, timeoutMilliseconds: number) => number = libc.func(
@@ -63,10 +63,10 @@ export const eventfd: (initial: number, flags: number) => number = libc.func(
   'int eventfd(unsigned int, int)',
 );
 export const read: (fd: number, data: Uint8Array, length: number) => number = libc.func(
-  'ssize_t read(int, uint8_t *, size_t)',
+  'int64_t read(int, uint8_t *, size_t)',
 );
 export const write: (fd: number, data: Uint8Array, length: number) => number = libc.func(
-  'ssize_t write(int, const uint8_t *, size_t)',
+  'int64_t write(int, const uint8_t *, size_t)',
 );
 export const close: (fd: number) => number = libc.func('int close(int)');
 export const syscall: (number: number, a1: number, a2: number, a3: number, a4: number) => number = libc.func(
