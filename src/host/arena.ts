@@ -60,7 +60,7 @@ export class SecretArena implements Disposable {
    */
   static allocate(options: ArenaOptions = {}): SecretArena {
     const byteLength = Math.ceil((options.byteLength ?? 1 << 20) / pageSize) * pageSize;
-    const address = mmap(0, byteLength, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0);
+    const address = BigInt(mmap(0, byteLength, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0));
     if (address === 0xffff_ffff_ffff_ffffn) {
       throw new Failure('memory-unavailable', `The secret arena could not be mapped: ${errnoName(errno())}.`);
     }

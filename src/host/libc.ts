@@ -17,7 +17,7 @@ export const mmap: (
   flags: number,
   fd: number,
   offset: number,
-) => bigint = libc.func('uintptr_t mmap(uintptr_t, size_t, int, int, int, int64_t)');
+) => bigint | number = libc.func('uintptr_t mmap(uintptr_t, size_t, int, int, int, int64_t)');
 export const munmap: (address: bigint, length: number) => number = libc.func('int munmap(uintptr_t, size_t)');
 export const mlock: (address: bigint, length: number) => number = libc.func('int mlock(uintptr_t, size_t)');
 export const munlock: (address: bigint, length: number) => number = libc.func(
