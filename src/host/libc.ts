@@ -68,9 +68,16 @@ export const read: (fd: number, data: Uint8Array, length: number) => number = li
 export const write: (fd: number, data: Uint8Array, length: number) => number = libc.func(
   'int64_t write(int, const uint8_t *, size_t)',
 );
+/** `flock(2)`: held until the descriptor is closed, also by kill -9. */
+export const flock: (fd: number, operation: number) => number = libc.func('int flock(int, int)');
 export const close: (fd: number) => number = libc.func('int close(int)');
 export const syscall: (number: number, a1: number, a2: number, a3: number, a4: number) => number = libc.func(
   'long syscall(long, long, long, long, long)',
+);
+
+/** `struct rlimit`: two 64-bit words, soft and hard. */
+export const setrlimit: (resource: number, limits: BigUint64Array) => number = libc.func(
+  'int setrlimit(int, const uint64_t *)',
 );
 
 /** A view of native memory. The memory must outlive every use of the view. */

@@ -1,0 +1,191 @@
+// rtnetlink (RFC 3549; linux/rtnetlink.h, linux/if_link.h): link messages built and read in place, and the socket for them.
+// Netlink is in host byte order: little-endian on every machine that this program runs on.
+import { Failure } from './failure.ts';
+import { bind, close, errno, errnoName, recv, send, setsockopt, socket } from './libc.ts';
+
+const AF_NETLINK = 16;
+const SOCK_RAW_CLOEXEC_NONBLOCK = 3 | 0o2000000 | 0o4000;
+const NETLINK_ROUTE = 0;
+const RTMGRP_LINK = 1;
+const SOL_SOCKET = 1;
+const SO_RCVBUF = 8;
+
+export const messageType = { error: 2, done: 3, newLink: 16, deleteLink: 17, getLink: 18 } as const;
+const flag = { request: 1, acknowledge: 4, dump: 0x300 } as const;
+const attribute = { address: 1, name: 3, carrier: 33, upCount: 47, downCount: 48 } as const;
+const headerLength = 16;
+const linkHeaderLength = headerLength + 16;
+
+/** The errno of a recv on a socket whose queue overflowed: messages were lost. */
+export const ENOBUFS = 105;
+export const EAGAIN = 11;
+
+/** What one link message says; reused between messages so that reading allocates nothing but a changed name. */
+export interface LinkReport {
+  type: number;
+  index: number;
+  /** 1 or 0; -1 where the message does not say. */
+  carrier: number;
+  /** IFLA_CARRIER_UP_COUNT and IFLA_CARRIER_DOWN_COUNT; -1 where absent. */
+  upCount: number;
+  downCount: number;
+  /** Offset and length of the name (without its NUL) and the MAC address within the buffer; length 0 where absent. */
+  nameAt: number;
+  nameLength: number;
+  addressAt: number;
+  addressLength: number;
+}
+
+export const emptyReport = (): LinkReport => ({
+  type: 0,
+  index: 0,
+  carrier: -1,
+  upCount: -1,
+  downCount: -1,
+  nameAt: 0,
+  nameLength: 0,
+  addressAt: 0,
+  addressLength: 0,
+});
+
+/**
+ * Reads the message at `offset` into `report` and returns the offset of the next one, or -1 where no whole message is
+ * left. Malformed lengths end the walk: the caller counts that as an unparsable state.
+ */
+export function readLinkMessage(
+  view: DataView,
+  offset: number,
+  byteLength: number,
+  report: LinkReport,
+): number {
+  if (offset + headerLength > byteLength) return -1;
+  const length = view.getUint32(offset, true);
+  if (length < headerLength || offset + length > byteLength) return -1;
+  report.type = view.getUint16(offset + 4, true);
+  report.index = 0;
+  report.carrier = -1;
+  report.upCount = -1;
+  report.downCount = -1;
+  report.nameLength = 0;
+  report.addressLength = 0;
+  const isLink = report.type === messageType.newLink || report.type === messageType.deleteLink;
+  if (isLink && length >= linkHeaderLength) {
+    report.index = view.getInt32(offset + headerLength + 4, true);
+    const end = offset + length;
+    for (let at = offset + linkHeaderLength; at + 4 <= end; ) {
+      const size = view.getUint16(at, true);
+      if (size < 4 || at + size > end) break;
+      const kind = view.getUint16(at + 2, true) & 0x3fff;
+      if (kind === attribute.carrier) report.carrier = view.getUint8(at + 4);
+      else if (kind === attribute.upCount) report.upCount = view.getUint32(at + 4, true);
+      else if (kind === attribute.downCount) report.downCount = view.getUint32(at + 4, true);
+      else if (kind === attribute.name) {
+        report.nameAt = at + 4;
+        report.nameLength = size - 5;
+      } else if (kind === attribute.address) {
+        report.addressAt = at + 4;
+        report.addressLength = size - 4;
+      }
+      at += (size + 3) & ~3;
+    }
+  }
+  return offset + ((length + 3) & ~3);
+}
+
+function linkMessage(type: number, flags: number, index: number): Uint8Array {
+  const message = new Uint8Array(linkHeaderLength);
+  const view = new DataView(message.buffer);
+  view.setUint32(0, message.length, true);
+  view.setUint16(4, type, true);
+  view.setUint16(6, flags, true);
+  view.setInt32(headerLength + 4, index, true);
+  return message;
+}
+
+/** RTM_GETLINK for one interface. */
+export const linkQuery = (index: number): Uint8Array => linkMessage(messageType.getLink, flag.request, index);
+/** RTM_GETLINK for all interfaces of this namespace. */
+export const linkDump = (): Uint8Array => linkMessage(messageType.getLink, flag.request | flag.dump, 0);
+/** RTM_DELLINK: takes a WireGuard, MACsec or TUN interface, and the keys in it, out of the kernel. */
+export const linkDeletion = (index: number): Uint8Array =>
+  linkMessage(messageType.deleteLink, flag.request | flag.acknowledge, index);
+
+/** A non-blocking rtnetlink socket in the namespace of the calling thread. */
+export class NetlinkSocket implements Disposable {
+  readonly fd: number;
+  readonly buffer = new Uint8Array(65_536);
+  readonly view = new DataView(this.buffer.buffer);
+
+  constructor(options: { readonly events: boolean }) {
+    this.fd = socket(AF_NETLINK, SOCK_RAW_CLOEXEC_NONBLOCK, NETLINK_ROUTE);
+    const address = new Uint8Array(12);
+    const view = new DataView(address.buffer);
+    view.setUint16(0, AF_NETLINK, true);
+    view.setUint32(8, options.events ? RTMGRP_LINK : 0, true);
+    if (this.fd < 0 || bind(this.fd, address, address.length) !== 0) {
+      throw new Failure(
+        'netlink-unavailable',
+        `An rtnetlink socket could not be opened: ${errnoName(errno())}.`,
+      );
+    }
+    const size = new Uint8Array(4);
+    new DataView(size.buffer).setInt32(0, 1 << 20, true);
+    setsockopt(this.fd, SOL_SOCKET, SO_RCVBUF, size, 4);
+  }
+
+  send(message: Uint8Array): boolean {
+    return send(this.fd, message, message.length, 0) === message.length;
+  }
+
+  /** Bytes received into `buffer`, or the negated errno. */
+  receive(): number {
+    const received = recv(this.fd, this.buffer, this.buffer.length, 0);
+    return received < 0 ? -errno() : received;
+  }
+
+  [Symbol.dispose](): void {
+    close(this.fd);
+  }
+}
+
+export interface Interface {
+  readonly index: number;
+  readonly name: string;
+  readonly carrier: boolean;
+  readonly upCount: number;
+  readonly downCount: number;
+  /** MAC address in hex with colons; empty where the interface has none. */
+  readonly address: string;
+}
+
+/** All interfaces of this thread's network namespace, from one dump. */
+export function listInterfaces(): Interface[] {
+  using netlink = new NetlinkSocket({ events: false });
+  netlink.send(linkDump());
+  const report = emptyReport();
+  const found: Interface[] = [];
+  for (;;) {
+    const received = netlink.receive();
+    if (received <= 0) return found;
+    for (let at = 0; ; ) {
+      at = readLinkMessage(netlink.view, at, received, report);
+      if (at === -1) break;
+      if (report.type === messageType.done || report.type === messageType.error) return found;
+      if (report.type !== messageType.newLink) continue;
+      found.push({
+        index: report.index,
+        name: Buffer.from(
+          netlink.buffer.subarray(report.nameAt, report.nameAt + report.nameLength),
+        ).toString(),
+        carrier: report.carrier === 1,
+        upCount: report.upCount,
+        downCount: report.downCount,
+        address: Buffer.from(
+          netlink.buffer.subarray(report.addressAt, report.addressAt + report.addressLength),
+        )
+          .toString('hex')
+          .replace(/(..)(?=.)/g, '$1:'),
+      });
+    }
+  }
+}
