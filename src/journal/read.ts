@@ -1,0 +1,174 @@
+// In from journald: entries as journalctl prints them, and the Journal Export Format (systemd's JOURNAL_EXPORT_FORMATS).
+import { spawn } from 'node:child_process';
+import { addAbortListener } from 'node:events';
+import { runChild } from '../host/child.ts';
+import { Failure } from '../host/failure.ts';
+
+export interface JournalSelection {
+  readonly namespace?: string;
+  /** Journal files under this directory instead of the machine's own. */
+  readonly directory?: string;
+  /** One journal file. */
+  readonly file?: string;
+  /** From here on: a Date, RFC 3339, or what journalctl(1) understands ("-1h", "yesterday"). */
+  readonly since?: Date | string;
+  readonly until?: Date | string;
+  readonly units?: readonly string[];
+  /** A boot ID or an offset from the current boot ("0", "-1"). */
+  readonly boot?: string;
+  /** At most this many, the newest. */
+  readonly lines?: number;
+}
+
+export interface JournalQuery extends JournalSelection {
+  /** `export`: binary-safe and complete, for evidence. `json`: one object a line. */
+  readonly format: 'export' | 'json';
+  readonly signal?: AbortSignal;
+  /** Default 300,000. journalctl is killed after it. */
+  readonly timeoutMilliseconds?: number;
+}
+
+/**
+ * Streams what journalctl prints, at the reader's pace, oldest entry first. Ending the iteration early ends journalctl.
+ * @throws Failure `journal-unavailable` when there is no journalctl or no journal to read; `journal-failed` with what
+ *   journalctl said; `journal-timeout`; the signal's reason when aborted.
+ */
+export async function* readJournal(query: JournalQuery): AsyncGenerator<Uint8Array, void, void> {
+  query.signal?.throwIfAborted();
+  const selection = selectionArguments(query);
+  const args = ['--no-pager', '--all', `--output=${query.format}`, ...selection];
+  const child = spawn('journalctl', args, { stdio: ['ignore', 'pipe', 'pipe'], env: cLocale() });
+  const ended = Promise.withResolvers<{ status: number | null; missing?: Error }>();
+  child.once('error', (error) => ended.resolve({ status: null, missing: error }));
+  child.once('close', (status) => ended.resolve({ status }));
+  let complaint = '';
+  child.stderr.on('data', (chunk: Buffer) => {
+    if (complaint.length < 4096) complaint += chunk.toString('utf8');
+  });
+
+  const limit = query.timeoutMilliseconds ?? 300_000;
+  let timedOut = false;
+  const timer = setTimeout(() => {
+    timedOut = true;
+    child.kill('SIGKILL');
+  }, limit);
+  using _abort = query.signal && addAbortListener(query.signal, () => child.kill('SIGKILL'));
+  let size = 0;
+  try {
+    for await (const chunk of child.stdout as AsyncIterable<Buffer>) {
+      size += chunk.length;
+      yield chunk;
+    }
+    const { status, missing } = await ended.promise;
+    query.signal?.throwIfAborted();
+    if (missing !== undefined) throw unavailable('journalctl is not installed', missing);
+    if (timedOut)
+      throw new Failure('journal-timeout', `journalctl did not end within ${limit} ms and was killed.`);
+    if (status !== 0) throw failed(status, complaint);
+  } finally {
+    clearTimeout(timer);
+    child.kill('SIGKILL');
+    await ended.promise;
+  }
+  // No entry and no journal look alike in journalctl's answer, but not to an auditor.
+  if (size === 0 && !(await journalExists(query))) throw unavailable('there is no journal to read');
+}
+
+async function journalExists(query: JournalQuery): Promise<boolean> {
+  const where = selectionArguments({
+    ...(query.namespace === undefined ? {} : { namespace: query.namespace }),
+    ...(query.directory === undefined ? {} : { directory: query.directory }),
+    ...(query.file === undefined ? {} : { file: query.file }),
+  });
+  const headers = await runChild('journalctl', ['--no-pager', '--header', ...where], { env: cLocale() });
+  return headers.stdout.length > 0;
+}
+
+/** Every value sits behind its own `--option=`, so that none can be read as an option. */
+function selectionArguments(selection: JournalSelection): string[] {
+  const { namespace, directory, file, since, until, units, boot, lines } = selection;
+  return [
+    ...(namespace === undefined ? [] : [`--namespace=${namespace}`]),
+    ...(directory === undefined ? [] : [`--directory=${directory}`]),
+    ...(file === undefined ? [] : [`--file=${file}`]),
+    ...(since === undefined ? [] : [`--since=${timeArgument(since)}`]),
+    ...(until === undefined ? [] : [`--until=${timeArgument(until)}`]),
+    ...(units ?? []).map((unit) => `--unit=${unit}`),
+    ...(boot === undefined ? [] : [`--boot=${boot}`]),
+    ...(lines === undefined ? [] : [`--lines=${lines}`]),
+  ];
+}
+
+/** journalctl before systemd 255 does not read RFC 3339, every one reads `@seconds.fraction`. */
+function timeArgument(time: Date | string): string {
+  if (typeof time === 'string' && !/^\d{4}-\d\d-\d\dT.*(?:Z|[+-]\d\d:\d\d)$/i.test(time)) return time;
+  const milliseconds = new Date(time).getTime();
+  return Number.isNaN(milliseconds) ? String(time) : `@${(milliseconds / 1000).toFixed(3)}`;
+}
+
+const cLocale = (): NodeJS.ProcessEnv => ({ ...process.env, LC_ALL: 'C', SYSTEMD_COLORS: '0' });
+
+function unavailable(why: string, cause?: Error): Failure {
+  return new Failure('journal-unavailable', `The journal cannot be read: ${why}.`, {
+    kept: 'Nothing was changed; other evidence is collected without the journal.',
+    remedy:
+      'Install systemd and let systemd-journald run, or name the journal with --journal-path; as a user, join the group systemd-journal.',
+    cause,
+  });
+}
+
+function failed(status: number | null, complaint: string): Failure {
+  const said = complaint.trim().split('\n').slice(-3).join('; ') || 'nothing';
+  return new Failure('journal-failed', `journalctl ended with ${status ?? 'a signal'} and said: ${said}`, {
+    remedy: 'Correct the times, units, boot or path of the selection, then repeat the command.',
+  });
+}
+
+/** One field of an entry, its value as it was logged: text for most, any bytes for some. A name may occur repeatedly. */
+export interface JournalField {
+  readonly name: string;
+  readonly value: Uint8Array;
+}
+
+/**
+ * Parses the Journal Export Format: entries divided by empty lines, values with line breaks or control characters in
+ * their length-prefixed form. Values are views of `bytes`.
+ * @throws Failure `journal-export-invalid`, with the offset, on anything malformed or cut short.
+ */
+export function parseExport(bytes: Uint8Array): JournalField[][] {
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const entries: JournalField[][] = [];
+  let entry: JournalField[] = [];
+  for (let at = 0; at < buffer.length; ) {
+    const end = buffer.indexOf(0x0a, at);
+    if (end === -1) throw malformed(at, 'the line has no end');
+    const equals = buffer.subarray(at, end).indexOf(0x3d);
+    if (end === at) {
+      if (entry.length > 0) entries.push(entry);
+      entry = [];
+      at = end + 1;
+    } else if (equals > 0) {
+      entry.push({
+        name: buffer.toString('latin1', at, at + equals),
+        value: bytes.subarray(at + equals + 1, end),
+      });
+      at = end + 1;
+    } else if (equals === -1) {
+      const start = end + 1 + 8;
+      if (start > buffer.length) throw malformed(at, 'the length of the value is cut short');
+      const length = buffer.readBigUInt64LE(end + 1);
+      if (length >= BigInt(buffer.length - start)) throw malformed(at, 'the value is cut short');
+      const stop = start + Number(length);
+      if (buffer[stop] !== 0x0a) throw malformed(at, 'the value does not end with a line break');
+      entry.push({ name: buffer.toString('latin1', at, end), value: bytes.subarray(start, stop) });
+      at = stop + 1;
+    } else {
+      throw malformed(at, 'the field has no name');
+    }
+  }
+  if (entry.length > 0) entries.push(entry);
+  return entries;
+}
+
+const malformed = (offset: number, why: string): Failure =>
+  new Failure('journal-export-invalid', `The journal export is malformed at byte ${offset}: ${why}.`);

@@ -1,0 +1,143 @@
+// A real systemd-journald of one's own: a journal namespace (systemd-journald.service(8)), with or without systemd as init.
+import { spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import { requireChild, runChild } from '../../src/host/child.ts';
+import { readIfPresent } from '../../src/host/durable.ts';
+import { Failure, reasonOf } from '../../src/host/failure.ts';
+import { JournalWriter, journalSocketPath } from '../../src/journal/write.ts';
+
+const program = '/lib/systemd/systemd-journald';
+
+/** The sentence why no journald can be started here, or undefined where it can. */
+export function journaldMissing(): string | undefined {
+  if (process.getuid?.() !== 0) return 'starting systemd-journald needs root';
+  return existsSync(program) ? undefined : `${program} is not installed (Debian: systemd)`;
+}
+
+export interface Journald {
+  readonly namespace: string;
+  /** Native protocol, for `JournalWriter`. */
+  readonly socketPath: string;
+  /** Returns when all that was sent before can be read with journalctl. Leaves an entry of its own in the journal. */
+  flush(): Promise<void>;
+  /** Ends journald and removes all that it wrote. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts systemd-journald for a namespace and waits until it listens. It dies with this process. What an earlier run of
+ * the same namespace left is removed first; one that still runs is a Failure.
+ *
+ * Where /etc/machine-id is missing or empty (a container), systemd-machine-id-setup writes a random one. It stays:
+ * journals are stored under it.
+ */
+export async function startJournald(namespace: string): Promise<Journald> {
+  const missing = journaldMissing();
+  if (missing !== undefined) throw new Failure('journald-unavailable', `No journald: ${missing}.`);
+  const socketPath = journalSocketPath(namespace);
+  const directory = socketPath.slice(0, -'/socket'.length);
+  const machine = await machineId();
+  // Volatile: a /var/log/journal that appears would make the machine's own journal persistent.
+  const settings = `/run/systemd/journald@${namespace}.conf.d`;
+  const journals = ['/run', '/var'].map((root) => `${root}/log/journal/${machine}.${namespace}`);
+  const leftovers = [directory, settings, ...journals];
+  const clean = () => {
+    for (const path of leftovers) rmSync(path, { recursive: true, force: true });
+  };
+  const busy = await connected(`${directory}/stdout`);
+  if (busy !== undefined) {
+    busy.destroy();
+    throw new Failure('journald-busy', `A journald already serves the namespace ${namespace}.`);
+  }
+  clean();
+  mkdirSync(settings, { recursive: true });
+  writeFileSync(`${settings}/lab.conf`, '[Journal]\nStorage=volatile\n');
+
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', program, namespace], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  const exited = new Promise<void>((resolve) => {
+    child.once('exit', () => resolve());
+    child.once('error', () => resolve());
+  });
+  let said = '';
+  child.stderr.on('data', (chunk: Buffer) => {
+    said = (said + chunk.toString('utf8')).slice(-2000);
+  });
+  const end = async (signal: NodeJS.Signals) => {
+    child.kill(signal);
+    await Promise.race([exited, delay(3000, undefined, { ref: false }).then(() => child.kill('SIGKILL'))]);
+    await exited;
+    clean();
+  };
+
+  // A namespaced journald leaves after 30 idle seconds; one open stdout stream keeps it.
+  const keepAlive = await listening(`${directory}/stdout`, () => child.exitCode !== null);
+  if (keepAlive === undefined) {
+    await end('SIGKILL');
+    throw new Failure(
+      'journald-failed',
+      `systemd-journald did not start: ${said.trim() || 'it said nothing'}`,
+    );
+  }
+  const writer = new JournalWriter({ socketPath });
+  return {
+    namespace,
+    socketPath,
+    flush: () => flush(writer, namespace),
+    stop: async () => {
+      writer[Symbol.dispose]();
+      keepAlive.destroy();
+      await end('SIGTERM');
+    },
+  };
+}
+
+async function machineId(): Promise<string> {
+  const read = () => /^[0-9a-f]{32}$/m.exec(readIfPresent('/etc/machine-id') ?? '')?.[0];
+  const present = read();
+  if (present !== undefined) return present;
+  await requireChild('systemd-machine-id-setup', []);
+  const created = read();
+  if (created === undefined) throw new Failure('journald-unavailable', '/etc/machine-id cannot be set up.');
+  return created;
+}
+
+/** journald reads its datagrams in order: once a marker is visible, so is everything before it. */
+async function flush(writer: JournalWriter, namespace: string): Promise<void> {
+  const marker = randomUUID();
+  const query = [`--namespace=${namespace}`, '--quiet', '--output=cat', `LAB_FLUSH=${marker}`];
+  let sent = false;
+  for (let attempt = 0; attempt < 200; attempt += 1) {
+    sent ||= writer.send({ MESSAGE: 'Flush marker of the lab.', PRIORITY: '7', LAB_FLUSH: marker });
+    if (sent && (await runChild('journalctl', query)).stdout.length > 0) return;
+    await delay(10);
+  }
+  throw new Failure('journald-failed', 'The journal did not take the flush marker within its time.');
+}
+
+async function listening(path: string, gone: () => boolean): Promise<Socket | undefined> {
+  for (let attempt = 0; attempt < 500 && !gone(); attempt += 1) {
+    const stream = await connected(path);
+    if (stream !== undefined) return stream;
+    await delay(10);
+  }
+  return undefined;
+}
+
+async function connected(path: string): Promise<Socket | undefined> {
+  const stream = connect(path);
+  try {
+    await once(stream, 'connect');
+  } catch (error) {
+    if (/ENOENT|ECONNREFUSED/.test(reasonOf(error))) return undefined;
+    throw error;
+  }
+  stream.on('error', () => {});
+  stream.unref();
+  return stream;
+}
