@@ -1,0 +1,274 @@
+// Appraisal of TPM evidence (RFC 9334; TPM 2.0 Library, Part 2, section 10.12): bytes in, verdict out.
+// Pure: no TPM, no network, no files, no clock. Nothing here throws on bad evidence; malformed is `failed`, with the reason.
+import { createHash, verify } from 'node:crypto';
+import {
+  type Attest,
+  nameOf,
+  type ObjectAttribute,
+  parseAttest,
+  parsePublic,
+  parseSignature,
+  publicKeyPem,
+  qualifiedName,
+  signatureDer,
+} from '../tpm/structures.ts';
+import type { ClockReading } from './clock.ts';
+import { parseEventLog, replay } from './eventlog.ts';
+import {
+  type Appraisal,
+  type Attempt,
+  attempt,
+  type CheckedAppraisal,
+  conclude,
+  failed,
+  notProven,
+  proven,
+} from './verdict.ts';
+
+export { type ClockReading, compareClock } from './clock.ts';
+export type { Appraisal, CheckedAppraisal } from './verdict.ts';
+
+export interface QuoteEvidence {
+  /** TPMS_ATTEST, without a size. */
+  readonly attest: Uint8Array;
+  /** TPMT_SIGNATURE. */
+  readonly signature: Uint8Array;
+  /** TPMT_PUBLIC of the attestation key, from the enrolment record. */
+  readonly akPublic: Uint8Array;
+  readonly expectedQualifyingData: Uint8Array;
+  /** Hex of the SHA-256 bank, by PCR number. */
+  readonly pcrValues: Readonly<Record<string, string>>;
+  /** The quote must select these and no others. */
+  readonly requiredPcrs: readonly number[];
+}
+
+export interface QuoteAppraisal extends CheckedAppraisal {
+  /** What the quote says about time; to be believed only when the quote is proven. */
+  readonly clock: (ClockReading & { readonly clock: bigint }) | null;
+}
+
+/** Appraises a quote over the SHA-256 bank. Checks: attestation key, structure, signature, signer,
+ * qualifying data, selection, PCR values. */
+export function appraiseQuote(evidence: QuoteEvidence): QuoteAppraisal {
+  const attest = attempt(() => parseAttest(evidence.attest));
+  const quote = attest.value?.quote;
+  const unread = notProven('The attestation could not be read as a quote.');
+  const checks = {
+    'attestation key': checkAttestationKey(evidence.akPublic),
+    structure: checkType(attest, 'quote'),
+    signature: checkSignature(evidence),
+    signer: attest.value ? checkSigner(attest.value, evidence.akPublic) : unread,
+    'qualifying data': attest.value ? checkQualifyingData(attest.value, evidence) : unread,
+    selection: quote ? checkSelection(quote, evidence) : unread,
+    'PCR values': quote ? checkPcrDigest(quote, evidence) : unread,
+  };
+  const all = evidence.requiredPcrs.join(', ');
+  const whole = conclude(
+    checks,
+    `The attestation key signed this qualifying data and the values of PCRs ${all}.`,
+  );
+  return { ...whole, clock: attest.value ? clockOf(attest.value) : null };
+}
+
+function clockOf({ clock, resetCount, restartCount, safe }: Attest) {
+  return { clock, resetCount, restartCount, safe };
+}
+
+export interface CertificationEvidence {
+  readonly attest: Uint8Array;
+  readonly signature: Uint8Array;
+  readonly akPublic: Uint8Array;
+  /** TPMT_PUBLIC of the key that is said to be in the same TPM. */
+  readonly certifiedPublic: Uint8Array;
+  readonly expectedQualifyingData: Uint8Array;
+}
+
+/** Appraises TPM2_Certify of a signing key. Checks: attestation key, structure, signature, signer,
+ * qualifying data, name, certified key. */
+export function appraiseCertification(evidence: CertificationEvidence): CheckedAppraisal {
+  const attest = attempt(() => parseAttest(evidence.attest));
+  const certify = attest.value?.certify;
+  const unread = notProven('The attestation could not be read as a certification.');
+  const checks = {
+    'attestation key': checkAttestationKey(evidence.akPublic),
+    structure: checkType(attest, 'certify'),
+    signature: checkSignature(evidence),
+    signer: attest.value ? checkSigner(attest.value, evidence.akPublic) : unread,
+    'qualifying data': attest.value ? checkQualifyingData(attest.value, evidence) : unread,
+    name: certify ? checkCertifiedName(certify.name, evidence.certifiedPublic) : unread,
+    'certified key': checkSigningKey(evidence.certifiedPublic),
+  };
+  return conclude(
+    checks,
+    'The attestation key certified that the signing key was made in its TPM and cannot leave it.',
+  );
+}
+
+export interface EventLogAppraisal extends Appraisal {
+  /** PCRs whose quoted value is exactly what the log replays to. */
+  readonly explained: number[];
+  /** PCRs whose quoted value the log does not reach. Only those of the firmware, 0 to 7, make the result `failed`. */
+  readonly unexplained: number[];
+}
+
+/**
+ * Which quoted PCRs the firmware event log explains. PCRs 8 and above are extended by boot loaders and the running
+ * system too, so a difference there is told and does not fail. Proves digests; an event's type and data are told by
+ * the firmware alone.
+ */
+export function appraiseEventLog(evidence: {
+  readonly log: Uint8Array;
+  readonly pcrValues: Readonly<Record<string, string>>;
+  /** Default `sha256`. */
+  readonly bank?: string;
+}): EventLogAppraisal {
+  const bank = evidence.bank ?? 'sha256';
+  const replayed = attempt(() => replay(parseEventLog(evidence.log)));
+  const nothing = { explained: [], unexplained: [] };
+  if (!replayed.value) return { ...failed(replayed.reason), ...nothing };
+  const expected = replayed.value[bank];
+  if (expected === undefined) return { ...failed(`The event log has no ${bank} digests.`), ...nothing };
+  const stranger = Object.keys(evidence.pcrValues).find((pcr) => !/^(?:\d|1\d|2[0-3])$/.test(pcr));
+  if (stranger !== undefined) return { ...failed(`\`${stranger}\` is not the number of a PCR.`), ...nothing };
+  const quoted = Object.keys(evidence.pcrValues).map(Number);
+  const initial = '0'.repeat(evidence.pcrValues[quoted[0] ?? 0]?.length ?? 0);
+  const matches = (pcr: number) => evidence.pcrValues[pcr]?.toLowerCase() === (expected[pcr] ?? initial);
+  const explained = quoted.filter(matches);
+  const unexplained = quoted.filter((pcr) => !matches(pcr));
+  const unmeasured = explained.filter((pcr) => pcr <= 7 && expected[pcr] === undefined);
+  return { ...concludeReplay(explained, unexplained, unmeasured), explained, unexplained };
+}
+
+function concludeReplay(explained: number[], unexplained: number[], unmeasured: number[]): Appraisal {
+  const wrong = unexplained.filter((pcr) => pcr <= 7);
+  if (wrong.length > 0) {
+    return failed(`The event log does not replay to the quoted value of PCR ${wrong.join(', ')}.`);
+  }
+  if (unmeasured.length > 0) {
+    return notProven(
+      `The firmware measured nothing into PCR ${unmeasured.join(', ')}: there was no measured boot.`,
+    );
+  }
+  if (!explained.some((pcr) => pcr <= 7)) return notProven('No PCR of the firmware (0 to 7) was quoted.');
+  const beyond =
+    unexplained.length === 0 ? '' : ` PCR ${unexplained.join(', ')} was extended beyond the log.`;
+  return proven(`The event log replays to the quoted values of PCR ${explained.join(', ')}.${beyond}`);
+}
+
+/** A restricted key signs nothing that merely looks like an attestation, so its signature vouches for the TPM. */
+export function checkAttestationKey(publicArea: Uint8Array): Appraisal {
+  return checkKey('attestation key', publicArea, [
+    'restricted',
+    'sign',
+    'fixedTPM',
+    'fixedParent',
+    'sensitiveDataOrigin',
+  ]);
+}
+
+/** The bundle signing key: it signs what it is given, and has never been outside its TPM. */
+export function checkSigningKey(publicArea: Uint8Array): Appraisal {
+  return checkKey('signing key', publicArea, ['sign', 'fixedTPM', 'fixedParent', 'sensitiveDataOrigin']);
+}
+
+function checkKey(what: string, publicArea: Uint8Array, required: readonly ObjectAttribute[]): Appraisal {
+  const key = attempt(() => parsePublic(publicArea));
+  if (!key.value) return failed(`The public area of the ${what} is malformed: ${key.reason}`);
+  const { value } = key;
+  const missing = required.filter((attribute) => !value[attribute]);
+  if (missing.length > 0) return failed(`The ${what} is not ${missing.join(', ')}.`);
+  if (value.decrypt) return failed(`The ${what} may decrypt as well.`);
+  if (value.ecc?.curve !== 'P-256') return failed(`The ${what} is not an ECDSA P-256 key.`);
+  const { algorithm, hash } = value.scheme;
+  if (algorithm !== 'any' && (algorithm !== 'ecdsa' || hash !== 'sha256')) {
+    return failed(`The ${what} is not bound to ECDSA with SHA-256.`);
+  }
+  if (value.nameAlg === 'sha1') return failed(`The name of the ${what} is made with SHA-1.`);
+  return proven(`The ${what} is an ECDSA P-256 key with the attributes ${required.join(', ')}.`);
+}
+
+function checkType(attest: Attempt<Attest>, wanted: Attest['type']): Appraisal {
+  if (!attest.value) return failed(attest.reason);
+  if (attest.value.type !== wanted)
+    return failed(`The attestation is of type ${attest.value.type}, not ${wanted}.`);
+  return proven(`The attestation is a ${wanted} made by a TPM.`);
+}
+
+function checkSignature(evidence: Pick<QuoteEvidence, 'attest' | 'signature' | 'akPublic'>): Appraisal {
+  const checked = attempt(() => {
+    const { hash } = parseSignature(evidence.signature);
+    if (hash !== 'sha256') return failed(`The signature is over ${hash}, not over SHA-256.`);
+    const der = signatureDer(evidence.signature);
+    return verify('sha256', evidence.attest, publicKeyPem(evidence.akPublic), der)
+      ? proven('The signature of the attestation key is valid.')
+      : failed('The signature is not of the attestation key over this attestation.');
+  });
+  return checked.value ?? failed(checked.reason);
+}
+
+/**
+ * The signed qualified name covers every bit of the key's public area and the hierarchy it is in. Only under the
+ * endorsement hierarchy are the reset and restart counts told as they are (Part 2, section 10.12.12).
+ */
+function checkSigner(attest: Attest, akPublic: Uint8Array): Appraisal {
+  const expected = attempt(() => qualifiedName('endorsement', akPublic));
+  return expected.value && Buffer.compare(attest.qualifiedSigner, expected.value) === 0
+    ? proven('The signer is the attestation key, a primary key of the endorsement hierarchy.')
+    : failed('The signer is not the attestation key as a primary key of the endorsement hierarchy.');
+}
+
+function checkQualifyingData(
+  attest: Attest,
+  evidence: { readonly expectedQualifyingData: Uint8Array },
+): Appraisal {
+  return Buffer.compare(attest.extraData, evidence.expectedQualifyingData) === 0
+    ? proven('The qualifying data is the expected one.')
+    : failed('The qualifying data is not the expected one: the attestation was made for something else.');
+}
+
+function checkSelection(quote: NonNullable<Attest['quote']>, evidence: QuoteEvidence): Appraisal {
+  const [selection] = quote.selections;
+  if (quote.selections.length !== 1 || selection?.bank !== 'sha256') {
+    return failed('The quote does not select the SHA-256 bank alone.');
+  }
+  const required = ascending(evidence.requiredPcrs);
+  if (required.length === 0) return failed('No PCR is required of the quote.');
+  if (selection.pcrs.join() !== required.join()) {
+    return failed(
+      `The quote selects PCRs ${selection.pcrs.join(', ') || 'none'}; ${required.join(', ')} are required.`,
+    );
+  }
+  const given = Object.keys(evidence.pcrValues);
+  if (given.length !== required.length || !required.every((pcr) => given.includes(String(pcr)))) {
+    return failed(
+      `PCR values are given for ${given.join(', ') || 'none'}; ${required.join(', ')} are required.`,
+    );
+  }
+  return proven(`Exactly PCRs ${required.join(', ')} of the SHA-256 bank are quoted.`);
+}
+
+function checkPcrDigest(quote: NonNullable<Attest['quote']>, evidence: QuoteEvidence): Appraisal {
+  const hash = createHash('sha256');
+  for (const pcr of quote.selections.flatMap(({ pcrs }) => pcrs)) {
+    const value = evidence.pcrValues[pcr];
+    if (value === undefined) return failed(`The value of PCR ${pcr} is missing.`);
+    if (!/^[0-9a-f]{64}$/i.test(value))
+      return failed(`The value of PCR ${pcr} is not 64 hexadecimal digits.`);
+    hash.update(Buffer.from(value, 'hex'));
+  }
+  return Buffer.compare(hash.digest(), quote.digest) === 0
+    ? proven('The PCR values hash to the quoted digest.')
+    : failed('The PCR values do not hash to the quoted digest.');
+}
+
+function checkCertifiedName(name: Uint8Array, certifiedPublic: Uint8Array): Appraisal {
+  const own = attempt(() => nameOf(certifiedPublic));
+  if (!own.value) return failed(`The public area of the signing key is malformed: ${own.reason}`);
+  return Buffer.compare(name, own.value) === 0
+    ? proven('The certified name is that of the signing key.')
+    : failed('The certification is of another key.');
+}
+
+function ascending(pcrs: readonly number[]): number[] {
+  return [...new Set(pcrs)].sort((a, b) => a - b);
+}
