@@ -1,0 +1,129 @@
+// Behind scripts/test: static checks, all tests, coverage; then why anything was skipped, and `N passed, N failed`.
+import { spawn } from 'node:child_process';
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import type { Outcome } from '../test/lab/outcome.ts';
+import { coverageOf, needsHardware, percentage, ranges } from './coverage.ts';
+
+const root = resolve(import.meta.dirname, '..');
+const leastCoverage = 90;
+/** A test that loops without end cannot be interrupted from within its process. */
+const longestRunMilliseconds = 20 * 60_000;
+process.chdir(root);
+
+const filters = process.argv.slice(2);
+const scratch = mkdtempSync(join(tmpdir(), 'ea-test-'));
+process.on('exit', () => rmSync(scratch, { recursive: true, force: true }));
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1));
+
+const checks = [
+  await check('format and lint', 'biome', 'check', '.'),
+  await check('types', 'tsc'),
+  await check('unused code', 'knip'),
+];
+const outcome = await runTests();
+const covered = await judgeCoverage();
+
+const verdicts = covered === undefined ? checks : [...checks, covered];
+const passed = outcome.passed + verdicts.filter((ok) => ok).length;
+const failed = outcome.failed + verdicts.filter((ok) => !ok).length;
+for (const { name, reason } of outcome.skipped) {
+  console.log(`skipped: ${name}${reason === '' ? '' : ` (${reason})`}`);
+}
+const skipped = outcome.skipped.length === 0 ? '' : `, ${outcome.skipped.length} skipped`;
+console.log(`${passed} passed, ${failed} failed${skipped}`);
+process.exitCode = failed === 0 ? 0 : 1;
+
+/** Runs one of the checks; what it printed is shown only when it fails. */
+async function check(what: string, tool: string, ...args: string[]): Promise<boolean> {
+  const { status, output } = await run(tool, args, { capture: true });
+  console.log(`${status === 0 ? 'passed' : 'FAILED'}: ${what} (${[tool, ...args].join(' ')})`);
+  if (status !== 0) console.log(output.trimEnd());
+  return status === 0;
+}
+
+async function runTests(): Promise<Outcome> {
+  const outcomeFile = join(scratch, 'outcome.json');
+  const raw = join(scratch, 'coverage');
+  // Processes of other users write there too.
+  mkdirSync(raw);
+  chmodSync(scratch, 0o755);
+  chmodSync(raw, 0o1777);
+  const { status } = await run('vitest', ['run', ...filters], {
+    capture: false,
+    env: { TEST_OUTCOME: outcomeFile, NODE_V8_COVERAGE: raw },
+  });
+  if (status === timedOut)
+    console.log(`The tests did not end within ${longestRunMilliseconds / 60_000} minutes.`);
+  const written = readOutcome(outcomeFile);
+  // A failure that belongs to no test: vitest itself, or processes that were left running.
+  return status !== 0 && written.failed === 0 ? { ...written, failed: 1 } : written;
+}
+
+function readOutcome(path: string): Outcome {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8')) as Outcome;
+  } catch {
+    console.log('vitest ended without a result.');
+    return { passed: 0, failed: 1, skipped: [] };
+  }
+}
+
+/** Prints what no test reaches; false below the threshold, undefined where only some tests ran. */
+async function judgeCoverage(): Promise<boolean | undefined> {
+  const files = await coverageOf(root, join(scratch, 'coverage'), join(scratch, 'report'));
+  const total = percentage(files);
+  console.log(
+    `coverage: ${total.toFixed(1)} % of the lines of src/ (at least ${leastCoverage} % are asked for)`,
+  );
+  if (filters.length > 0) return undefined;
+  for (const file of files.filter(({ missed }) => missed.length > 0)) {
+    console.log(`${percentage([file]).toFixed(0).padStart(4)} %  ${file.file}: ${ranges(file.missed)}`);
+  }
+  for (const [file, why] of Object.entries(needsHardware)) console.log(`   not counted: ${file} (${why})`);
+  if (total >= leastCoverage) return true;
+  console.log('FAILED: the tests reach too little of src/; no test runs the lines listed above.');
+  return false;
+}
+
+const timedOut = 124;
+
+interface RunOptions {
+  readonly capture: boolean;
+  readonly env?: NodeJS.ProcessEnv;
+}
+
+/** Runs a tool of node_modules/.bin on this Node. */
+function run(
+  tool: string,
+  args: readonly string[],
+  options: RunOptions,
+): Promise<{ status: number; output: string }> {
+  const { promise, resolve: settle } = Promise.withResolvers<{ status: number; output: string }>();
+  const child = spawn(join(root, 'node_modules', '.bin', tool), args, {
+    cwd: root,
+    env: {
+      ...process.env,
+      ...options.env,
+      PATH: `${join(process.execPath, '..')}:${process.env.PATH ?? ''}`,
+    },
+    stdio: options.capture ? ['ignore', 'pipe', 'pipe'] : ['ignore', 'inherit', 'inherit'],
+  });
+  let output = '';
+  const keep = (chunk: Buffer): void => {
+    output += chunk.toString('utf8');
+  };
+  child.stdout?.on('data', keep);
+  child.stderr?.on('data', keep);
+  const limit = setTimeout(() => {
+    child.kill('SIGKILL'); // vitest's watchdogs end its workers.
+    settle({ status: timedOut, output });
+  }, longestRunMilliseconds);
+  child.on('error', (error) => settle({ status: 1, output: error.message }));
+  child.on('close', (status) => {
+    clearTimeout(limit);
+    settle({ status: status ?? 1, output });
+  });
+  return promise;
+}

@@ -1,0 +1,268 @@
+// The configuration file as a schema: every key with its default and its documentation (docs/configuration.md and
+// `config show` print these). Names are those of the file, so that an error, the file and the code say the same word.
+import { z } from 'zod';
+import { severities } from '../alerts/alert.ts';
+
+const label = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9-]{0,31}$/, 'a name of 1 to 32 characters from a-z, 0-9 and -');
+const interfaceName = z
+  .string()
+  .regex(/^(?!\.{1,2}$)[^\s/:]{1,15}$/, 'an interface name of at most 15 characters');
+const absolutePath = z.string().startsWith('/', 'an absolute path');
+const pathOrNone = z.union(
+  [z.literal(''), z.string().startsWith('/', 'an absolute path, or "" for none')],
+  'an absolute path, or "" for none',
+);
+const milliseconds = z.int().min(1).max(3_600_000);
+const handle = (low: number, high: number) => z.int().min(low).max(high);
+const cidr = z.union([z.cidrv4(), z.cidrv6()], 'an address with its prefix length, such as 10.66.0.1/24');
+const hostAndPort = z
+  .string()
+  .regex(
+    /^(\[[0-9a-fA-F:.]+\]|[^\s:[\]/]+):([0-9]{1,5})$/,
+    'host:port, such as 192.0.2.7:51820 or [2001:db8::7]:51820',
+  )
+  .refine((text) => Number(text.slice(text.lastIndexOf(':') + 1)) <= 65_535, 'a port of at most 65535');
+const httpUrl = 'an http:// or https:// URL without a secret, or "" for none';
+const httpUrlOrNone = z.union(
+  [z.literal(''), z.url({ protocol: /^https?$/, error: httpUrl }).refine(hasNoSecret, httpUrl)],
+  httpUrl,
+);
+
+/** Rules between keys are checked although single keys are wrong, so that all problems are listed at once. */
+const isTable = ({ value }: { value: unknown }): boolean => typeof value === 'object' && value !== null;
+
+/** Neither `user:password@` nor a parameter that is named like a secret. */
+function hasNoSecret(url: string): boolean {
+  return !/^[a-z0-9+.-]+:\/\/[^/?#]*:[^/?#]*@|[?&][^=&]*(secret|token|passw|key)[^=&]*=/i.test(url);
+}
+
+/** What `-I` and `node.interfaces` take: `any`, an interface, `CPU` or `CPU0`. */
+export const dataInterface = z.union(
+  [z.literal('any'), z.string().regex(/^CPU[0-9]{0,4}$/), interfaceName],
+  'any, CPU, CPU with a number, or the name of an interface',
+);
+
+const keyPurposes = ['wireguard', 'macsec', 'seed'] as const;
+const levels = ['purge', 'lock', 'destroy'] as const;
+
+export const keyEntry = z.strictObject({
+  name: label.describe('Name of the sealed key; links refer to it'),
+  purpose: z.enum(keyPurposes).describe('What it is for: wireguard, macsec or seed'),
+});
+
+const publicKey = 'a WireGuard public key (44 characters of base64)';
+const peer = z
+  .strictObject({
+    name: label.describe('The other node'),
+    public_key: z
+      .union(
+        [z.literal(''), z.string().regex(/^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$/, publicKey)],
+        publicKey,
+      )
+      .default('')
+      .describe('Its WireGuard public key; or name its enrolment record instead'),
+    enrolment: pathOrNone.default('').describe('Its enrolment record, which holds the public key'),
+    endpoint: z
+      .union([z.literal(''), hostAndPort], 'host:port, or "" where the peer calls first')
+      .default('')
+      .describe('Where it listens; "" where it calls first'),
+    allowed_ips: z.array(cidr).min(1).describe('Addresses that may come from it and go to it'),
+    keepalive: z.int().min(0).max(65_535).default(0).describe('Seconds between keepalives; 0 for none'),
+  })
+  .refine(({ public_key, enrolment }) => (public_key === '') !== (enrolment === ''), {
+    error: 'either public_key or enrolment, one of the two',
+    when: isTable,
+  });
+
+const link = z.strictObject({
+  name: interfaceName.describe('Name of the interface that is made'),
+  type: z.literal('wireguard').default('wireguard').describe('Kind of link'),
+  key: label.default('wireguard').describe('Name of the sealed key'),
+  address: cidr.describe('Address inside the tunnel'),
+  listen_port: z.int().min(0).max(65_535).default(51_820).describe('UDP port; 0 lets the kernel choose'),
+  mtu: z.int().min(576).max(65_535).default(1420).describe('Bytes'),
+  peers: z.array(peer).default([]).describe('The nodes at the other end'),
+});
+
+const channel = z
+  .strictObject({
+    url: z
+      .string()
+      .refine((url) => url === '' || /^[a-z][a-z0-9+.-]*:\/\//.test(url), 'a URL such as json://host/path')
+      .refine(
+        (url) => hasNoSecret(url) && !/^slack/i.test(url),
+        'a URL without a secret (put a URL that holds one into a file that only the courier reads, and name it in url_file)',
+      )
+      .default('')
+      .describe('Where alerts go: json://, ntfy://, mailto://, syslog://, desktop://, file://'),
+    url_file: pathOrNone
+      .default('')
+      .describe("The courier's file that holds the URL, where it carries a secret"),
+    tag: z.string().max(64).default('').describe('Routes of policies/alerts.toml refer to it'),
+    min_severity: z
+      .union([z.literal(''), z.enum(severities)], `"" or one of ${severities.join(', ')}`)
+      .default('')
+      .describe('Least severity that is sent here; "" leaves it to policies/alerts.toml'),
+  })
+  .refine(({ url, url_file }) => (url === '') !== (url_file === ''), {
+    error: 'either url or url_file, one of the two',
+    when: isTable,
+  });
+
+const node = z.strictObject({
+  name: z
+    .union([z.literal(''), label], 'a name of 1 to 32 characters from a-z, 0-9 and -')
+    .default('')
+    .describe('Name of this node; "" takes the host name'),
+  role: label
+    .default('relay')
+    .describe('Its role: picks the profile in provisioning/ and the rules in policies/'),
+  interfaces: z
+    .array(dataInterface)
+    .default([])
+    .describe('Data interfaces, watched and shown: names, "any", "CPU" or "CPU0" (none)'),
+  state_dir: absolutePath
+    .default('/var/lib/esoteric-appliance')
+    .describe('Sealed keys, custody log, bundles, outbox'),
+});
+
+const tpm = z
+  .strictObject({
+    mode: z
+      .enum(['tpm', 'none'])
+      .default('tpm')
+      .describe('"none" bypasses the TPM: volatile keys, said everywhere'),
+    tcti: z.string().min(1).default('device:/dev/tpmrm0').describe('How the TPM is reached (tpm2-tss TCTI)'),
+    cap_pcr: z
+      .int()
+      .min(0)
+      .max(15)
+      .default(14)
+      .describe('PCR that a lock extends; 0-15, used by nothing else'),
+    pcrs: z
+      .array(z.int().min(0).max(23))
+      .default([0, 7])
+      .describe('PCRs, beside cap_pcr, that keys are sealed to'),
+    event_log: absolutePath
+      .default('/sys/kernel/security/tpm0/binary_bios_measurements')
+      .describe('Firmware event log'),
+    stand_ins: z
+      .array(z.string())
+      .default([])
+      .describe('Parts of this TPM that stand in for real ones, such as "swtpm"'),
+    srk_handle: handle(0x8100_0000, 0x8100_ffff).default(0x8100_0001).describe('Persistent storage root key'),
+    ak_handle: handle(0x8101_0000, 0x8101_ffff).default(0x8101_0020).describe('Persistent attestation key'),
+    nv_base: handle(0x0180_0000, 0x01bf_ff00)
+      .default(0x0181_0020)
+      .describe('First of the NV indices that the node defines'),
+  })
+  .refine(({ pcrs, cap_pcr }) => !pcrs.includes(cap_pcr), {
+    error: 'another PCR than cap_pcr',
+    path: ['pcrs'],
+  });
+
+const entropy = z.strictObject({
+  sources: z.array(label).min(1).default(['all']).describe('Noise sources by name, or "all"'),
+  http: z
+    .array(hostAndPort)
+    .default([])
+    .describe('Where random bytes are served over HTTP: addresses of links and of the loopback'),
+  directory: pathOrNone.default('').describe('Where the disk source keeps its file; "" takes state_dir'),
+});
+
+const interlock = z.strictObject({
+  level: z.enum(levels).default('lock').describe('What an unplanned flap costs: purge, lock or destroy'),
+  on_unclean_start: z.enum(['recover', 'lock']).default('recover').describe('After an end without goodbye'),
+  planned_flaps_per_hour: z.int().min(0).max(1000).default(3).describe('Above it a maintenance window ends'),
+  poll_milliseconds: milliseconds.default(1).describe('Backstop: how often carrier counters are read'),
+  heartbeat_milliseconds: milliseconds.default(1000).describe('A silent thread counts as a flap after three'),
+});
+
+const journal = z.strictObject({
+  namespace: z
+    .string()
+    .regex(/^[A-Za-z0-9_.-]{0,64}$/, 'the name of a journal namespace')
+    .default('')
+    .describe('Namespace of journald; "" for the default one'),
+  directory: pathOrNone.default('').describe('Journal files to read instead; "" for none'),
+  units: z.array(z.string().min(1)).default([]).describe('Units that a bundle takes; none means all'),
+});
+
+const sigstore = z.strictObject({
+  mode: z
+    .enum(['on', 'none'])
+    .default('on')
+    .describe('"none" bypasses Sigstore: unlogged evidence, said everywhere'),
+  fulcio: httpUrlOrNone.default('').describe('Certificate authority; "" for none'),
+  rekor: httpUrlOrNone.default('').describe('Transparency log; "" for none'),
+  tsa: httpUrlOrNone.default('').describe('Timestamp authority (RFC 3161); "" for none'),
+  identity: z.string().default('').describe("Subject of the courier's OIDC identity"),
+  issuer: z.string().default('').describe('Issuer of that identity'),
+  identity_token_file: pathOrNone.default('').describe("The courier's file that holds the identity token"),
+  trusted_root: pathOrNone.default('').describe('trusted_root.json for verify; "" for the public-good root'),
+  stand_ins: z
+    .array(z.string())
+    .default([])
+    .describe('Services that stand in for public ones: "fulcio", "rekor", "timestamp authority"'),
+});
+
+const forensics = z.strictObject({
+  upload: z
+    .string()
+    .refine(
+      (url) => url === '' || /^(s3|file):\/\//.test(url),
+      's3://bucket/prefix?endpoint=…, file:///directory, or ""',
+    )
+    .refine(hasNoSecret, "a URL without a secret (name the courier's s3_credentials_file instead)")
+    .default('')
+    .describe('Where bundles go; "" keeps them on the node'),
+  case_key: pathOrNone
+    .default('')
+    .describe('The case auditor\'s key for pseudonyms; "" makes one that is thrown away'),
+  reserve_bytes: z.int().min(0).default(67_108_864).describe('Room kept free on the disk for evidence'),
+});
+
+const courier = z.strictObject({
+  user: z
+    .string()
+    .regex(/^[a-z_][a-z0-9_-]{0,31}$|^$/, 'the name of a user, or ""')
+    .default('')
+    .describe('User that the courier runs as; "" for the same as the daemon'),
+  spawn: z.boolean().default(true).describe('false where the service manager starts it'),
+  s3_credentials_file: pathOrNone
+    .default('')
+    .describe("The courier's file in the format of ~/.aws/credentials"),
+  poll_milliseconds: milliseconds.default(250).describe('How often the spool is looked at'),
+});
+
+/** The whole file. An empty one is valid. */
+export const configSchema = z
+  .strictObject({
+    node: node.prefault({}).describe('This node'),
+    tpm: tpm.prefault({}).describe('The TPM that seals its keys'),
+    links: z
+      .array(link)
+      .refine(
+        (links) => new Set(links.map(({ name }) => name)).size === links.length,
+        'links of different names',
+      )
+      .default([])
+      .describe('Encrypted links'),
+    entropy: entropy.prefault({}).describe('Noise sources and outputs'),
+    interlock: interlock.prefault({}).describe('What zeroizes, and how far'),
+    journal: journal.prefault({}).describe('The journal that evidence is read from'),
+    sigstore: sigstore.prefault({}).describe('Services that countersign evidence'),
+    forensics: forensics.prefault({}).describe('Forensic bundles'),
+    courier: courier.prefault({}).describe('The process that delivers'),
+    alerts: z
+      .strictObject({ channels: z.array(channel).default([]).describe('Where alerts go') })
+      .prefault({})
+      .describe('Alerts'),
+    keys: z.array(keyEntry).default([]).describe("Keys beside those of the role's profile"),
+  })
+  .prefault({});
+
+export type Config = z.output<typeof configSchema>;
+export type LinkConfig = Config['links'][number];

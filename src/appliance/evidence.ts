@@ -1,0 +1,360 @@
+// The making of a forensic bundle: collect -> redact -> pack -> quote and sign -> hand to the courier. Works while the node runs,
+// when it is zeroized, and with the TPM gone: what is missing is said in the manifest and never stops the bundle.
+import { randomBytes } from 'node:crypto';
+import {
+  chmodSync,
+  chownSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statfsSync,
+  statSync,
+} from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { dropJob } from '../alerts/spool.ts';
+import { fulcioChallenge, preAuthEncoding } from '../attestation/dsse.ts';
+import { bareBundle } from '../attestation/sigstore-bundle.ts';
+import { type BundlePredicate, makeStatement, statementPayloadType } from '../attestation/statement.ts';
+import { unsignedBundle } from '../attestation/unsigned.ts';
+import { checkChain } from '../custody/chain.ts';
+import type { CustodyLog } from '../custody/log.ts';
+import { type Canary, refuseCanaries } from '../forensics/canary.ts';
+import { type Collector, collectInto } from '../forensics/collect.ts';
+import {
+  archiveName,
+  bundleBegun,
+  bundleFormat,
+  custodyPath,
+  type Manifest,
+  sigstoreName,
+} from '../forensics/format.ts';
+import { hostCollectors } from '../forensics/host-state.ts';
+import { packBundle } from '../forensics/pack.ts';
+import { caseKeyBytes, Redactor } from '../forensics/redact.ts';
+import { readRedactionRules } from '../forensics/redaction-policy.ts';
+import { readIfPresent, writeDurably } from '../host/durable.ts';
+import { Failure, reasonOf } from '../host/failure.ts';
+import { findUser } from '../host/privileges.ts';
+import { utcNow } from '../host/time.ts';
+import { readJournal } from '../journal/read.ts';
+import { parseAttest, publicKeyPem } from '../tpm/structures.ts';
+import type { Config } from './config.ts';
+import type { NodeKeys } from './node-keys.ts';
+import type { NodeRecord, StateLayout } from './node-record.ts';
+import { policyPath } from './policies.ts';
+
+/** What the bundle is about, beside what every bundle holds. */
+export interface BundleRequest {
+  readonly reason: string;
+  readonly since?: string | undefined;
+  /** A journal directory or file to read instead of the configured one. */
+  readonly journalPath?: string | undefined;
+  readonly caseName?: string | undefined;
+  readonly examiner?: string | undefined;
+  /** A directory that gets a copy of the two files. */
+  readonly output?: string | undefined;
+  /** Instead of forensics.upload; empty for no upload. */
+  readonly upload?: string | undefined;
+}
+
+export interface BundleMade {
+  readonly archive: string;
+  readonly sigstore: string;
+  readonly sequence: number;
+  readonly sha256: string;
+  readonly bytes: number;
+  /** Where the courier will take it; null where it stays here. */
+  readonly upload: string | null;
+  /** Collectors that did not end well. */
+  readonly problems: readonly string[];
+}
+
+/** What the caller has at hand of the node. */
+export interface EvidenceContext {
+  readonly config: Config;
+  readonly layout: StateLayout;
+  readonly record: NodeRecord;
+  readonly custody: CustodyLog;
+  /** Null where the TPM cannot be reached or is bypassed. */
+  readonly keys: NodeKeys | null;
+  /** Members beside the journal, the log and the host: live state, certificates. */
+  readonly collectors: readonly Collector[];
+  readonly onProgress?: (step: string) => void;
+}
+
+const collectorTimeout = 60_000;
+const journalLimit = 1 << 30;
+
+export async function makeBundle(context: EvidenceContext, request: BundleRequest): Promise<BundleMade> {
+  const { layout, custody, record } = context;
+  const progress = context.onProgress ?? (() => {});
+  const created = utcNow();
+  const sequence = await nextSequence(context);
+  custody.append(bundleBegun, { sequence, reason: request.reason });
+  const directory = layout.bundles;
+  requireRoom(directory, context.config.forensics.reserve_bytes);
+  const work = join(directory, `.collecting-${sequence}`);
+  rmSync(work, { recursive: true, force: true });
+  mkdirSync(work, { mode: 0o700 });
+  const redactor = redactorOf(context.config);
+  const canaries = plantCanaries();
+  const collected = await collectInto(work, allCollectors(context, request, canaries), {
+    timeoutMilliseconds: collectorTimeout,
+    redactor,
+    onProgress: ({ name, status }) => progress(`${name}: ${status}`),
+  });
+  await refuseCanaries(work, canaries);
+  const manifest: Manifest = {
+    format: bundleFormat,
+    node: record.node,
+    sequence,
+    created,
+    reason: request.reason,
+    assurance: record.assurance,
+    files: collected.files,
+    collectors: collected.collectors,
+    redaction: { keyId: redactor.keyId },
+    ...(request.caseName === undefined ? {} : { case: request.caseName }),
+    ...(request.examiner === undefined ? {} : { examiner: request.examiner }),
+  };
+  progress('packing');
+  const archive = join(directory, archiveName(record.node, sequence, created));
+  const packed = await packBundle(work, manifest, archive);
+  progress('signing');
+  const { head } = checkChain(readFileSync(join(work, custodyPath)));
+  const signed = await sign(context, manifest, packed, basename(archive), { ...head });
+  const sigstore = sigstoreName(archive);
+  writeDurably(sigstore, `${JSON.stringify(signed.bundle)}\n`);
+  shareWithCourier(context.config, archive, sigstore);
+  rmSync(work, { recursive: true, force: true });
+  custody.append('bundle-made', { sequence, sha256: packed.sha256, signed: signed.by });
+  const upload = request.upload ?? context.config.forensics.upload;
+  if (upload !== '' || signed.by === 'tpm') {
+    const job: BundleJob = { archive, sigstore, upload, proofOfPossession: signed.challenge };
+    const key = `${record.node}-bundle-${String(sequence).padStart(6, '0')}`;
+    dropJob(layout.spool, { kind: 'bundle', key, payload: { ...job } });
+  }
+  if (request.output !== undefined) {
+    mkdirSync(request.output, { recursive: true, mode: 0o700 });
+    for (const file of [archive, sigstore]) copyFileSync(file, join(request.output, basename(file)));
+  }
+  return {
+    archive,
+    sigstore,
+    sequence,
+    sha256: packed.sha256,
+    bytes: packed.size,
+    upload: upload === '' ? null : upload,
+    problems: collected.collectors
+      .filter(({ status }) => status === 'failed' || status === 'truncated')
+      .map(({ name, detail }) => `${name}: ${detail}`),
+  };
+}
+
+/** The archive for the courier's group to read, the signature file for the courier to countersign. */
+function shareWithCourier(config: Config, archive: string, sigstore: string): void {
+  if (config.courier.user === '' || process.geteuid?.() !== 0) return;
+  const { uid, gid } = findUser(config.courier.user);
+  chownSync(archive, 0, gid);
+  chmodSync(archive, 0o640);
+  chownSync(sigstore, uid, gid);
+}
+
+/** The job of the courier: countersign, upload, read back. Paths, and nothing secret. */
+export interface BundleJob {
+  readonly archive: string;
+  readonly sigstore: string;
+  /** Empty: countersign only. */
+  readonly upload: string;
+  readonly proofOfPossession: Signed['challenge'];
+}
+
+/** The next bundle's number: the TPM's counter, or a file where there is no TPM or it does not answer. */
+async function nextSequence(context: EvidenceContext): Promise<number> {
+  const { keys, layout, custody } = context;
+  const path = join(layout.directory, 'sequence');
+  const last = Number(readIfPresent(path) ?? 0);
+  let next = last + 1;
+  if (keys !== null) {
+    try {
+      next = Math.max(next, await keys.nextSequence());
+    } catch (error) {
+      custody.append('sequence-uncounted', { sequence: next, why: reasonOf(error) });
+    }
+  }
+  writeDurably(path, `${next}\n`);
+  return next;
+}
+
+function requireRoom(directory: string, reserve: number): void {
+  const { bavail, bsize } = statfsSync(directory);
+  if (bavail * bsize > reserve) return;
+  throw new Failure('disk-full', `Less than ${reserve} bytes are free at ${directory}.`, {
+    kept: 'Earlier bundles and the custody log are intact.',
+    remedy: 'Make room, or collect to another disk with --output.',
+  });
+}
+
+/**
+ * The redactor under the case key. Without a configured key a fresh one is made and thrown away: pseudonyms still hold
+ * together within the bundle, and nobody can guess what they stand for.
+ */
+function redactorOf(config: Config): Redactor {
+  const path = config.forensics.case_key;
+  const key = path === '' ? randomBytes(caseKeyBytes) : readFileSync(path);
+  return new Redactor({ rules: readRedactionRules(policyPath('redaction.toml')), hosts: [], key });
+}
+
+/** Secrets that nobody uses, planted among the inputs: one that is still there after redaction stops the bundle. */
+function plantCanaries(): Canary[] {
+  return ['PrivateKey', 'PresharedKey'].map((label) => ({ label, value: randomBytes(32) }));
+}
+
+function allCollectors(
+  context: EvidenceContext,
+  request: BundleRequest,
+  canaries: readonly Canary[],
+): Collector[] {
+  const { config, layout, record } = context;
+  return [
+    journalCollector(config, request),
+    {
+      name: 'custody log',
+      path: custodyPath,
+      source: 'The custody log of this node, whole and unredacted',
+      limitBytes: journalLimit,
+      redact: false,
+      gather: () => readFile(layout.custody),
+    },
+    ...context.collectors,
+    ...(record.tpm === null
+      ? []
+      : [
+          {
+            name: 'event log',
+            path: 'evidence/eventlog.bin',
+            source: `${config.tpm.event_log}: what the firmware measured into the PCRs`,
+            limitBytes: 16 << 20,
+            redact: false,
+            gather: () => readFile(config.tpm.event_log),
+          },
+        ]),
+    {
+      name: 'enrolment record',
+      path: 'evidence/enrolment.json',
+      source: 'The enrolment record as the node holds it; compare with the one that the verifier holds',
+      limitBytes: 1 << 20,
+      redact: false,
+      gather: () => readFile(layout.enrolment),
+    },
+    {
+      name: 'redaction check',
+      path: 'redaction/canaries.conf',
+      source: 'Planted secrets, to see that the redaction rules work on this node',
+      limitBytes: 1 << 16,
+      redact: true,
+      gather: async () =>
+        canaries.map(({ label, value }) => `${label} = ${Buffer.from(value).toString('base64')}\n`).join(''),
+    },
+    ...hostCollectors(),
+  ];
+}
+
+function journalCollector(config: Config, request: BundleRequest): Collector {
+  const { namespace, directory, units } = config.journal;
+  const path = request.journalPath ?? (directory === '' ? undefined : directory);
+  const isFile = path !== undefined && existsSync(path) && statSync(path).isFile();
+  return {
+    name: 'journal',
+    path: 'journal/entries.jsonl',
+    source: `journalctl --output=json${namespace === '' ? '' : ` --namespace=${namespace}`}: what was logged`,
+    limitBytes: journalLimit,
+    redact: true,
+    gather: (signal) =>
+      readJournal({
+        format: 'json',
+        signal,
+        units,
+        ...(path === undefined
+          ? namespace === ''
+            ? {}
+            : { namespace }
+          : isFile
+            ? { file: path }
+            : { directory: path }),
+        ...(request.since === undefined ? {} : { since: request.since }),
+      }),
+  };
+}
+
+interface Signed {
+  readonly bundle: unknown;
+  readonly by: 'tpm' | 'nobody';
+  /** Proof of possession for Fulcio, made beforehand so that the courier needs no signing oracle. */
+  readonly challenge: { readonly subject: string; readonly signature: string } | null;
+}
+
+async function sign(
+  context: EvidenceContext,
+  manifest: Manifest,
+  packed: { readonly sha256: string; readonly manifestSha256: string },
+  name: string,
+  custodyHead: BundlePredicate['custodyHead'],
+): Promise<Signed> {
+  const { record, keys, custody, config } = context;
+  const quoted = keys === null ? null : await keys.quote(Buffer.from(packed.sha256, 'hex')).catch(() => null);
+  const attest = quoted === null ? null : parseAttest(quoted.attest);
+  const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
+  const log = manifest.files.find(({ path }) => path === 'evidence/eventlog.bin');
+  const predicate: BundlePredicate = {
+    node: record.node,
+    sequence: manifest.sequence,
+    created: manifest.created,
+    reason: manifest.reason,
+    assurance: record.assurance,
+    manifestDigest: { sha256: packed.manifestSha256 },
+    quote:
+      quoted === null
+        ? null
+        : {
+            attest: base64(quoted.attest),
+            signature: base64(quoted.signature),
+            pcrs: { bank: 'sha256', values: quoted.pcrs },
+          },
+    eventLog: log === undefined || log.error !== undefined ? null : { path: log.path, sha256: log.sha256 },
+    clock:
+      attest === null
+        ? null
+        : {
+            clock: attest.clock.toString(),
+            resetCount: attest.resetCount,
+            restartCount: attest.restartCount,
+            safe: attest.safe,
+          },
+    signingKeyCertification: record.tpm === null ? null : record.tpm.signingKey.certification,
+    custodyHead,
+  };
+  const statement = makeStatement({ archiveName: name, archiveSha256: packed.sha256, predicate });
+  if (keys === null || record.tpm === null) {
+    return { bundle: unsignedBundle(statement), by: 'nobody', challenge: null };
+  }
+  try {
+    const signature = await keys.sign(preAuthEncoding(statementPayloadType, statement));
+    const publicKeyPemText = publicKeyPem(Buffer.from(record.tpm.signingKey.public, 'base64'));
+    const { identity, fulcio } = config.sigstore;
+    const wanted = fulcio !== '' && identity !== '' && config.sigstore.mode === 'on';
+    return {
+      bundle: bareBundle({ statement, signatureDer: signature, publicKeyPem: publicKeyPemText }),
+      by: 'tpm',
+      challenge: wanted
+        ? { subject: identity, signature: base64(await keys.sign(fulcioChallenge(identity))) }
+        : null,
+    };
+  } catch (error) {
+    custody.append('bundle-unsigned', { sequence: manifest.sequence, why: reasonOf(error) });
+    return { bundle: unsignedBundle(statement), by: 'nobody', challenge: null };
+  }
+}

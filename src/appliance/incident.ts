@@ -1,0 +1,156 @@
+// What follows a zeroize, in this order: custody log, certificate, alert, bundle. A step that fails is told and does not stop
+// the next.
+import { createHash } from 'node:crypto';
+import canonicalize from 'canonicalize';
+import type { Severity } from '../alerts/alert.ts';
+import type { CustodyLog } from '../custody/log.ts';
+import type { Collector } from '../forensics/collect.ts';
+import { reasonOf } from '../host/failure.ts';
+import { utcNow } from '../host/time.ts';
+import type { ZeroizeOutcome } from '../interlock/interlock.ts';
+import type { Announcer } from './announce.ts';
+import type { BundleMade, BundleRequest } from './evidence.ts';
+import type { NodeKeys } from './node-keys.ts';
+import type { NodeRecord } from './node-record.ts';
+
+/** As `status` and the alert tell it. */
+export interface ZeroizeSummary extends ZeroizeOutcome {
+  /** RFC 3339: when the main thread heard of it. */
+  readonly at: string;
+  /** Path of the archive; null while it is being made, or where none is. */
+  readonly bundle: string | null;
+}
+
+export interface IncidentOptions {
+  readonly outcome: ZeroizeOutcome;
+  readonly severity: Severity;
+  readonly bundle: boolean;
+  readonly record: NodeRecord;
+  readonly custody: CustodyLog;
+  readonly announcer: Announcer;
+  readonly keys: NodeKeys | null;
+  /** Names of the keys that were in the arena. */
+  readonly destroyed: readonly string[];
+  /** Whether a courier holds delivery credentials, which a zeroize leaves alone. */
+  readonly retained: boolean;
+  readonly collect: (request: BundleRequest) => Promise<BundleMade>;
+}
+
+export class Incident {
+  /** Resolves when everything has been told; never rejects. */
+  readonly done: Promise<void>;
+  readonly #options: IncidentOptions;
+  readonly #at = utcNow();
+  #certificate: string | undefined;
+  #bundle: string | null = null;
+
+  constructor(options: IncidentOptions) {
+    this.#options = options;
+    this.done = this.#tell();
+  }
+
+  get summary(): ZeroizeSummary {
+    return { ...this.#options.outcome, at: this.#at, bundle: this.#bundle };
+  }
+
+  /** The certificate, as a member of every bundle from now on. */
+  get collectors(): Collector[] {
+    const certificate = this.#certificate;
+    if (certificate === undefined) return [];
+    return [
+      {
+        name: 'zeroize certificate',
+        path: 'evidence/zeroize-certificate.json',
+        source:
+          'What was destroyed, when and why; its `proven` part is quoted by the TPM over the digest of `asserted`',
+        limitBytes: 1 << 20,
+        redact: false,
+        gather: async () => certificate,
+      },
+    ];
+  }
+
+  async #tell(): Promise<void> {
+    const { outcome, custody } = this.#options;
+    const key = `${this.#options.record.node}-zeroize-${custody.head().sequence + 1}`;
+    await this.#step('custody', () => {
+      custody.append('zeroized', { ...outcome });
+    });
+    await this.#step('certificate', () => this.#certify());
+    await this.#step('alert', () => this.#alert(key));
+    if (!this.#options.bundle) return;
+    await this.#step('bundle', async () => {
+      const made = await this.#options.collect({ reason: `zeroize: ${outcome.cause}` });
+      this.#bundle = made.archive;
+      this.#options.announcer.note('notice', `Forensic bundle ${made.archive} was made.`);
+    });
+  }
+
+  async #step(name: string, work: () => void | Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      this.#options.announcer.note('error', `After the zeroize, the ${name} failed: ${reasonOf(error)}`);
+    }
+  }
+
+  /** The certificate: asserted by the node, and quoted with the capped PCR over its digest where there is a TPM. */
+  async #certify(): Promise<void> {
+    const { outcome, record, destroyed, retained, keys, custody } = this.#options;
+    const asserted = {
+      format: 'esoteric-appliance-zeroize/1',
+      node: record.node,
+      at: this.#at,
+      ...outcome,
+      parameters: [
+        ...destroyed.map((name) => ({ name, kind: 'sealed key', fate: 'destroyed in memory and kernel' })),
+        { name: 'DRBG and pool', kind: 'DRBG state', fate: 'destroyed in memory' },
+        ...(retained
+          ? [
+              {
+                name: 'delivery credentials',
+                kind: "the courier's",
+                fate: 'retained, in a process of its own',
+              },
+            ]
+          : []),
+      ],
+    };
+    const digest = createHash('sha256')
+      .update(canonicalize(asserted) ?? '')
+      .digest();
+    const quoted = await keys?.quote(digest).catch(() => undefined);
+    const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
+    const proven =
+      quoted === undefined
+        ? null
+        : { attest: base64(quoted.attest), signature: base64(quoted.signature), pcrs: quoted.pcrs };
+    this.#certificate = `${JSON.stringify({ asserted, proven }, null, 2)}\n`;
+    custody.append('zeroize-certified', { sha256: digest.toString('hex'), quoted: proven !== null });
+  }
+
+  #alert(key: string): void {
+    const { outcome, record, announcer, severity } = this.#options;
+    const where = outcome.interface === null ? '' : ` on ${outcome.interface}`;
+    const { memory, kernel, tpm, disk } = outcome.stages;
+    announcer.alert({
+      key,
+      severity,
+      title: `${record.node} zeroized: ${outcome.cause}${where}`,
+      body: [
+        `${record.node} has destroyed its secrets because of ${outcome.cause}${where} (level ${outcome.level}).`,
+        `Memory was wiped ${memory.micros} us after detection. Links are down and output refuses.`,
+        'A forensic bundle is being collected. See `esoteric-appliance status`, then re-arm when the cause is known.',
+      ].join('\n'),
+      facts: {
+        cause: outcome.cause,
+        level: outcome.level,
+        ...(outcome.interface === null ? {} : { interface: outcome.interface }),
+        'memory stage': `${memory.micros} us`,
+        'kernel stage': `${kernel.micros} us, ${kernel.failures} failed`,
+        'TPM stage': `${tpm.micros} us, ${tpm.result}`,
+        'disk stage': `${disk.micros} us, ${disk.result}`,
+      },
+    });
+  }
+}

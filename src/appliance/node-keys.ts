@@ -1,0 +1,127 @@
+// The node's use of its TPM: what only the keys in there can do. One connection, renewed where the interlock had to take it over.
+import { createHash } from 'node:crypto';
+import type { SecretArena, SecretBuffer } from '../host/arena.ts';
+import { Failure } from '../host/failure.ts';
+import { pinnedStorageRoot } from '../keys/anchors.ts';
+import { readSealedKey, unsealKey } from '../keys/sealed.ts';
+import { openTpm, type Tpm } from '../tpm/context.ts';
+import type { RawChannel } from '../tpm/raw.ts';
+import { TpmError } from '../tpm/responses.ts';
+import type { Config } from './config.ts';
+import type { NodeRecord } from './node-record.ts';
+
+/** PCRs of the firmware and boot chain, which every quote covers beside the cap PCR. */
+const quotedPcrs = [0, 1, 2, 3, 4, 5, 6, 7];
+
+export interface Quoted {
+  readonly attest: Uint8Array;
+  readonly signature: Uint8Array;
+  /** By PCR number, hex. */
+  readonly pcrs: Record<string, string>;
+}
+
+export class NodeKeys implements AsyncDisposable {
+  readonly #tcti: string;
+  readonly #anchors: NonNullable<NodeRecord['tpm']>;
+  #tpm: Tpm;
+
+  private constructor(tcti: string, anchors: NonNullable<NodeRecord['tpm']>, tpm: Tpm) {
+    this.#tcti = tcti;
+    this.#anchors = anchors;
+    this.#tpm = tpm;
+  }
+
+  /** @throws Failure `tpm-unreachable`, `tss-missing`; `tpm-swapped` when it is another TPM. */
+  static async open(config: Config, anchors: NonNullable<NodeRecord['tpm']>): Promise<NodeKeys> {
+    const tpm = await openTpm({ tcti: config.tpm.tcti });
+    try {
+      await using _srk = await pinnedStorageRoot(tpm, anchors);
+      return new NodeKeys(config.tpm.tcti, anchors, tpm);
+    } catch (error) {
+      await tpm.close();
+      throw error;
+    }
+  }
+
+  /** For the interlock's thread. */
+  rawChannel(): RawChannel {
+    return this.#tpm.rawChannel();
+  }
+
+  /** @throws Failure `key-missing`; TpmError `tpm-policy` when the machine is not in the state that was sealed to. */
+  async unseal(arena: SecretArena, stateDirectory: string, name: string): Promise<SecretBuffer> {
+    const sealed = readSealedKey(stateDirectory, name);
+    if (sealed === undefined) {
+      throw new Failure('key-missing', `There is no sealed key "${name}".`, {
+        remedy: 'Add it to the profile or to [[keys]], and run `esoteric-appliance provision` again.',
+      });
+    }
+    return await this.#fresh(async (tpm) => {
+      await using srk = await tpm.at(this.#anchors.srk.handle);
+      return await unsealKey({ tpm, srk, pcrs: sealed.pcrs }, arena, sealed);
+    });
+  }
+
+  /** A quote over `qualifyingData` of the boot PCRs and the cap PCR. */
+  quote(qualifyingData: Uint8Array): Promise<Quoted> {
+    const selection = [...new Set([...quotedPcrs, ...Object.keys(this.#anchors.pcrs).map(Number)])].sort(
+      (a, b) => a - b,
+    );
+    return this.#fresh(async (tpm) => {
+      await using ak = await tpm.at(this.#anchors.ak.handle);
+      const values = await tpm.pcrRead('sha256', selection);
+      const { attest, signature } = await tpm.quote(ak, qualifyingData, selection);
+      return {
+        attest,
+        signature,
+        pcrs: Object.fromEntries(
+          [...values].map(([pcr, value]) => [pcr, Buffer.from(value).toString('hex')]),
+        ),
+      };
+    });
+  }
+
+  /** DER signature by the bundle signing key over the SHA-256 of `message`. */
+  sign(message: Uint8Array): Promise<Uint8Array> {
+    return this.#fresh(async (tpm) => {
+      await using srk = await tpm.at(this.#anchors.srk.handle);
+      await using key = await tpm.load(srk, {
+        public: Buffer.from(this.#anchors.signingKey.public, 'base64'),
+        private: Buffer.from(this.#anchors.signingKey.private, 'base64'),
+      });
+      return await tpm.sign(key, createHash('sha256').update(message).digest());
+    });
+  }
+
+  /** Counts the bundle sequence up and returns it. */
+  nextSequence(): Promise<number> {
+    return this.#fresh(async (tpm) => {
+      await tpm.nvIncrement(this.#anchors.sequenceIndex);
+      return Number(await tpm.nvReadCounter(this.#anchors.sequenceIndex));
+    });
+  }
+
+  /** The cap PCR as it stands, hex. */
+  capPcr(): Promise<string> {
+    const { capPcr } = this.#anchors;
+    return this.#fresh(async (tpm) =>
+      Buffer.from((await tpm.pcrRead('sha256', [capPcr])).get(capPcr) ?? []).toString('hex'),
+    );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#tpm.close();
+  }
+
+  /** Runs `work`; where the interlock has taken over the connection meanwhile, once more on a new one. */
+  async #fresh<T>(work: (tpm: Tpm) => Promise<T>): Promise<T> {
+    try {
+      return await work(this.#tpm);
+    } catch (error) {
+      if (!(error instanceof TpmError) || error.code !== 'tpm-overtaken') throw error;
+      await this.#tpm.close();
+      this.#tpm = await openTpm({ tcti: this.#tcti });
+      return await work(this.#tpm);
+    }
+  }
+}

@@ -1,0 +1,109 @@
+// The node's own record and the layout of its state directory.
+import { chmodSync, chownSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { readIfPresent, writeDurably } from '../host/durable.ts';
+import { Failure } from '../host/failure.ts';
+import type { User } from '../host/privileges.ts';
+import { anchorsSchema } from '../keys/anchors.ts';
+import { unprovisioned } from '../keys/lifecycle.ts';
+
+export interface StateLayout {
+  readonly directory: string;
+  readonly node: string;
+  readonly custody: string;
+  readonly enrolment: string;
+  /** Held while a process works on the state. */
+  readonly lock: string;
+  readonly control: string;
+  /** Jobs from the node to the courier, and what the courier makes of them. */
+  readonly spool: string;
+  readonly outbox: string;
+  /** Held by the courier while it runs. */
+  readonly courierLock: string;
+  readonly bundles: string;
+}
+
+export function stateLayout(directory: string): StateLayout {
+  const at = (name: string): string => join(directory, name);
+  return {
+    directory,
+    node: at('node.json'),
+    custody: at('custody.jsonl'),
+    enrolment: at('enrolment.json'),
+    lock: at('lock'),
+    control: at('control.sock'),
+    spool: at('spool'),
+    outbox: join(directory, 'courier', 'outbox.sqlite'),
+    courierLock: join(directory, 'courier', 'lock'),
+    bundles: at('bundles'),
+  };
+}
+
+/**
+ * Creates the directories. `courier` is the user that the courier runs as: the spool and the outbox are that user's, the
+ * bundles are readable by its group, and in their sticky directory it can replace only files of its own. Everything else
+ * is its owner's alone.
+ */
+export function makeStateDirectories(layout: StateLayout, courier: User | undefined): void {
+  const make = (path: string, mode: number, owner?: { uid: number; gid: number }): void => {
+    mkdirSync(path, { recursive: true, mode });
+    chmodSync(path, mode);
+    if (owner !== undefined && process.geteuid?.() === 0) chownSync(path, owner.uid, owner.gid);
+  };
+  make(layout.directory, courier === undefined ? 0o700 : 0o711);
+  make(join(layout.directory, 'keys'), 0o700);
+  make(layout.spool, 0o700, courier);
+  make(join(layout.directory, 'courier'), 0o700, courier);
+  make(layout.bundles, courier === undefined ? 0o700 : 0o1770, courier && { uid: 0, gid: courier.gid });
+}
+
+const assurance = z.object({
+  tpm: z.enum(['hardware', 'simulator', 'bypassed']),
+  sigstore: z.enum(['on', 'pending', 'bypassed']),
+  standIns: z.array(z.string()),
+  notes: z.array(z.string()),
+});
+export type Assurance = z.infer<typeof assurance>;
+
+const schema = z.object({
+  format: z.literal('esoteric-appliance-node/1'),
+  node: z.string(),
+  role: z.string(),
+  created: z.string(),
+  assurance,
+  /** Null on a node without a TPM. */
+  tpm: z
+    .object({
+      ...anchorsSchema.shape,
+      manufacturer: z.string(),
+      firmware: z.string(),
+      capPcr: z.int(),
+      /** Values (SHA-256, hex) at provisioning of the PCRs that keys are sealed to, by number. */
+      pcrs: z.record(z.string(), z.string()),
+      resetCount: z.int(),
+      restartCount: z.int(),
+    })
+    .nullable(),
+  keys: z.array(z.object({ name: z.string(), purpose: z.enum(['wireguard', 'macsec', 'seed']) })),
+});
+export type NodeRecord = z.infer<typeof schema>;
+
+/** @throws Failure `unprovisioned` where there is none, `node-record-invalid` where it is damaged. */
+export function readNodeRecord(layout: StateLayout): NodeRecord {
+  const text = readIfPresent(layout.node);
+  if (text === undefined) throw unprovisioned(layout.directory);
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch (cause) {
+    throw new Failure('node-record-invalid', `The node's record ${layout.node} is damaged.`, {
+      kept: 'Nothing was overwritten, and no key was unsealed.',
+      remedy: 'Restore the file from a copy, or remove it and run `esoteric-appliance provision` again.',
+      cause,
+    });
+  }
+}
+
+export function writeNodeRecord(layout: StateLayout, record: NodeRecord): void {
+  writeDurably(layout.node, `${JSON.stringify(record, null, 2)}\n`);
+}

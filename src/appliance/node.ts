@@ -1,0 +1,330 @@
+// The node daemon: unseals, brings the links up, collects entropy, serves it, and stands by when the interlock has struck. The
+// watcher is armed before the first unseal; a marker written before it makes an unclean end visible at the next start.
+
+import type { Server } from 'node:http';
+import { CustodyLog } from '../custody/log.ts';
+import { loadCreditPolicy } from '../entropy/credit.ts';
+import { randomServer } from '../entropy/outputs/http.ts';
+import { EntropyPool } from '../entropy/pool.ts';
+import { SecretArena, type SecretBuffer } from '../host/arena.ts';
+import { writeDurably } from '../host/durable.ts';
+import { Failure, zeroizedFailure } from '../host/failure.ts';
+import { hardenProcess } from '../host/hardening.ts';
+import { holdLock } from '../host/lock.ts';
+import { monotonicMicros } from '../host/time.ts';
+import { causes, type ZeroizeLevel } from '../interlock/causes.ts';
+import { Interlock, type InterlockEvent, type ZeroizeOutcome } from '../interlock/interlock.ts';
+import { consequenceOf, type InterlockPolicy, loadInterlockPolicy } from '../interlock/policy.ts';
+import type { StagePlan } from '../interlock/stages.ts';
+import { Lifecycle } from '../keys/lifecycle.ts';
+import { generateKey, publicHalf, sealedKeyPath } from '../keys/sealed.ts';
+import { marshalPcrExtend } from '../tpm/raw.ts';
+import { Announcer } from './announce.ts';
+import { bypassLines } from './assurance.ts';
+import type { Config } from './config.ts';
+import { type BundleMade, type BundleRequest, makeBundle } from './evidence.ts';
+import { Incident } from './incident.ts';
+import { Links } from './links.ts';
+import { type LiveState, liveCollectors } from './live-state.ts';
+import { NodeKeys } from './node-keys.ts';
+import { type NodeRecord, readNodeRecord, type StateLayout, stateLayout } from './node-record.ts';
+import { policyPath } from './policies.ts';
+import { enrolmentOf } from './provision.ts';
+
+/** The TPM stage gives up after this; the stages after it go on. */
+const tpmStageMilliseconds = 500;
+
+export class Node implements AsyncDisposable {
+  readonly config: Config;
+  readonly layout: StateLayout;
+  readonly record: NodeRecord;
+  readonly custody: CustodyLog;
+  readonly announcer: Announcer;
+  readonly arena: SecretArena;
+  readonly #lifecycle: Lifecycle;
+  readonly #policy: InterlockPolicy;
+  readonly #cleanup = new AsyncDisposableStack();
+  readonly #keys = new Map<string, SecretBuffer>();
+  #tpm: NodeKeys | null = null;
+  #interlock: Interlock | undefined;
+  #links: Links | undefined;
+  #pool: EntropyPool | undefined;
+  #servers: Server[] = [];
+  #incident: Incident | undefined;
+  /** Bundles are made one at a time. */
+  #collecting: Promise<unknown> = Promise.resolve();
+
+  private constructor(config: Config, layout: StateLayout, record: NodeRecord, log: (line: string) => void) {
+    this.config = config;
+    this.layout = layout;
+    this.record = record;
+    this.#policy = loadInterlockPolicy(policyPath('interlock.toml'));
+    this.#lifecycle = new Lifecycle(layout.directory);
+    this.custody = this.#cleanup.use(CustodyLog.open(layout.custody));
+    this.announcer = this.#cleanup.use(new Announcer(config, layout, log));
+    this.arena = this.#cleanup.use(SecretArena.allocate());
+  }
+
+  /**
+   * @throws Failure `unprovisioned`, `state-in-use`, `zeroized`, `tpm-unreachable`, `tpm-swapped`, `interface-missing`;
+   *   TpmError `tpm-policy` where the TPM refuses to unseal.
+   */
+  static async start(config: Config, log: (line: string) => void): Promise<Node> {
+    const layout = stateLayout(config.node.state_dir);
+    const record = readNodeRecord(layout);
+    const lock = holdLock(layout.lock, `The state directory ${layout.directory}`);
+    let node: Node | undefined;
+    try {
+      node = new Node(config, layout, record, log);
+      node.#cleanup.use(lock);
+      await node.#start();
+      return node;
+    } catch (error) {
+      if (node === undefined) lock[Symbol.dispose]();
+      else await node[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  async #start(): Promise<void> {
+    const { record, announcer, custody } = this;
+    for (const line of bypassLines(record.assurance)) announcer.note('warning', line);
+    for (const trouble of hardenProcess())
+      announcer.note('warning', `This process is less hardened: ${trouble}.`);
+    if (this.#lifecycle.read().state === 'zeroized') throw zeroizedFailure('Starting');
+    const unclean = this.#lifecycle.endedUncleanly;
+    if (record.tpm !== null) this.#tpm = this.#cleanup.use(await NodeKeys.open(this.config, record.tpm));
+    this.#interlock = this.#cleanup.use(await this.#arm());
+    this.#lifecycle.markRunning();
+    if (unclean) await this.#afterUncleanEnd();
+    custody.append('started', { assurance: record.assurance, unclean });
+    await this.#unsealKeys();
+    this.#links = this.#cleanup.use(
+      await Links.up({
+        links: this.config.links,
+        arena: this.arena,
+        key: (name) => this.#key(name),
+        onRemoval: (removal) => this.#interlock?.addKernelAction(removal),
+        onLost: (link) => this.#linkLost(link),
+        onTrouble: (message) => announcer.note('warning', message),
+      }),
+    );
+    this.#pool = this.#cleanup.use(await this.#startPool());
+    await this.#serve();
+    announcer.note('notice', `Node ${record.node} is running.`);
+  }
+
+  get zeroized(): boolean {
+    return this.arena.zeroized;
+  }
+
+  get interlock(): Interlock {
+    if (this.#interlock === undefined) throw new Failure('node-starting', 'The node is still starting.');
+    return this.#interlock;
+  }
+
+  get pool(): EntropyPool {
+    if (this.#pool === undefined) throw new Failure('node-starting', 'The node is still starting.');
+    return this.#pool;
+  }
+
+  async live(): Promise<LiveState> {
+    return {
+      links: (await this.#links?.status()) ?? [],
+      entropy: this.#pool?.status() ?? null,
+      interlock: this.#interlock?.status() ?? null,
+      zeroize: this.#incident?.summary ?? null,
+    };
+  }
+
+  /** One bundle after the other. */
+  async collect(request: BundleRequest, onProgress?: (step: string) => void): Promise<BundleMade> {
+    const turn = this.#collecting.then(async () =>
+      makeBundle(
+        {
+          config: this.config,
+          layout: this.layout,
+          record: this.record,
+          custody: this.custody,
+          keys: this.#tpm,
+          collectors: [...liveCollectors(() => this.live()), ...(this.#incident?.collectors ?? [])],
+          ...(onProgress === undefined ? {} : { onProgress }),
+        },
+        request,
+      ),
+    );
+    this.#collecting = turn.catch(() => {});
+    return await turn;
+  }
+
+  /** The red button. Resolves when certificate, alert and bundle are made. */
+  async zeroize(reason: string, level: ZeroizeLevel | undefined): Promise<ZeroizeOutcome> {
+    this.custody.append('zeroize-requested', { reason, level: level ?? 'configured' });
+    const outcome = await this.interlock.zeroize('operator', level);
+    await this.#incident?.done;
+    return outcome;
+  }
+
+  /** A clean end: links and processes go, the marker is cleared. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    const wasRunning = this.#pool !== undefined;
+    await this.#incident?.done;
+    for (const server of this.#servers) {
+      server.closeAllConnections();
+      server.close();
+    }
+    if (wasRunning) {
+      this.custody.append('stopped', { zeroized: this.zeroized });
+      this.#lifecycle.clearRunning();
+    }
+    await this.#cleanup.disposeAsync();
+  }
+
+  async #arm(): Promise<Interlock> {
+    const { config, record } = this;
+    const levelOf = (cause: (typeof causes)[number]): ZeroizeLevel =>
+      consequenceOf(this.#policy, cause, record.role, config.interlock.level).level;
+    const plan: StagePlan = {
+      levels: causes.map(levelOf),
+      tpm:
+        this.#tpm === null || record.tpm === null
+          ? null
+          : {
+              channel: this.#tpm.rawChannel(),
+              commands: [marshalPcrExtend(record.tpm.capPcr, capDigest)],
+              timeoutMilliseconds: tpmStageMilliseconds,
+            },
+      disk: {
+        statePath: this.#lifecycle.path,
+        blobs:
+          record.tpm === null
+            ? []
+            : record.keys.map(({ name }) => sealedKeyPath(this.layout.directory, name)),
+      },
+    };
+    return await Interlock.start({
+      arena: this.arena,
+      interfaces: config.node.interfaces,
+      plan,
+      pollMilliseconds: config.interlock.poll_milliseconds,
+      heartbeatMilliseconds: config.interlock.heartbeat_milliseconds,
+      plannedFlapsPerHour: config.interlock.planned_flaps_per_hour,
+      onZeroized: (outcome) => this.#struck(outcome),
+      onEvent: (event) => this.#heard(event),
+    });
+  }
+
+  async #afterUncleanEnd(): Promise<void> {
+    this.announcer.alert({
+      key: `${this.record.node}-unclean-${this.custody.head().sequence}`,
+      severity: 'warning',
+      title: `${this.record.node}: the last end was unclean`,
+      body: `The node was killed, crashed or lost power. Policy: ${this.config.interlock.on_unclean_start}.`,
+      facts: {},
+    });
+    if (this.config.interlock.on_unclean_start === 'recover') return;
+    await this.interlock.zeroize('unclean-start');
+    await this.#incident?.done;
+    throw zeroizedFailure('Starting after an unclean end');
+  }
+
+  async #unsealKeys(): Promise<void> {
+    const { record, arena, layout } = this;
+    for (const { name, purpose } of record.keys) {
+      const key =
+        this.#tpm === null
+          ? generateKey(arena, name, purpose)
+          : await this.#tpm.unseal(arena, layout.directory, name);
+      this.#keys.set(name, key);
+    }
+    if (this.#tpm !== null) return;
+    const volatile = record.keys.flatMap(({ name, purpose }) => {
+      const publicKey = publicHalf(this.#key(name), purpose);
+      return publicKey === null ? [] : [{ name, purpose, publicKey }];
+    });
+    const enrolment = enrolmentOf(record, layout, this.custody.head(), volatile);
+    writeDurably(layout.enrolment, `${JSON.stringify(enrolment, null, 2)}\n`, 0o644);
+  }
+
+  #key(name: string): SecretBuffer {
+    const key = this.#keys.get(name);
+    if (key === undefined) {
+      throw new Failure(
+        'key-missing',
+        `The link asks for the key "${name}", which this node does not have.`,
+        {
+          remedy: 'Add it to the profile or to [[keys]], and run `esoteric-appliance provision` again.',
+        },
+      );
+    }
+    return key;
+  }
+
+  async #startPool(): Promise<EntropyPool> {
+    const { sources, directory } = this.config.entropy;
+    const pool = await EntropyPool.start({
+      arena: this.arena,
+      ...(sources.includes('all') ? {} : { sources }),
+      directory: directory === '' ? this.layout.directory : directory,
+      policy: loadCreditPolicy(policyPath('entropy.toml')),
+      clock: monotonicMicros,
+    });
+    await pool.ready();
+    return pool;
+  }
+
+  async #serve(): Promise<void> {
+    for (const listen of this.config.entropy.http) {
+      const colon = listen.lastIndexOf(':');
+      const host = listen.slice(0, colon).replace(/^\[|\]$/g, '');
+      this.#servers.push(await randomServer(this.pool, { host, port: Number(listen.slice(colon + 1)) }));
+    }
+  }
+
+  #linkLost(link: string): void {
+    if (this.zeroized) return;
+    this.announcer.note('critical', `The link ${link} is gone: its helper ended by itself.`);
+    void this.interlock.zeroize('link-key-lost').catch(() => {});
+  }
+
+  #heard(event: InterlockEvent): void {
+    const { custody, announcer } = this;
+    if (event.kind === 'planned-flap') {
+      custody.append('planned-flap', { interface: event.interface, flaps: event.flaps });
+      announcer.note('notice', `Planned flap on ${event.interface}: nothing was wiped.`);
+    } else if (event.kind === 'carrier') {
+      announcer.note('notice', `Carrier on ${event.interface} is ${event.up ? 'up' : 'down'}.`);
+    } else {
+      custody.append('maintenance-ended', { why: event.why, interfaces: event.window.interfaces });
+      if (!this.zeroized) this.#pool?.resume();
+      announcer.note('notice', `The maintenance window ended: ${event.why}.`);
+    }
+  }
+
+  /** Memory, kernel, TPM and disk are done when this is called; what is left is to tell. */
+  #struck(outcome: ZeroizeOutcome): void {
+    const consequence = consequenceOf(
+      this.#policy,
+      outcome.cause,
+      this.record.role,
+      this.config.interlock.level,
+    );
+    this.#incident = new Incident({
+      outcome,
+      severity: consequence.severity,
+      bundle: consequence.bundle,
+      record: this.record,
+      custody: this.custody,
+      announcer: this.announcer,
+      keys: this.#tpm,
+      destroyed: [...this.#keys.keys()],
+      retained: this.config.alerts.channels.length > 0 || this.config.forensics.upload !== '',
+      collect: (request) => this.collect(request),
+    });
+  }
+}
+
+/** What the cap PCR is extended with: SHA-256 of nothing that anyone would extend by chance. */
+const capDigest: Uint8Array = new Uint8Array(
+  await crypto.subtle.digest('SHA-256', new TextEncoder().encode('esoteric-appliance/cap/1')),
+);

@@ -1,0 +1,41 @@
+// What is given to a node by its role: the profile (provisioning/ROLE.toml), and the PCR policy (policies/pcr.toml).
+import { z } from 'zod';
+import { readToml } from '../host/toml.ts';
+import { type Config, keyEntry } from './config-schema.ts';
+
+export const profileSchema = z.strictObject({
+  format: z.literal('esoteric-appliance-profile/1'),
+  role: z.string().regex(/^[a-z0-9][a-z0-9-]{0,31}$/, 'a name of 1 to 32 characters from a-z, 0-9 and -'),
+  description: z.string().min(1).describe('What a node of this role is for, in one sentence'),
+  keys: z
+    .array(keyEntry)
+    .refine((keys) => new Set(keys.map(({ name }) => name)).size === keys.length, 'keys of different names')
+    .describe('Keys that provision generates and seals'),
+});
+export type Profile = z.output<typeof profileSchema>;
+
+export const pcrPolicySchema = z
+  .strictObject({
+    format: z.literal('esoteric-appliance-pcr/1'),
+    bank: z.literal('sha256'),
+    pcrs: z.array(z.int().min(0).max(23)).min(1).describe('PCRs that keys are sealed to, beside the cap'),
+    cap: z.int().min(0).max(15).describe('PCR that a lock extends'),
+  })
+  .refine(({ pcrs, cap }) => !pcrs.includes(cap), { error: 'another PCR than the cap', path: ['pcrs'] });
+export type PcrPolicy = z.output<typeof pcrPolicySchema>;
+
+/** @throws Failure `config-missing` or `config-invalid`, status 2. */
+export function loadProfile(path: string): Profile {
+  return readToml(path, profileSchema);
+}
+
+/** @throws Failure `config-missing` or `config-invalid`, status 2. */
+export function loadPcrPolicy(path: string): PcrPolicy {
+  return readToml(path, pcrPolicySchema);
+}
+
+/** The keys that a node has: those of its profile and those of its configuration, which wins where both name one. */
+export function keysOf(profile: Profile, config: Config): Profile['keys'] {
+  const named = new Set(config.keys.map(({ name }) => name));
+  return [...profile.keys.filter(({ name }) => !named.has(name)), ...config.keys];
+}

@@ -1,0 +1,152 @@
+// `run`: the node daemon from start to stop, its control socket, and the courier beside it.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { exitStatus, Failure } from '../host/failure.ts';
+import { levels, type ZeroizeLevel } from '../interlock/causes.ts';
+import type { Config } from './config.ts';
+import { type Methods, serveControl } from './control.ts';
+import { Node } from './node.ts';
+import { stateLayout } from './node-record.ts';
+import { packageRoot } from './policies.ts';
+import { provision } from './provision.ts';
+import { liveStatus } from './status.ts';
+
+export interface RunOptions {
+  /** Arguments after `courier` that lead to the same configuration. */
+  readonly courierArguments: readonly string[];
+  /** Provision first where nothing is: only without a TPM, where nothing lasting is made. */
+  readonly provisionFirst: boolean;
+  /** Aborted when the node is to stop. */
+  readonly signal: AbortSignal;
+  readonly log: (line: string) => void;
+  readonly onReady?: (node: Node) => void;
+}
+
+/** Runs until `signal` aborts. A node that is zeroized meanwhile stays and answers. @throws as `Node.start`. */
+export async function runNode(config: Config, options: RunOptions): Promise<void> {
+  if (options.provisionFirst && !existsSync(stateLayout(config.node.state_dir).node)) await provision(config);
+  await using node = await Node.start(config, options.log);
+  await using _control = await serveControl(node.layout.control, methodsOf(node));
+  await using _courier = config.courier.spawn
+    ? startCourier(options)
+    : { [Symbol.asyncDispose]: async () => {} };
+  options.onReady?.(node);
+  if (!options.signal.aborted) await once(options.signal, 'abort');
+  options.log('Stopping: links are removed, memory is wiped.');
+}
+
+/** What the control socket answers. Parameters come from other processes and are checked here. */
+function methodsOf(node: Node): Methods {
+  const text = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
+  const number = (value: unknown, name: string, low: number, high: number): number => {
+    if (typeof value === 'number' && value >= low && value <= high) return value;
+    throw new Failure('usage', `${name} must be a number from ${low} to ${high}.`, {
+      status: exitStatus.usage,
+    });
+  };
+  return {
+    status: async () => await liveStatus(node),
+    'maintenance-begin': async (params) => {
+      const interfaces = Array.isArray(params.interfaces) ? params.interfaces.map(String) : [];
+      const window = node.interlock.openWindow({
+        interfaces,
+        seconds: number(params.seconds, 'The duration', 1, 86_400),
+        flaps: number(params.flaps, 'The number of flaps', 1, 1000),
+        reason: text(params.reason) ?? '',
+      });
+      node.custody.append('maintenance-began', { ...window });
+      node.pool.pause(`maintenance: ${window.reason}`);
+      return window;
+    },
+    'maintenance-end': async () => node.interlock.closeWindow('the operator ended it'),
+    zeroize: async (params) => {
+      const level = text(params.level);
+      if (level !== undefined && !levels.includes(level as ZeroizeLevel)) {
+        throw new Failure('usage', `There is no level "${level}".`, {
+          remedy: `Use one of ${levels.join(', ')}.`,
+          status: exitStatus.usage,
+        });
+      }
+      return await node.zeroize(text(params.reason) ?? '', level as ZeroizeLevel | undefined);
+    },
+    collect: async (params, caller) =>
+      await node.collect(
+        {
+          reason: text(params.reason) ?? 'by hand',
+          since: text(params.since),
+          journalPath: text(params.journalPath),
+          caseName: text(params.caseName),
+          examiner: text(params.examiner),
+          output: text(params.output),
+          upload: text(params.upload),
+        },
+        caller.progress,
+      ),
+    stream: async (params, caller) => {
+      const wanted =
+        params.bytes === null ? Number.POSITIVE_INFINITY : number(params.bytes, 'bytes', 0, 2 ** 53);
+      const block = new Uint8Array(65_536);
+      node.pool.read(block.subarray(0, 1)); // Refuses before anything is promised.
+      const socket = caller.raw();
+      for (let sent = 0; sent < wanted && socket.writable; ) {
+        const part = block.subarray(0, Math.min(block.length, wanted - sent));
+        node.pool.read(part);
+        await new Promise((resolve) => socket.write(part, resolve));
+        sent += part.length;
+      }
+      block.fill(0);
+    },
+    alert: async (params) => {
+      const key = `${node.record.node}-test-${Date.now()}`;
+      node.announcer.alert({
+        key,
+        severity: 'critical',
+        title: `${node.record.node}: test of the alert channels`,
+        body: text(params.message) ?? 'This is a test. Nothing has happened.',
+        facts: {},
+      });
+      return { key };
+    },
+  };
+}
+
+/**
+ * The courier as a child: it ends when its standard input does, after a last attempt at what is due, so that it outlives a node
+ * that was killed just long enough to tell. One that dies is started again, a second later.
+ */
+function startCourier(options: RunOptions): AsyncDisposable {
+  let stopping = false;
+  let child: ChildProcess | undefined;
+  const start = (): void => {
+    child = spawn(
+      process.execPath,
+      [...process.execArgv, mainPath(), 'courier', ...options.courierArguments],
+      {
+        stdio: ['pipe', 'ignore', 'inherit'],
+      },
+    );
+    child.on('error', (error) => options.log(`The courier could not be started: ${error.message}`));
+    child.on('exit', (status, signal) => {
+      if (stopping) return;
+      options.log(`The courier ended (${signal ?? status}); it is started again.`);
+      setTimeout(() => {
+        if (!stopping) start();
+      }, 1000).unref();
+    });
+  };
+  start();
+  return {
+    async [Symbol.asyncDispose]() {
+      stopping = true;
+      const running = child;
+      if (running === undefined || running.exitCode !== null || running.signalCode !== null) return;
+      running.stdin?.end();
+      await once(running, 'exit');
+    },
+  };
+}
+
+/** The program as it runs now: a checkout runs its sources, a package what was built of them. */
+const mainPath = (): string =>
+  `${packageRoot}${import.meta.url.endsWith('.ts') ? 'src/cli/main.ts' : 'dist/cli/main.js'}`;

@@ -1,0 +1,130 @@
+// `verify`: reads what the relying party holds, and hands the pure verification its appraisers.
+import { createReadStream, existsSync, readFileSync } from 'node:fs';
+import {
+  appraiseCertification,
+  appraiseEventLog,
+  appraiseQuote,
+  compareClock,
+} from '../attestation/appraisal.ts';
+import { checkEnrolment, type EnrolmentRecord, parseEnrolment } from '../attestation/enrolment.ts';
+import { publicGoodRoot } from '../attestation/public-good-root.ts';
+import { verifySigstoreBundle } from '../attestation/sigstore-verify.ts';
+import { readUnsigned } from '../attestation/unsigned.ts';
+import type { Appraisers, ExpectedIdentity } from '../forensics/appraisers.ts';
+import { acceptable, notProven, type VerifyReport } from '../forensics/claims.ts';
+import { sigstoreName } from '../forensics/format.ts';
+import { verifyBundle } from '../forensics/verify.ts';
+import { readVerifyPolicy } from '../forensics/verify-policy.ts';
+import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
+import { policyPath } from './policies.ts';
+
+export interface VerifyOptions {
+  readonly archive: string;
+  /** Beside the archive unless told. */
+  readonly sigstore?: string | undefined;
+  /** trusted_root.json; the public-good root unless told. */
+  readonly trustedRoot?: string | undefined;
+  readonly enrolment?: string | undefined;
+  readonly policy?: string | undefined;
+  readonly caseKey?: string | undefined;
+  readonly identity?: ExpectedIdentity | undefined;
+  /** `SEQUENCE:HASH` of a custody head that was seen earlier. */
+  readonly knownHead?: string | undefined;
+  readonly allowBypassed: boolean;
+}
+
+export interface Verification {
+  readonly report: VerifyReport;
+  /** Exit status 0: proven, or incomplete only where that is allowed. */
+  readonly accepted: boolean;
+}
+
+/** @throws Failure `file-missing`, `enrolment-invalid`, `trusted-root-invalid`, `usage`, all with status 2. */
+export async function verifyFiles(options: VerifyOptions): Promise<Verification> {
+  const { archive } = options;
+  if (!existsSync(archive)) throw missing('The archive', archive);
+  const policy = readVerifyPolicy(options.policy ?? policyPath('verify.toml'));
+  const effective = options.identity === undefined ? policy : { ...policy, identity: options.identity };
+  const report = await verifyBundle<EnrolmentRecord>(
+    {
+      archive: () => createReadStream(archive),
+      sigstoreBundle: readEvidenceJson(options.sigstore ?? sigstoreName(archive)),
+      enrolment:
+        options.enrolment === undefined
+          ? null
+          : parseEnrolment(readGiven('The enrolment record', options.enrolment)),
+      trustedRoot:
+        options.trustedRoot === undefined
+          ? publicGoodRoot()
+          : readGivenJson('The trusted root', options.trustedRoot),
+      policy: effective,
+      allowBypassed: options.allowBypassed,
+      ...(options.knownHead === undefined ? {} : { knownHead: parseHead(options.knownHead) }),
+      ...(options.caseKey === undefined ? {} : { caseKey: readFileSync(options.caseKey) }),
+    },
+    appraisers,
+  );
+  return { report, accepted: acceptable(report, effective, options.allowBypassed) };
+}
+
+const appraisers: Appraisers<EnrolmentRecord> = {
+  sigstore: (evidence) => {
+    const unsigned = readUnsigned(evidence.bundle);
+    if (unsigned === null) return verifySigstoreBundle(evidence);
+    const nobody = notProven(
+      'Nobody signed this bundle: it was made without a TPM, or with one that did not answer.',
+    );
+    return {
+      statement: unsigned,
+      claims: { signature: nobody, 'signer identity': nobody, transparency: nobody, time: nobody },
+    };
+  },
+  quote: appraiseQuote,
+  certification: appraiseCertification,
+  eventLog: appraiseEventLog,
+  clock: compareClock,
+  enrolment: checkEnrolment,
+};
+
+/** Null where there is no such file; what is no JSON is evidence that cannot be read, not a usage error. */
+function readEvidenceJson(path: string): unknown {
+  if (!existsSync(path)) return null;
+  try {
+    return JSON.parse(readFileSync(path, 'utf8'));
+  } catch (error) {
+    return `not JSON: ${reasonOf(error)}`;
+  }
+}
+
+function readGiven(what: string, path: string): string {
+  if (!existsSync(path)) throw missing(what, path);
+  return readFileSync(path, 'utf8');
+}
+
+function readGivenJson(what: string, path: string): unknown {
+  try {
+    return JSON.parse(readGiven(what, path));
+  } catch (error) {
+    if (error instanceof Failure) throw error;
+    throw new Failure('file-invalid', `${what} ${path} is not JSON: ${reasonOf(error)}`, {
+      status: exitStatus.usage,
+    });
+  }
+}
+
+function parseHead(text: string): { sequence: number; hash: string } {
+  const [, sequence, hash] = /^(\d{1,15}):([0-9a-f]{64})$/.exec(text) ?? [];
+  if (sequence === undefined || hash === undefined) {
+    throw new Failure('usage', `A custody head is written SEQUENCE:HASH, not "${text}".`, {
+      remedy: 'Take it from `esoteric-appliance status --json` of an earlier day, or from an earlier bundle.',
+      status: exitStatus.usage,
+    });
+  }
+  return { sequence: Number(sequence), hash };
+}
+
+const missing = (what: string, path: string): Failure =>
+  new Failure('file-missing', `${what} ${path} does not exist.`, {
+    remedy: 'Check the path.',
+    status: exitStatus.usage,
+  });

@@ -1,0 +1,37 @@
+import { Command } from '@commander-js/extra-typings';
+import { type BenchModule, importFromCheckout } from '../appliance/checkout.ts';
+import { ending } from './command.ts';
+import { paint, printJson, printLine, progressLine, table } from './output.ts';
+
+export const benchCommand = new Command('bench')
+  .description('speed, each figure as a ratio to a named reference in the same run (needs a checkout)')
+  .option('--json', 'one JSON document on stdout')
+  .option('--only <names>', 'benchmarks by name, with commas between')
+  .addHelpText(
+    'after',
+    '\nExamples:\n  $ esoteric-appliance bench\n  $ esoteric-appliance bench --only drbg-1mib,start --json',
+  )
+  .action((options) =>
+    ending(options.json, async () => {
+      const { runBenchmarks } = await importFromCheckout<BenchModule>('test/bench/bench.ts', 'The benchmark');
+      const progress = progressLine();
+      const results = await runBenchmarks(options.only?.split(',') ?? [], progress.step).finally(
+        progress.done,
+      );
+      if (options.json) {
+        printJson(results);
+        return;
+      }
+      const rows = results.map(({ name, value, unit, reference, ratio, target, met }) => [
+        name,
+        `${value.toPrecision(4)} ${unit}`,
+        `${reference.name}: ${reference.value.toPrecision(4)} ${unit}`,
+        `${ratio.toPrecision(3)}x`,
+        target,
+        met ? paint('green', 'met') : paint('yellow', 'not met'),
+      ]);
+      for (const line of table([['benchmark', 'value', 'reference', 'ratio', 'target', ''], ...rows])) {
+        printLine(line);
+      }
+    }),
+  );

@@ -1,0 +1,17 @@
+import { Command } from '@commander-js/extra-typings';
+import { renderConfig } from '../appliance/config.ts';
+import { command, configOf, ending } from './command.ts';
+import { printJson } from './output.ts';
+
+const show = command('show', 'the configuration that holds, with its defaults and documentation', [
+  'config show',
+  'config show > /etc/esoteric-appliance/config.toml',
+]).action((options) =>
+  ending(options.json, async () => {
+    const config = configOf(options);
+    if (options.json) printJson(config);
+    else process.stdout.write(renderConfig(config));
+  }),
+);
+
+export const configCommand = new Command('config').description('the configuration').addCommand(show);

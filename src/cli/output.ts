@@ -1,0 +1,71 @@
+// What people and programs read: one JSON document on stdout with --json, tables and colour on a terminal, plain text in a pipe.
+// Logs and failures go to stderr.
+import { stripVTControlCharacters, styleText } from 'node:util';
+import { type ExitStatus, Failure, reasonOf } from '../host/failure.ts';
+
+type Style = Parameters<typeof styleText>[0];
+
+/** Coloured where the stream is a terminal and NO_COLOR is not set. */
+export const paint = (style: Style, text: string, stream: NodeJS.WriteStream = process.stdout): string =>
+  styleText(style, text, { stream });
+
+export function printJson(document: unknown): void {
+  process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
+}
+
+export const printLine = (line = ''): void => {
+  process.stdout.write(`${line}\n`);
+};
+
+export const logLine = (line: string): void => {
+  process.stderr.write(`${line}\n`);
+};
+
+/** Rows in columns, two spaces apart; the last column is as long as it is. Lengths are counted without colour. */
+export function table(rows: readonly (readonly string[])[]): string[] {
+  const widths = (rows[0] ?? []).map((_, column) =>
+    Math.max(...rows.map((row) => stripVTControlCharacters(row[column] ?? '').length)),
+  );
+  return rows.map((row) =>
+    row
+      .map((cell, column) =>
+        column === row.length - 1
+          ? cell
+          : cell + ' '.repeat((widths[column] ?? 0) - stripVTControlCharacters(cell).length),
+      )
+      .join('  '),
+  );
+}
+
+/** Says what failed, what was kept and what to do next; a stack only for what is our own mistake. Returns the exit status. */
+export function reportFailure(thrown: unknown, json: boolean): ExitStatus {
+  const failure =
+    thrown instanceof Failure
+      ? thrown
+      : new Failure('internal', `Something unexpected happened: ${reasonOf(thrown)}`, {
+          remedy: 'Please report this, with the command and what ESOTERIC_DEBUG=1 prints.',
+        });
+  if (json) printJson({ error: failure.toJSON() });
+  else {
+    logLine(`${paint(['red', 'bold'], 'error', process.stderr)}  ${failure.message}`);
+    if (failure.kept !== undefined) logLine(`kept   ${failure.kept}`);
+    if (failure.remedy !== undefined) logLine(`next   ${failure.remedy}`);
+  }
+  if (process.env.ESOTERIC_DEBUG === '1' && thrown instanceof Error) logLine(thrown.stack ?? '');
+  return failure.status;
+}
+
+/** Progress of long work: one line that changes on a terminal, nothing in a pipe. */
+export function progressLine(): { readonly step: (text: string) => void; readonly done: () => void } {
+  const { stderr } = process;
+  if (!stderr.isTTY) return { step: () => {}, done: () => {} };
+  const clear = '\r\u001b[2K';
+  return {
+    step: (text) => {
+      stderr.write(`${clear}${paint('dim', `… ${text}`.slice(0, (stderr.columns ?? 80) - 1), stderr)}`);
+    },
+    done: () => {
+      stderr.write(clear);
+    },
+  };
+}

@@ -1,0 +1,62 @@
+// The command line as a whole: every command, usage errors with the nearest known name, exit statuses.
+import { Command, CommanderError } from '@commander-js/extra-typings';
+import { exitStatus } from '../host/failure.ts';
+import { alertCommand } from './alert.ts';
+import { benchCommand } from './bench.ts';
+import { collectForensicsCommand } from './collect-forensics.ts';
+import { ended } from './command.ts';
+import { configCommand } from './config.ts';
+import { courierCommand } from './courier.ts';
+import { custodyCommand } from './custody.ts';
+import { demoCommand } from './demo.ts';
+import { doctorCommand } from './doctor.ts';
+import { maintenanceCommand } from './maintenance.ts';
+import { provisionCommand } from './provision.ts';
+import { runCommand } from './run.ts';
+import { statusCommand } from './status.ts';
+import { streamCommand } from './stream.ts';
+import { verifyCommand } from './verify.ts';
+import { zeroizeCommand } from './zeroize.ts';
+
+const commands = [
+  provisionCommand,
+  runCommand,
+  courierCommand,
+  statusCommand,
+  doctorCommand,
+  maintenanceCommand,
+  zeroizeCommand,
+  collectForensicsCommand,
+  verifyCommand,
+  alertCommand,
+  custodyCommand,
+  streamCommand,
+  configCommand,
+  demoCommand,
+  benchCommand,
+];
+
+/** Runs one command line and returns its exit status. */
+export async function runProgram(args: readonly string[]): Promise<number> {
+  const program = new Command('esoteric-appliance')
+    .description(
+      'A hardened entropy appliance: keys sealed in a TPM, links that zeroize on an unplanned flap, evidence that verifies offline.',
+    )
+    .option('-V, --version', 'the version of the program')
+    .showSuggestionAfterError()
+    .showHelpAfterError('See `esoteric-appliance --help`.');
+  for (const command of commands) program.addCommand(command as unknown as Command);
+  exitByException(program as unknown as Command);
+  try {
+    await program.parseAsync([...args], { from: 'user' });
+    return ended.status;
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    return error.exitCode === 0 ? exitStatus.done : exitStatus.usage;
+  }
+}
+
+function exitByException(command: Command): void {
+  command.exitOverride();
+  for (const nested of command.commands) exitByException(nested as unknown as Command);
+}

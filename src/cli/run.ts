@@ -1,0 +1,38 @@
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { runNode } from '../appliance/run.ts';
+import { command, commonArguments, configOf, ending, stopSignal } from './command.ts';
+import { logLine } from './output.ts';
+
+export const runCommand = command('run', 'run the node: links, entropy, interlock, courier', [
+  'run',
+  'run -I eth0,eth1',
+  'run --no-tpm --no-sigstore --state-dir ./state',
+  'run --demo',
+])
+  .option('-I, --interface <names>', 'data interfaces to watch: any, eth0,eth1, or CPU[n] for none')
+  .option('--demo', 'implies -I CPU --no-gpu --no-tpm --no-sigstore, and a state directory of its own')
+  .action((given) =>
+    ending(given.json, async () => {
+      const options = given.demo
+        ? {
+            ...given,
+            interface: 'CPU',
+            tpm: false as const,
+            sigstore: false,
+            stateDir: given.stateDir ?? mkdtempSync(join(tmpdir(), 'esoteric-demo-')),
+          }
+        : given;
+      const config = configOf(options);
+      await runNode(config, {
+        courierArguments: commonArguments(options),
+        provisionFirst: given.demo === true || config.tpm.mode === 'none',
+        signal: stopSignal(),
+        log: logLine,
+        onReady: (node) => {
+          logLine(`State: ${node.layout.directory}. Stop with Ctrl-C.`);
+        },
+      });
+    }),
+  );

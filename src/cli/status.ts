@@ -1,0 +1,84 @@
+import { type Status, statusOf } from '../appliance/status.ts';
+import { command, configOf, ending } from './command.ts';
+import { paint, printJson, printLine, table } from './output.ts';
+
+export const statusCommand = command('status', 'state of the node, running or not', [
+  'status',
+  'status --json',
+]).action((options) =>
+  ending(options.json, async () => {
+    const status = await statusOf(configOf(options));
+    if (options.json) printJson(status);
+    else for (const line of statusLines(status)) printLine(line);
+  }),
+);
+
+const stateStyle = { running: 'green', sealed: 'cyan', zeroized: 'red', unprovisioned: 'yellow' } as const;
+
+function statusLines(status: Status): string[] {
+  const { assurance, alerts, zeroize, custody } = status;
+  const rows: string[][] = [
+    ['node', `${status.node}  ${paint([stateStyle[status.state], 'bold'], status.state)}`],
+    ...(assurance === null ? [] : [['assurance', `TPM ${assurance.tpm}, Sigstore ${assurance.sigstore}`]]),
+    ...(assurance?.notes ?? []).map((note) => ['', paint('yellow', note)]),
+    ...(assurance === null || assurance.standIns.length === 0
+      ? []
+      : [['', paint('yellow', `stand-ins: ${assurance.standIns.join(', ')}`)]]),
+    ...status.links.map((link) => [
+      `link ${link.name}`,
+      `${link.up ? paint('green', 'up') : paint('red', 'down')} (${link.backend})  ${link.peers
+        .map(
+          (peer) =>
+            `${peer.name}: ${peer.latestHandshake === null ? 'no handshake yet' : `handshake ${peer.latestHandshake}`}`,
+        )
+        .join(', ')}`,
+    ]),
+    ...entropyRows(status.entropy),
+    ...interlockRows(status.interlock),
+    [
+      'alerts',
+      `${alerts.delivered} delivered, ${alerts.queued} queued, ${alerts.deadLettered} dead-lettered`,
+    ],
+    ...(zeroize === null ? [] : [['zeroized', `${zeroize.cause} at ${zeroize.at}`]]),
+    ...(custody === null
+      ? []
+      : [['custody', `${custody.sequence} records, head ${custody.hash.slice(0, 16)}…`]]),
+    ...(status.state === 'unprovisioned' ? [['next', 'esoteric-appliance provision']] : []),
+    ...(status.state === 'zeroized'
+      ? [['next', 'keep the forensic bundle, then esoteric-appliance provision --re-arm']]
+      : []),
+  ];
+  return table(rows);
+}
+
+function entropyRows(entropy: Status['entropy']): string[][] {
+  if (entropy === null || !('sources' in entropy)) return [];
+  const healthy = entropy.sources.filter(({ state }) => state === 'healthy').length;
+  return [
+    [
+      'entropy',
+      `${entropy.state}, ${healthy} of ${entropy.sources.length} sources healthy, ${entropy.reseeds} reseeds`,
+    ],
+  ];
+}
+
+function interlockRows(interlock: Status['interlock']): string[][] {
+  if (interlock === null || !('watched' in interlock)) return [];
+  const watched = interlock.watched.map(
+    (link) => `${link.interface} ${link.carrier ? 'carrier' : paint('red', 'no carrier')}`,
+  );
+  return [
+    [
+      'interlock',
+      `${interlock.phase}; ${watched.length === 0 ? 'no interface is watched' : watched.join(', ')}`,
+    ],
+    ...(interlock.window === null
+      ? []
+      : [
+          [
+            'window',
+            `${interlock.window.reason}: ${Math.ceil(interlock.window.secondsLeft)} s, ${interlock.window.flapsLeft} flaps left`,
+          ],
+        ]),
+  ];
+}

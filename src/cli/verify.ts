@@ -1,0 +1,74 @@
+import { Command } from '@commander-js/extra-typings';
+import { verifyFiles } from '../appliance/verify.ts';
+import type { VerifyReport } from '../forensics/claims.ts';
+import { exitStatus, Failure } from '../host/failure.ts';
+import { ending } from './command.ts';
+import { paint, printJson, printLine, table } from './output.ts';
+
+export const verifyCommand = new Command('verify')
+  .description('appraise a forensic bundle, offline')
+  .argument('<archive>', 'NODE-SEQ-UTC.tar.gz; its .sigstore.json lies beside it')
+  .option('--json', 'one JSON document on stdout')
+  .option('--sigstore-bundle <file>', 'instead of ARCHIVE.sigstore.json')
+  .option(
+    '--trusted-root <file>',
+    'trusted_root.json of the Sigstore services (default: the public-good root)',
+  )
+  .option('--enrolment <file>', 'the enrolment record of the node')
+  .option('--identity <subject>', 'who must have signed, as Fulcio certified it')
+  .option('--issuer <url>', 'issuer of that identity')
+  .option('--policy <file>', 'verify policy (default: policies/verify.toml)')
+  .option('--case-key <file>', 'key of the case, to look at redactions')
+  .option('--known-head <sequence:hash>', 'a custody head seen earlier, to rule out a rollback')
+  .option('--allow-bypassed', 'accept bundles made with bypasses or stand-ins, as long as nothing fails')
+  .addHelpText(
+    'after',
+    `
+Exit status: 0 proven (or incomplete, where policy or --allow-bypassed allow that), 3 rejected.
+
+Examples:
+  $ esoteric-appliance verify alpha-000001-20261120T160000Z.tar.gz --enrolment alpha.json
+  $ esoteric-appliance verify BUNDLE.tar.gz --enrolment alpha.json --trusted-root root.json --allow-bypassed`,
+  )
+  .action((archive, options) =>
+    ending(options.json, async () => {
+      const { identity, issuer } = options;
+      if ((identity === undefined) !== (issuer === undefined)) {
+        throw new Failure('usage', '--identity and --issuer belong together.', { status: exitStatus.usage });
+      }
+      const { report, accepted } = await verifyFiles({
+        archive,
+        sigstore: options.sigstoreBundle,
+        trustedRoot: options.trustedRoot,
+        enrolment: options.enrolment,
+        policy: options.policy,
+        caseKey: options.caseKey,
+        knownHead: options.knownHead,
+        identity: identity === undefined || issuer === undefined ? undefined : { subject: identity, issuer },
+        allowBypassed: options.allowBypassed === true,
+      });
+      if (options.json) printJson(report);
+      else for (const line of reportLines(report, accepted)) printLine(line);
+      return accepted ? exitStatus.done : exitStatus.rejected;
+    }),
+  );
+
+const marks = {
+  proven: () => paint('green', 'proven'),
+  failed: () => paint(['red', 'bold'], 'FAILED'),
+  'not-proven': () => paint('yellow', 'not proven'),
+};
+
+function reportLines(report: VerifyReport, accepted: boolean): string[] {
+  const { bundle, verdict } = report;
+  const style = verdict === 'proven' ? 'green' : verdict === 'rejected' ? 'red' : 'yellow';
+  return [
+    ...(bundle === null
+      ? []
+      : [`${bundle.node} #${bundle.sequence}, ${bundle.created}: ${bundle.reason}`, '']),
+    ...table(report.claims.map(({ claim, result, detail }) => [`  ${claim}`, marks[result](), detail])),
+    '',
+    ...report.reasons.map((reason) => paint('red', reason)),
+    `${paint([style, 'bold'], verdict)}${verdict === 'incomplete' ? (accepted ? ' (accepted: what is missing is allowed)' : ' (not accepted: see --allow-bypassed and policies/verify.toml)') : ''}`,
+  ];
+}

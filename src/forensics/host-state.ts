@@ -1,0 +1,139 @@
+// Collectors of the state of the host: links, processes, sockets, mounts, kernel and program. Read from /proc (proc(5)) and `ip`.
+import { readdir, readFile, readlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { requireChild } from '../host/child.ts';
+import { reasonOf } from '../host/failure.ts';
+import type { Collector } from './collect.ts';
+
+const mebibyte = 1 << 20;
+
+/** `proc` and `etc` are where the kernel's and the system's files are found. */
+export function hostCollectors(roots: { readonly proc?: string; readonly etc?: string } = {}): Collector[] {
+  const proc = roots.proc ?? '/proc';
+  const etc = roots.etc ?? '/etc';
+  return [
+    {
+      name: 'host links',
+      path: 'host/links.json',
+      source: '`ip -json -details link`: which interfaces were up, and how often their carrier changed',
+      limitBytes: 4 * mebibyte,
+      redact: true,
+      gather: async () => (await requireChild('ip', ['-json', '-details', '-statistics', 'link'])).stdout,
+    },
+    {
+      name: 'host processes',
+      path: 'host/processes.jsonl',
+      source: `${proc}/[0-9]*: what was running, by whom, with which arguments`,
+      limitBytes: 16 * mebibyte,
+      redact: true,
+      gather: () => processes(proc),
+    },
+    {
+      name: 'host sockets',
+      path: 'host/sockets.txt',
+      source: `${proc}/net: which addresses were listening or connected`,
+      limitBytes: 16 * mebibyte,
+      redact: true,
+      gather: () => sockets(proc),
+    },
+    {
+      name: 'host mounts',
+      path: 'host/mounts.txt',
+      source: `${proc}/self/mounts: what was mounted where`,
+      limitBytes: mebibyte,
+      redact: true,
+      gather: () => readFile(join(proc, 'self/mounts')),
+    },
+    {
+      name: 'host versions',
+      path: 'host/versions.json',
+      source: `${proc}/version, ${proc}/cmdline, ${etc}/os-release and the running Node: which software this was`,
+      limitBytes: mebibyte,
+      redact: true,
+      gather: () => versions(proc, etc),
+    },
+  ];
+}
+
+async function* processes(proc: string): AsyncGenerator<string> {
+  const pids = (await readdir(proc)).filter((name) => /^\d+$/.test(name)).map(Number);
+  for (const pid of pids.sort((a, b) => a - b)) {
+    const line = await processLine(join(proc, String(pid))).catch(() => undefined);
+    if (line !== undefined) yield `${JSON.stringify({ pid, ...line })}\n`;
+  }
+}
+
+/** A process may end while it is looked at: the caller leaves it out. */
+async function processLine(folder: string) {
+  const [stat, status, command] = await Promise.all(
+    ['stat', 'status', 'cmdline'].map((name) => readFile(join(folder, name), 'utf8')),
+  );
+  // The name may hold spaces and parentheses; the fields begin after its last one.
+  const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ') ?? [];
+  return {
+    name: stat?.slice(stat.indexOf('(') + 1, stat.lastIndexOf(')')),
+    state: fields[0],
+    parent: Number(fields[1]),
+    startTicks: Number(fields[19]),
+    uid: Number(/^Uid:\s+(\d+)/m.exec(status ?? '')?.[1]),
+    arguments: command?.split('\0').slice(0, -1),
+    executable: await readlink(join(folder, 'exe')).catch(() => undefined),
+  };
+}
+
+/** One line a socket: `tcp 10.0.0.1:443 10.0.0.2:51820 established uid=0 inode=123`. */
+async function* sockets(proc: string): AsyncGenerator<string> {
+  for (const protocol of ['tcp', 'tcp6', 'udp', 'udp6', 'raw', 'raw6']) {
+    const table = await readFile(join(proc, 'self/net', protocol), 'utf8').catch((error) => error);
+    if (typeof table !== 'string') yield `${protocol} not readable: ${reasonOf(table)}\n`;
+    else for (const line of table.split('\n').slice(1)) yield socketLine(protocol, line);
+  }
+}
+
+function socketLine(protocol: string, line: string): string {
+  const [, local = '', remote = '', state = '', , , , uid, , inode] = line.trim().split(/\s+/);
+  if (inode === undefined) return '';
+  const named = tcpStates[Number.parseInt(state, 16)] ?? state;
+  return `${protocol} ${endpoint(local)} ${endpoint(remote)} ${named} uid=${uid} inode=${inode}\n`;
+}
+
+/** `0100007F:1F90` is 127.0.0.1:8080: each 32-bit word of the address in the byte order of the machine (little-endian). */
+function endpoint(text: string): string {
+  const [address = '', port = ''] = text.split(':');
+  const words = Buffer.from(address, 'hex');
+  if (words.length !== 4 && words.length !== 16) return text;
+  const bytes = words.swap32();
+  const groups = Array.from({ length: 8 }, (_, at) =>
+    bytes.length === 16 ? bytes.readUInt16BE(at * 2).toString(16) : '',
+  );
+  const shown = bytes.length === 4 ? bytes.join('.') : `[${groups.join(':')}]`;
+  return `${shown}:${Number.parseInt(port, 16)}`;
+}
+
+/** include/net/tcp_states.h; 7 is also what an unconnected UDP socket shows. */
+const tcpStates: Record<number, string> = {
+  1: 'established',
+  2: 'syn-sent',
+  3: 'syn-received',
+  4: 'fin-wait-1',
+  5: 'fin-wait-2',
+  6: 'time-wait',
+  7: 'closed',
+  8: 'close-wait',
+  9: 'last-ack',
+  10: 'listening',
+  11: 'closing',
+};
+
+async function versions(proc: string, etc: string): Promise<string> {
+  const read = (path: string) => readFile(path, 'utf8').then((text) => text.trim(), reasonOf);
+  const found = {
+    kernel: await read(join(proc, 'version')),
+    bootArguments: await read(join(proc, 'cmdline')),
+    system: (await read(join(etc, 'os-release'))).split('\n'),
+    uptimeSeconds: Number.parseFloat(await read(join(proc, 'uptime'))),
+    node: process.versions,
+    architecture: process.arch,
+  };
+  return `${JSON.stringify(found, null, 2)}\n`;
+}

@@ -1,0 +1,96 @@
+// Packs a directory into the archive of a bundle: ustar in gzip, the same bytes for the same inputs (sorted, fixed owner,
+// mode and time; POSIX.1-2024 pax, ustar interchange; RFC 1952 without name and time).
+import { createHash } from 'node:crypto';
+import { createWriteStream, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { createGzip } from 'node:zlib';
+import { create } from 'tar';
+import { syncDirectory } from '../host/durable.ts';
+import { Failure, reasonOf } from '../host/failure.ts';
+import { encodeManifest, type Manifest, manifestPath, sha256 } from './format.ts';
+
+export interface Packed {
+  /** Of the archive, in hex. */
+  readonly sha256: string;
+  /** Bytes of the archive. */
+  readonly size: number;
+  /** Of `manifest.json`, in hex. */
+  readonly manifestSha256: string;
+}
+
+/**
+ * Writes `manifest.json` into `directory`, then the archive of it and of the files that the manifest lists to `outPath`:
+ * streamed, synced, and there under its name only once it is whole.
+ * @throws Failure `pack-failed`; the collected files stay in `directory`.
+ */
+export async function packBundle(directory: string, manifest: Manifest, outPath: string): Promise<Packed> {
+  const encoded = encodeManifest(manifest);
+  const beside = `${outPath}.${process.pid}.new`;
+  try {
+    writeFileSync(join(directory, manifestPath), encoded, { mode: 0o600 });
+    const archived = await writeArchive(directory, manifest, beside);
+    renameSync(beside, outPath);
+    syncDirectory(dirname(outPath));
+    return { ...archived, manifestSha256: sha256(encoded) };
+  } catch (cause) {
+    rmSync(beside, { force: true });
+    throw new Failure('pack-failed', `The bundle could not be packed: ${reasonOf(cause)}.`, {
+      kept: `What was collected is in ${directory}.`,
+      remedy: 'Make room or repair the directory, then collect again.',
+      cause,
+    });
+  }
+}
+
+async function writeArchive(directory: string, manifest: Manifest, path: string) {
+  const members = [manifestPath, ...manifest.files.map((file) => file.path).sort()];
+  const hash = createHash('sha256');
+  let size = 0;
+  await pipeline(
+    tarStream(directory, members),
+    createGzip({ level: 6 }),
+    async function* (chunks: AsyncIterable<Buffer>) {
+      for await (const chunk of chunks) {
+        hash.update(chunk);
+        size += chunk.length;
+        yield chunk;
+      }
+    },
+    createWriteStream(path, { mode: 0o600 }),
+  );
+  const handle = await open(path, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  return { sha256: hash.digest('hex'), size };
+}
+
+async function* tarStream(directory: string, members: readonly string[]): AsyncGenerator<Buffer> {
+  const stream = create(
+    {
+      cwd: directory,
+      portable: true,
+      mtime: new Date(0),
+      noPax: true,
+      noDirRecurse: true,
+      strict: true,
+      maxReadSize: 1 << 20,
+      // `portable` still takes the mode from the file, which depends on the umask.
+      onWriteEntry: (entry) => {
+        if (entry.stat !== undefined) entry.stat.mode = (entry.stat.mode & ~0o7777) | 0o644;
+      },
+    },
+    [...members],
+  );
+  // It may tell of one error more than once, and after the iteration has ended with it.
+  let failure: unknown;
+  stream.on('error', (error: unknown) => {
+    failure ??= error;
+  });
+  for await (const chunk of stream) yield chunk;
+  if (failure !== undefined) throw failure;
+}

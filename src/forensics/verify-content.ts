@@ -1,0 +1,179 @@
+// The claims about what a bundle holds: archive, manifest, custody log, sequence, redaction. Pure.
+import { isDeepStrictEqual } from 'node:util';
+import { type ChainCheck, type CustodyHead, checkRollback } from '../custody/chain.ts';
+import { reasonOf } from '../host/failure.ts';
+import { type Appraisal, failed, notProven, proven } from './claims.ts';
+import { bundleBegun, custodyPath, type Manifest, type ManifestFile, manifestPath } from './format.ts';
+import { caseKeyId, pseudonymsIn } from './redact.ts';
+import type { Evidence } from './verify.ts';
+
+const noStatement = 'there is no signed statement to hold it against';
+
+/** The archive is the one that was signed for. A quote over its digest binds it as well as a signature does. */
+export function appraiseArchive(evidence: Evidence, quoteHolds: boolean): Appraisal {
+  const { archiveProblem, statedSha256, archiveSha256, sigstore } = evidence;
+  if (statedSha256 !== null && statedSha256 !== archiveSha256) {
+    return failed(`The SHA-256 of the archive is ${archiveSha256}, the statement is about ${statedSha256}.`);
+  }
+  if (archiveProblem !== undefined) return failed(archiveProblem);
+  if (statedSha256 === null) return notProven(`The archive is whole, but ${noStatement}.`);
+  if (sigstore.claims.signature.result === 'proven' || quoteHolds) {
+    return proven(`The SHA-256 of the archive is the signed one, ${archiveSha256}.`);
+  }
+  return notProven('The SHA-256 of the archive is the stated one, but the statement itself is not proven.');
+}
+
+/** The manifest lists exactly what is there, and says what the statement says. */
+export function appraiseManifest(evidence: Evidence): Appraisal {
+  const { manifest, members, predicate, enrolment } = evidence;
+  if (manifest === null) return failed(evidence.manifestProblem ?? 'The manifest cannot be read.');
+  const problem =
+    unlisted(manifest, evidence) ?? manifest.files.map((file) => differs(file, evidence)).find(Boolean);
+  if (problem !== undefined) return failed(problem);
+  if (enrolment !== null && enrolment.node !== manifest.node) {
+    return failed(`The bundle is of node ${manifest.node}, the enrolment of node ${enrolment.node}.`);
+  }
+  const agree = `All ${manifest.files.length} files are as the manifest lists them`;
+  if (predicate === null) return notProven(`${agree}, but ${noStatement}.`);
+  if (members.get(manifestPath)?.sha256 !== predicate.manifestDigest.sha256) {
+    return failed('The SHA-256 of the manifest is not the stated one.');
+  }
+  const other = (['node', 'sequence', 'created', 'reason', 'assurance'] as const).find(
+    (field) => !isDeepStrictEqual(manifest[field], predicate[field]),
+  );
+  if (other !== undefined) return failed(`Manifest and statement differ in \`${other}\`.`);
+  return proven(`${agree}, and the manifest is the stated one.`);
+}
+
+function unlisted({ files }: Manifest, { members }: Evidence): string | undefined {
+  const listed = new Set(files.map(({ path }) => path));
+  if (listed.size !== files.length) return 'The manifest lists a file twice.';
+  const extra = members.keys().find((path) => path !== manifestPath && !listed.has(path));
+  return extra === undefined ? undefined : `${extra} is in the archive, but not in the manifest.`;
+}
+
+function differs(file: ManifestFile, { members }: Evidence): string | undefined {
+  const member = members.get(file.path);
+  if (member === undefined) return `${file.path} is in the manifest, but not in the archive.`;
+  if (member.size !== file.size)
+    return `${file.path} has ${member.size} bytes, the manifest says ${file.size}.`;
+  return member.sha256 === file.sha256
+    ? undefined
+    : `The SHA-256 of ${file.path} is not that of the manifest.`;
+}
+
+/** The log is a whole chain that ends in the stated head. */
+export function appraiseCustody({ custody, predicate, manifest }: Evidence): Appraisal {
+  if (custody === null) return notProven('The bundle holds no custody log.');
+  if (!custody.ok) return failed(custody.problem ?? 'The custody log is broken.');
+  const redacted = manifest?.files.find(({ path }) => path === custodyPath)?.redactions ?? [];
+  if (redacted.length > 0) return failed('The custody log was redacted, which must never be.');
+  if (predicate === null) return notProven(`The custody log is a whole chain, but ${noStatement}.`);
+  const { sequence, hash } = predicate.custodyHead;
+  if (custody.head.sequence !== sequence || custody.head.hash !== hash) {
+    return failed(`The custody log ends at record ${custody.head.sequence}, which is not the stated head.`);
+  }
+  return proven(`The custody log is a whole chain of ${sequence} records that ends in the stated head.`);
+}
+
+/** Truncation shows only against a head held elsewhere. That of the enrolment is too old to prove much, but must be there. */
+export function appraiseRollback(
+  { custody, enrolment }: Evidence,
+  chain: Appraisal,
+  known: CustodyHead | undefined,
+): Appraisal {
+  if (custody === null || chain.result === 'failed')
+    return notProven('There is no whole custody log to look at.');
+  for (const head of [known, enrolment?.custodyHead]) {
+    const checked = head === undefined ? { ok: true } : checkRollback(custody, head);
+    if (!checked.ok) return failed(checked.problem ?? 'The custody log was rolled back.');
+  }
+  if (known !== undefined) {
+    return proven(`The custody log still holds record ${known.sequence}, which was seen earlier.`);
+  }
+  const since =
+    enrolment === null ? '' : ` It still holds record ${enrolment.custodyHead.sequence} of the enrolment.`;
+  return notProven(`No later head of the custody log, kept elsewhere, was given.${since}`);
+}
+
+/** The number of the bundle is the one that the custody log gave out last, and above the last that was seen. */
+export function appraiseSequence(
+  { custody, manifest }: Evidence,
+  chain: Appraisal,
+  previous: number | undefined,
+): Appraisal {
+  if (manifest === null) return notProven('The manifest cannot be read.');
+  const { sequence } = manifest;
+  if (previous !== undefined && sequence <= previous) {
+    return failed(`The sequence is ${sequence}, but bundle ${previous} of this node was seen before.`);
+  }
+  const begun = custody === null || chain.result === 'failed' ? [] : sequencesBegun(custody);
+  const last = begun.at(-1);
+  if (last === undefined) {
+    return previous === undefined
+      ? notProven('Only one bundle was given, and its custody log does not tell its number.')
+      : proven(`The sequence ${sequence} is above ${previous}, the last that was seen.`);
+  }
+  if (last !== sequence)
+    return failed(`The sequence is ${sequence}, but the custody log began bundle ${last}.`);
+  const steps = begun.slice(1).map((number, at) => number - (begun[at] ?? 0));
+  if (steps.some((step) => !(step >= 0))) return failed('The bundle numbers in the custody log go back.');
+  if (steps.includes(0)) return notProven('The custody log began a bundle of one number twice.');
+  if (chain.result === 'not-proven')
+    return notProven(`The custody log began bundle ${sequence}, but ${noStatement}.`);
+  return proven(`The custody log began bundle ${sequence} last, and each number once.`);
+}
+
+const sequencesBegun = ({ records }: ChainCheck): number[] =>
+  records.filter(({ event }) => event === bundleBegun).map(({ detail }) => Number(detail.sequence));
+
+/** With the key of the case: every pseudonym has its record, every record its pseudonym, and the counts agree. */
+export function appraiseRedaction(
+  { manifest, members }: Evidence,
+  caseKey: Uint8Array | undefined,
+): Appraisal {
+  if (manifest === null) return notProven('The manifest cannot be read.');
+  if (manifest.redaction === null) return notProven('Nothing was redacted.');
+  if (caseKey === undefined) return notProven('The key of the case was not given.');
+  if (caseKeyId(caseKey) !== manifest.redaction.keyId) {
+    return failed('The pseudonyms of this bundle were made under the key of another case.');
+  }
+  const redacted = manifest.files.filter(({ redactions }) => redactions.length > 0);
+  let total = 0;
+  for (const file of redacted) {
+    const member = members.get(file.path)?.bytes;
+    const records = members.get(file.redactionRecords ?? '')?.bytes;
+    if (member === undefined || records === undefined)
+      return failed(`The redactions of ${file.path} are not recorded.`);
+    const problem = compareRedactions(file, member, records);
+    if (problem !== undefined) return failed(`${file.path}: ${problem}`);
+    total += file.redactions.reduce((sum, { count }) => sum + count, 0);
+  }
+  return proven(
+    `All ${total} redactions in ${redacted.length} files are recorded, under the key of this case.`,
+  );
+}
+
+function compareRedactions(file: ManifestFile, member: Uint8Array, records: Uint8Array): string | undefined {
+  let listed: { line?: unknown; rule?: unknown; hmac?: unknown }[];
+  try {
+    const lines = Buffer.from(records).toString('utf8').split('\n').slice(0, -1);
+    listed = lines.map((line) => Object(JSON.parse(line)));
+  } catch (error) {
+    return `the records of redaction cannot be read (${reasonOf(error)}).`;
+  }
+  const found = pseudonymsIn(member);
+  if (found.length !== listed.length)
+    return `${listed.length} redactions are recorded, ${found.length} are there.`;
+  const wrong = found.findIndex(({ line, digits }, at) => {
+    const record = listed[at];
+    return record?.line !== line || !String(record?.hmac).startsWith(digits);
+  });
+  if (wrong !== -1) return `the pseudonym on line ${found[wrong]?.line} is not the recorded one.`;
+  const miscounted = file.redactions.find(
+    ({ rule, count }) => listed.filter((record) => record.rule === rule).length !== count,
+  );
+  return miscounted === undefined
+    ? undefined
+    : `the count of rule ${miscounted.rule} is not that of the records.`;
+}

@@ -1,0 +1,48 @@
+// What a relying party asks of a bundle, read from policies/verify.toml.
+import { z } from 'zod';
+import { readToml } from '../host/toml.ts';
+import { claimNames } from './claims.ts';
+
+const bytes = z.number().int().positive();
+const defaults = {
+  archive_bytes: 2 ** 31,
+  content_bytes: 2 ** 34,
+  members: 4096,
+  ratio: 200,
+  kept_bytes: 2 ** 29,
+};
+
+export const verifyPolicySchema = z
+  .strictObject({
+    may_be_unproven: z.array(z.enum(claimNames)).default([]),
+    identity: z.strictObject({ subject: z.string().min(1), issuer: z.string().min(1) }).optional(),
+    limits: z
+      .strictObject({
+        archive_bytes: bytes.default(defaults.archive_bytes),
+        content_bytes: bytes.default(defaults.content_bytes),
+        members: bytes.default(defaults.members),
+        ratio: bytes.default(defaults.ratio),
+        kept_bytes: bytes.default(defaults.kept_bytes),
+      })
+      .default(defaults),
+  })
+  .transform(({ may_be_unproven, identity, limits }) => ({
+    mayBeUnproven: may_be_unproven,
+    /** Compared exactly. Null: no identity is expected. */
+    identity: identity ?? null,
+    limits: {
+      archiveBytes: limits.archive_bytes,
+      contentBytes: limits.content_bytes,
+      members: limits.members,
+      ratio: limits.ratio,
+      keptBytes: limits.kept_bytes,
+    },
+  }));
+
+export type VerifyPolicy = z.infer<typeof verifyPolicySchema>;
+
+/** What holds where no policy file is given. */
+export const defaultVerifyPolicy: VerifyPolicy = verifyPolicySchema.parse({});
+
+/** @throws Failure `config-missing` or `config-invalid`, naming file and line. */
+export const readVerifyPolicy = (path: string): VerifyPolicy => readToml(path, verifyPolicySchema);

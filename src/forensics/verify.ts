@@ -1,0 +1,236 @@
+// Verification of a forensic bundle: bytes in, verdict out. Pure: no clock, no TPM, no network, no file but the stream it is
+// given. Evidence that is malformed makes a claim `failed`, never an exception.
+import { createHash } from 'node:crypto';
+import { type ChainCheck, type CustodyHead, checkChain } from '../custody/chain.ts';
+import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
+import type { Appraisers, EarlierClock, Enrolment, SigstoreAppraisal } from './appraisers.ts';
+import { type Appraisal, conclude, failed, notProven, type VerifyReport } from './claims.ts';
+import {
+  type Assurance,
+  type BundlePredicate,
+  custodyPath,
+  decodeManifest,
+  type Manifest,
+  manifestPath,
+  statementSchema,
+} from './format.ts';
+import { type ArchiveMember, readArchive } from './unpack.ts';
+import {
+  appraiseArchive,
+  appraiseCustody,
+  appraiseManifest,
+  appraiseRedaction,
+  appraiseRollback,
+  appraiseSequence,
+} from './verify-content.ts';
+import type { VerifyPolicy } from './verify-policy.ts';
+import { appraiseTpm } from './verify-tpm.ts';
+
+export interface VerifyInput<E extends Enrolment = Enrolment> {
+  /** The archive, or a function that opens it as a stream; it may be opened twice. */
+  readonly archive: Uint8Array | (() => AsyncIterable<Uint8Array>);
+  /** The parsed `.sigstore.json`; null where there is none. */
+  readonly sigstoreBundle: unknown;
+  /** The node's enrolment record, kept by the relying party; null where there is none. */
+  readonly enrolment: E | null;
+  /** The parsed trusted_root.json; null where there is none. */
+  readonly trustedRoot: unknown;
+  readonly policy: VerifyPolicy;
+  /** Go on although TPM or Sigstore were bypassed when the bundle was made. */
+  readonly allowBypassed: boolean;
+  /** A head of this node's custody log that was seen earlier. */
+  readonly knownHead?: CustodyHead;
+  /** The clock of an earlier quote of this node. */
+  readonly previousClock?: EarlierClock;
+  /** The sequence of the last bundle of this node that was seen. */
+  readonly previousSequence?: number;
+  /** The key of the case, by which redaction can be looked at. */
+  readonly caseKey?: Uint8Array;
+}
+
+/** What has been read of a bundle, before any of it is believed. */
+export interface Evidence {
+  readonly archiveSha256: string;
+  /** Why the archive cannot be read; absent when it can. */
+  readonly archiveProblem?: string;
+  readonly members: ReadonlyMap<string, ArchiveMember>;
+  readonly manifest: Manifest | null;
+  readonly manifestProblem?: string;
+  readonly sigstore: SigstoreAppraisal;
+  /** Of the statement about this archive; null where there is none or it cannot be read. */
+  readonly predicate: BundlePredicate | null;
+  /** The archive's digest as the statement tells it. */
+  readonly statedSha256: string | null;
+  /** Null where the bundle has no custody log. */
+  readonly custody: ChainCheck | null;
+  readonly enrolment: Enrolment | null;
+  /** Labels that manifest, statement or enrolment admit. */
+  readonly standIns: readonly string[];
+  /** The weakest TPM that any of them admits. */
+  readonly tpm: Assurance['tpm'];
+}
+
+/**
+ * Appraises a bundle against what the relying party holds.
+ * @throws Failure with status 2 for what the relying party itself brought and that cannot be used (a trusted root).
+ */
+export async function verifyBundle<E extends Enrolment>(
+  input: VerifyInput<E>,
+  appraisers: Appraisers<E>,
+): Promise<VerifyReport> {
+  const evidence = await readEvidence(input, appraisers);
+  const { manifest, predicate, enrolment } = evidence;
+  const tpm = appraiseTpm(evidence, input, appraisers);
+  const custody = appraiseCustody(evidence);
+  const results = {
+    ...evidence.sigstore.claims,
+    ...tpm.claims,
+    'archive integrity': appraiseArchive(evidence, tpm.quoteHolds),
+    manifest: appraiseManifest(evidence),
+    'custody chain': custody,
+    'custody rollback': appraiseRollback(evidence, custody, input.knownHead),
+    sequence: appraiseSequence(evidence, custody, input.previousSequence),
+    redaction: appraiseRedaction(evidence, input.caseKey),
+  };
+  const said = [manifest?.assurance, predicate?.assurance, enrolment?.assurance].filter(
+    (assurance) => assurance !== undefined,
+  );
+  return conclude(results, summary(manifest), input.allowBypassed ? [] : bypasses(said));
+}
+
+function bypasses(said: readonly Assurance[]): string[] {
+  const bypassed = [
+    ...(said.some(({ tpm }) => tpm === 'bypassed') ? ['the TPM'] : []),
+    ...(said.some(({ sigstore }) => sigstore === 'bypassed') ? ['Sigstore'] : []),
+  ];
+  return bypassed.map(
+    (what) => `This bundle was made with ${what} bypassed; accept that with --allow-bypassed.`,
+  );
+}
+
+function summary(manifest: Manifest | null): VerifyReport['bundle'] {
+  if (manifest === null) return null;
+  const { node, sequence, created, reason, assurance } = manifest;
+  return { node, sequence, created, reason, assurance };
+}
+
+async function readEvidence<E extends Enrolment>(
+  input: VerifyInput<E>,
+  appraisers: Appraisers<E>,
+): Promise<Evidence> {
+  const { enrolment } = input;
+  const archive = await readContent(input);
+  const manifest = readManifest(archive.members.get(manifestPath));
+  const admitted = [manifest.manifest?.assurance, enrolment?.assurance].flatMap(
+    (assurance) => assurance ?? [],
+  );
+  const sigstore = await appraiseSigstore(
+    input,
+    appraisers,
+    archive.archiveSha256,
+    manifest.manifest,
+    admitted,
+  );
+  const statement = statementSchema.safeParse(sigstore.statement).data;
+  const all = [...admitted, ...(statement === undefined ? [] : [statement.predicate.assurance])];
+  const log = archive.members.get(custodyPath)?.bytes;
+  return {
+    ...archive,
+    ...manifest,
+    sigstore,
+    predicate: statement?.predicate ?? null,
+    statedSha256: statement?.subject[0]?.digest.sha256 ?? null,
+    custody: log === undefined ? null : checkChain(log),
+    enrolment,
+    standIns: [...new Set(all.flatMap(({ standIns }) => standIns))],
+    tpm:
+      (['bypassed', 'simulator'] as const).find((kind) => all.some(({ tpm }) => tpm === kind)) ?? 'hardware',
+  };
+}
+
+/** The members and the digest of the archive; where it cannot be read, its digest and why. */
+async function readContent(
+  input: VerifyInput,
+): Promise<Pick<Evidence, 'archiveSha256' | 'archiveProblem' | 'members'>> {
+  const open = (): AsyncIterable<Uint8Array> | Uint8Array[] =>
+    input.archive instanceof Uint8Array ? [input.archive] : input.archive();
+  const wanted = (path: string) =>
+    path === manifestPath || /^(custody|evidence)\//.test(path) || input.caseKey !== undefined;
+  const hash = createHash('sha256');
+  try {
+    const content = await readArchive(hashed(open(), hash), input.policy.limits, wanted);
+    if (content.members[0]?.path !== manifestPath) throw new Error('Its first member is not the manifest.');
+    const members = new Map(content.members.map((member) => [member.path, member]));
+    return { archiveSha256: hash.digest('hex'), members };
+  } catch (error) {
+    return { archiveSha256: await digestOf(open()), members: new Map(), archiveProblem: reasonOf(error) };
+  }
+}
+
+async function* hashed(
+  chunks: AsyncIterable<Uint8Array> | Uint8Array[],
+  hash: ReturnType<typeof createHash>,
+) {
+  for await (const chunk of chunks) {
+    hash.update(chunk);
+    yield chunk;
+  }
+}
+
+async function digestOf(chunks: AsyncIterable<Uint8Array> | Uint8Array[]): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of chunks) hash.update(chunk);
+  return hash.digest('hex');
+}
+
+function readManifest(member: ArchiveMember | undefined) {
+  if (member?.bytes === undefined)
+    return { manifest: null, manifestProblem: 'There is no manifest to read.' };
+  try {
+    return { manifest: decodeManifest(member.bytes) };
+  } catch (error) {
+    return { manifest: null, manifestProblem: reasonOf(error) };
+  }
+}
+
+async function appraiseSigstore<E extends Enrolment>(
+  input: VerifyInput<E>,
+  appraisers: Appraisers<E>,
+  archiveSha256: string,
+  manifest: Manifest | null,
+  admitted: readonly Assurance[],
+): Promise<SigstoreAppraisal> {
+  const { enrolment } = input;
+  if (input.sigstoreBundle === null || input.sigstoreBundle === undefined) {
+    const unsigned = admitted.some(({ sigstore, tpm }) => sigstore === 'bypassed' || tpm === 'bypassed');
+    return withoutStatement(
+      unsigned || manifest === null
+        ? notProven('The bundle is not signed.')
+        : failed(
+            'The signed statement (.sigstore.json) is missing, although the manifest says that there is one.',
+          ),
+      'There is no signed statement.',
+    );
+  }
+  try {
+    return await appraisers.sigstore({
+      bundle: input.sigstoreBundle,
+      archiveSha256,
+      trustedRoot: input.trustedRoot ?? null,
+      publicKeyPem: enrolment?.tpm?.signingKey.publicKey ?? enrolment?.signingKey?.publicKey ?? null,
+      identity: input.policy.identity,
+      standIns: admitted.flatMap(({ standIns }) => standIns),
+    });
+  } catch (error) {
+    if (error instanceof Failure && error.status === exitStatus.usage) throw error;
+    return withoutStatement(failed(reasonOf(error)), 'The signed statement cannot be read.');
+  }
+}
+
+function withoutStatement(signature: Appraisal, why: string): SigstoreAppraisal {
+  const unread = notProven(why);
+  return {
+    statement: null,
+    claims: { signature, 'signer identity': unread, transparency: unread, time: unread },
+  };
+}

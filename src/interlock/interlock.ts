@@ -1,0 +1,355 @@
+// The interlock as the main thread sees it: starts the watcher, opens and closes maintenance windows, presses the red button,
+// and takes over the stages where the watcher is lost.
+import { readFileSync } from 'node:fs';
+import { Worker } from 'node:worker_threads';
+import type { SecretArena } from '../host/arena.ts';
+import { Failure } from '../host/failure.ts';
+import { close as closeDescriptor, eventfd, write } from '../host/libc.ts';
+import { type Interface, listInterfaces } from '../host/netlink.ts';
+import { Board, type KernelAction, moment, nowMicros, phase, watchedLimit, word } from './board.ts';
+import { type Cause, causeNamed, causeNumber, levels, type ZeroizeLevel } from './causes.ts';
+import { type StagePlan, Stages, stageSkipped } from './stages.ts';
+import type { WatcherEvent, WatcherInput } from './watcher.ts';
+
+export interface InterlockOptions {
+  readonly arena: SecretArena;
+  /** Names; `any` stands for all physical interfaces, `CPU` for none. */
+  readonly interfaces: readonly string[];
+  readonly plan: StagePlan;
+  readonly pollMilliseconds: number;
+  readonly heartbeatMilliseconds: number;
+  readonly plannedFlapsPerHour: number;
+  readonly onZeroized: (outcome: ZeroizeOutcome) => void;
+  readonly onEvent: (event: InterlockEvent) => void;
+}
+
+export type InterlockEvent =
+  | Extract<WatcherEvent, { kind: 'planned-flap' | 'carrier' }>
+  | { readonly kind: 'window-closed'; readonly why: string; readonly window: MaintenanceWindow };
+
+export interface MaintenanceWindow {
+  readonly interfaces: readonly string[];
+  readonly reason: string;
+  readonly opened: string;
+  readonly seconds: number;
+  readonly flaps: number;
+}
+
+/** What a zeroize did, as the node asserts it. Times in microseconds of CLOCK_MONOTONIC. */
+export interface ZeroizeOutcome {
+  readonly cause: Cause;
+  readonly interface: string | null;
+  readonly level: ZeroizeLevel;
+  readonly detectedAtMicros: number;
+  readonly stages: {
+    readonly memory: { readonly micros: number };
+    readonly kernel: { readonly micros: number; readonly failures: number };
+    readonly tpm: { readonly micros: number; readonly result: StageResult };
+    readonly disk: { readonly micros: number; readonly result: StageResult };
+  };
+}
+type StageResult = 'done' | 'not part of this level' | `failed (${string})`;
+
+const hour = 3_600_000;
+
+export class Interlock implements AsyncDisposable {
+  readonly #options: InterlockOptions;
+  readonly #board = new Board();
+  readonly #wakeup = eventfd(0, 0o4000);
+  readonly #watched: Interface[];
+  readonly #worker: Worker;
+  readonly #beat: NodeJS.Timeout;
+  /** Times of planned flaps of the last hour, by interface. */
+  readonly #planned = new Map<string, number[]>();
+  #window: MaintenanceWindow | undefined;
+  #reported = false;
+
+  private constructor(options: InterlockOptions) {
+    this.#options = options;
+    this.#watched = watchedInterfaces(options.interfaces);
+    this.#watched.forEach((link, position) => {
+      this.#board.watch(position, link);
+    });
+    const input: WatcherInput = {
+      arena: options.arena.region,
+      board: this.#board.memory,
+      wakeup: this.#wakeup,
+      interfaces: this.#watched,
+      plan: options.plan,
+      pollMilliseconds: options.pollMilliseconds,
+      heartbeatMilliseconds: options.heartbeatMilliseconds,
+    };
+    Atomics.store(this.#board.words, word.mainBeat, this.#board.now());
+    this.#worker = new Worker(new URL(import.meta.url.replace(/interlock(\.[jt]s)$/, 'watcher$1')), {
+      workerData: input,
+    });
+    this.#beat = setInterval(() => this.#heartbeat(), Math.max(20, options.heartbeatMilliseconds / 10));
+  }
+
+  /** Resolves once the watcher has compared its first counters. @throws Failure `interface-missing`. */
+  static async start(options: InterlockOptions): Promise<Interlock> {
+    const interlock = new Interlock(options);
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    interlock.#worker.on('message', (event: WatcherEvent) => {
+      if (event.kind === 'armed') resolve();
+      else if (event.kind === 'zeroized') interlock.#report();
+      else {
+        if (event.kind === 'planned-flap') interlock.#countPlanned(event.interface, event.flaps);
+        options.onEvent(event);
+      }
+    });
+    interlock.#worker.on('error', (error) => {
+      reject(error);
+      interlock.#watcherLost();
+    });
+    interlock.#worker.on('exit', () => {
+      reject(new Failure('watcher-lost', 'The watcher thread ended before it was armed.'));
+      interlock.#watcherLost();
+    });
+    await promise;
+    return interlock;
+  }
+
+  /** Makes an action part of the kernel stage: call it before the key is where the action takes it away. */
+  addKernelAction(action: KernelAction): void {
+    this.#board.addAction(action);
+  }
+
+  /**
+   * Opens a maintenance window.
+   * @throws Failure `window-open` when one is open; `interface-missing`; `window-refused` beyond the hourly limit.
+   */
+  openWindow(request: {
+    readonly interfaces: readonly string[];
+    readonly seconds: number;
+    readonly flaps: number;
+    readonly reason: string;
+  }): MaintenanceWindow {
+    if (this.#window !== undefined) {
+      throw new Failure('window-open', `A maintenance window is open already: ${this.#window.reason}.`, {
+        remedy: 'End it with `esoteric-appliance maintenance end`, then begin the new one.',
+      });
+    }
+    const names =
+      request.interfaces.length === 0 ? this.#watched.map((link) => link.name) : request.interfaces;
+    const mask = names.reduce((bits, name) => bits | (1 << this.#positionOf(name)), 0);
+    for (const name of names) {
+      if (this.#recentlyPlanned(name) >= this.#options.plannedFlapsPerHour) {
+        throw new Failure(
+          'window-refused',
+          `${name} has had ${this.#options.plannedFlapsPerHour} planned flaps within an hour, which is the limit.`,
+          { remedy: 'Wait until the hour has passed, or raise interlock.planned_flaps_per_hour.' },
+        );
+      }
+    }
+    const { words } = this.#board;
+    Atomics.store(words, word.windowFlapsLeft, request.flaps);
+    Atomics.store(words, word.windowMask, mask);
+    Atomics.store(words, word.windowUntil, this.#board.now() + request.seconds * 1000);
+    this.#window = {
+      interfaces: names,
+      reason: request.reason,
+      seconds: request.seconds,
+      flaps: request.flaps,
+      opened: new Date().toISOString(),
+    };
+    return this.#window;
+  }
+
+  /** Closes the window now; an interface of it that has no carrier then counts as flapped. */
+  closeWindow(why: string): MaintenanceWindow {
+    if (this.#window === undefined) {
+      throw new Failure('window-closed', 'No maintenance window is open.');
+    }
+    Atomics.store(this.#board.words, word.windowUntil, 1);
+    this.#wake();
+    return this.#windowEnded(why);
+  }
+
+  get window(): MaintenanceWindow | undefined {
+    return this.#window;
+  }
+
+  /** The red button. Resolves when all stages have run. */
+  async zeroize(cause: Cause, level?: ZeroizeLevel): Promise<ZeroizeOutcome> {
+    const { words } = this.#board;
+    if (level !== undefined) Atomics.store(words, word.requestedLevel, levels.indexOf(level) + 1);
+    Atomics.store(words, word.request, causeNumber(cause));
+    this.#wake();
+    const deadline = this.#board.now() + this.#options.heartbeatMilliseconds;
+    while (Atomics.load(words, word.phase) !== phase.zeroized) {
+      if (this.#board.now() > deadline && Atomics.load(words, word.cause) === 0) this.#runStagesHere(cause);
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    return this.#outcome();
+  }
+
+  get outcome(): ZeroizeOutcome | undefined {
+    return Atomics.load(this.#board.words, word.phase) === phase.zeroized ? this.#outcome() : undefined;
+  }
+
+  status(): {
+    phase: string;
+    watched: { interface: string; carrier: boolean; upCount: number; downCount: number }[];
+    window: (MaintenanceWindow & { secondsLeft: number; flapsLeft: number }) | null;
+    armedAtMicros: number;
+  } {
+    const { words, moments } = this.#board;
+    const current = Atomics.load(words, word.phase);
+    return {
+      phase: Object.entries(phase).find(([, value]) => value === current)?.[0] ?? 'unknown',
+      watched: this.#watched.map((link, position) => {
+        const [, carrier = 0, upCount = 0, downCount = 0] = this.#board.watched(position);
+        return { interface: link.name, carrier: carrier === 1, upCount, downCount };
+      }),
+      window:
+        this.#window === undefined
+          ? null
+          : {
+              ...this.#window,
+              secondsLeft: Math.max(0, (Atomics.load(words, word.windowUntil) - this.#board.now()) / 1000),
+              flapsLeft: Atomics.load(words, word.windowFlapsLeft),
+            },
+      armedAtMicros: Math.round(moments[moment.armed] ?? 0),
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearInterval(this.#beat);
+    this.#reported = true;
+    Atomics.store(this.#board.words, word.stop, 1);
+    this.#wake();
+    await new Promise<void>((resolve) => {
+      this.#worker.once('exit', () => resolve());
+      if (this.#worker.threadId === -1) resolve();
+    });
+    closeDescriptor(this.#wakeup);
+  }
+
+  #wake(): void {
+    write(this.#wakeup, new Uint8Array([1, 0, 0, 0, 0, 0, 0, 0]), 8);
+  }
+
+  #heartbeat(): void {
+    const { words } = this.#board;
+    const now = this.#board.now();
+    Atomics.store(words, word.mainBeat, now);
+    if (this.#window !== undefined && Atomics.load(words, word.windowUntil) === 0)
+      this.#windowEnded('it expired');
+    const silent = now - Atomics.load(words, word.watcherBeat);
+    if (Atomics.load(words, word.phase) === phase.armed && silent > this.#options.heartbeatMilliseconds) {
+      this.#watcherLost();
+    }
+  }
+
+  /** Fail closed: a watcher that is gone while it should watch is a cause of its own. */
+  #watcherLost(): void {
+    if (this.#reported || Atomics.load(this.#board.words, word.stop) !== 0) return;
+    if (Atomics.load(this.#board.words, word.cause) === 0) this.#runStagesHere('watcher-lost');
+    this.#report();
+  }
+
+  #runStagesHere(cause: Cause): void {
+    using stages = new Stages(this.#options.arena, this.#board, this.#options.plan);
+    if (stages.run(causeNumber(cause), 0, nowMicros())) this.#report();
+  }
+
+  #report(): void {
+    if (this.#reported) return;
+    this.#reported = true;
+    this.#options.onZeroized(this.#outcome());
+  }
+
+  #outcome(): ZeroizeOutcome {
+    const { words, moments } = this.#board;
+    const at = (name: keyof typeof moment): number => moments[moment[name]] ?? 0;
+    const took = (from: number, to: number): number => Math.round(to - from);
+    const index = Atomics.load(words, word.causeInterface);
+    return {
+      cause: causeNamed(Atomics.load(words, word.cause)) ?? 'state-unparsable',
+      interface: this.#watched.find((link) => link.index === index)?.name ?? null,
+      level: levels[Atomics.load(words, word.level) - 1] ?? 'lock',
+      detectedAtMicros: Math.round(at('detected')),
+      stages: {
+        memory: { micros: took(at('detected'), at('memory')) },
+        kernel: {
+          micros: took(at('memory'), at('kernel')),
+          failures: Atomics.load(words, word.kernelFailures),
+        },
+        tpm: { micros: took(at('kernel'), at('tpm')), result: resultOf(Atomics.load(words, word.tpmResult)) },
+        disk: { micros: took(at('tpm'), at('disk')), result: resultOf(Atomics.load(words, word.diskResult)) },
+      },
+    };
+  }
+
+  #positionOf(name: string): number {
+    const position = this.#watched.findIndex((link) => link.name === name);
+    if (position === -1) throw missing(name, this.#watched);
+    return position;
+  }
+
+  #recentlyPlanned(name: string): number {
+    const recent = (this.#planned.get(name) ?? []).filter((at) => at > this.#board.now() - hour);
+    this.#planned.set(name, recent);
+    return recent.length;
+  }
+
+  /** The limit ends the window: what flaps next is unplanned. */
+  #countPlanned(name: string, flaps: number): void {
+    const times = this.#planned.get(name) ?? [];
+    this.#planned.set(name, [...times, ...Array.from({ length: flaps }, () => this.#board.now())]);
+    if (this.#recentlyPlanned(name) > this.#options.plannedFlapsPerHour && this.#window !== undefined) {
+      this.closeWindow(
+        `${name} had more than ${this.#options.plannedFlapsPerHour} planned flaps within an hour`,
+      );
+    }
+  }
+
+  #windowEnded(why: string): MaintenanceWindow {
+    const window = this.#window;
+    if (window === undefined) throw new Failure('window-closed', 'No maintenance window is open.');
+    this.#window = undefined;
+    this.#options.onEvent({ kind: 'window-closed', why, window });
+    return window;
+  }
+}
+
+function resultOf(code: number): StageResult {
+  if (code === 0) return 'done';
+  return code === stageSkipped ? 'not part of this level' : `failed (0x${code.toString(16)})`;
+}
+
+function watchedInterfaces(names: readonly string[]): Interface[] {
+  const present = listInterfaces();
+  const chosen = names.flatMap((name) => {
+    if (/^CPU(\[\d+\])?$/.test(name)) return [];
+    if (name === 'any') return present.filter((link) => isPhysical(link.name));
+    const found = present.find((link) => link.name === name);
+    if (found === undefined) throw missing(name, present);
+    return [found];
+  });
+  if (chosen.length > watchedLimit) {
+    throw new Failure(
+      'interfaces-too-many',
+      `${chosen.length} interfaces are to be watched; ${watchedLimit} can be.`,
+    );
+  }
+  return chosen;
+}
+
+/** An interface with a device behind it, as /sys/class/net shows it. */
+function isPhysical(name: string): boolean {
+  try {
+    readFileSync(`/sys/class/net/${name}/device/uevent`);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function missing(name: string, present: readonly Interface[]): Failure {
+  return new Failure('interface-missing', `There is no interface "${name}" here.`, {
+    kept: 'No key has been unsealed.',
+    remedy: `Name one of: ${present.map((link) => link.name).join(', ')} (node.interfaces, or -I).`,
+  });
+}

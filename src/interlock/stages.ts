@@ -1,0 +1,134 @@
+// The stages of a zeroize, in the order of invariant 4: memory, kernel, TPM, disk. Run by the watcher thread, and by the main
+// thread only where the watcher is lost. No stage spawns a process; each is timed by itself.
+import { closeSync, fsyncSync, openSync, statSync, unlinkSync, writeSync } from 'node:fs';
+import type { SecretArena } from '../host/arena.ts';
+import { writeDurably } from '../host/durable.ts';
+import { NetlinkSocket } from '../host/netlink.ts';
+import { endProcess } from '../host/pidfd.ts';
+import { type RawChannel, RawTransport } from '../tpm/raw.ts';
+import { type Board, moment, nowMicros, phase, word } from './board.ts';
+import { causes, levels, type ZeroizeLevel } from './causes.ts';
+
+/** What the TPM and disk stages will do: made ready before the first unseal, so that it can cross to the thread. */
+export interface StagePlan {
+  /** By cause, in the order of `causes`. */
+  readonly levels: readonly ZeroizeLevel[];
+  readonly tpm: {
+    readonly channel: RawChannel;
+    /** Commands marshalled beforehand: the cap PCR's extension first. */
+    readonly commands: readonly Uint8Array[];
+    readonly timeoutMilliseconds: number;
+  } | null;
+  readonly disk: {
+    /** The lifecycle file; `zeroized` is written to it whatever happens later. */
+    readonly statePath: string;
+    /** Sealed blobs, overwritten and unlinked at level destroy. */
+    readonly blobs: readonly string[];
+  };
+}
+
+/** Results of a stage that are no time: 0 is success, -1 "not part of this level", else an error number. */
+export const stageSkipped = -1;
+const stageFailed = 1;
+
+/** Everything that the stages need, opened beforehand. */
+export class Stages implements Disposable {
+  readonly #arena: SecretArena;
+  readonly #board: Board;
+  readonly #plan: StagePlan;
+  readonly #netlink = new NetlinkSocket({ events: false });
+  readonly #transport: RawTransport | undefined;
+  readonly #response = new Uint8Array(4096);
+
+  constructor(arena: SecretArena, board: Board, plan: StagePlan) {
+    this.#arena = arena;
+    this.#board = board;
+    this.#plan = plan;
+    this.#transport = plan.tpm === null ? undefined : new RawTransport(plan.tpm.channel);
+  }
+
+  /** Runs all stages once; a second caller returns false at once. Nothing that fails stops what comes after it. */
+  run(cause: number, interfaceIndex: number, detectedMicros: number): boolean {
+    const { words, moments } = this.#board;
+    if (Atomics.compareExchange(words, word.cause, 0, cause) !== 0) return false;
+    this.#arena.wipe();
+    moments[moment.memory] = nowMicros();
+    moments[moment.detected] = detectedMicros;
+    const level = this.#levelOf(cause);
+    Atomics.store(words, word.level, levels.indexOf(level) + 1);
+    Atomics.store(words, word.causeInterface, interfaceIndex);
+    Atomics.store(words, word.phase, phase.zeroizing);
+    this.#removeLinks();
+    moments[moment.kernel] = nowMicros();
+    Atomics.store(words, word.tpmResult, this.#lockTpm(level));
+    moments[moment.tpm] = nowMicros();
+    Atomics.store(words, word.diskResult, this.#markDisk(cause, level));
+    moments[moment.disk] = nowMicros();
+    Atomics.store(words, word.phase, phase.zeroized);
+    Atomics.notify(words, word.phase);
+    return true;
+  }
+
+  [Symbol.dispose](): void {
+    this.#netlink[Symbol.dispose]();
+  }
+
+  /** Processes that hold a key are ended first, which takes microseconds; removing an interface waits for the kernel. */
+  #removeLinks(): void {
+    let failures = 0;
+    const actions = this.#board.actions();
+    for (const action of actions) if ('pidfd' in action && !endProcess(action.pidfd)) failures += 1;
+    for (const action of actions) {
+      if ('message' in action && !this.#netlink.send(action.message)) failures += 1;
+    }
+    Atomics.store(this.#board.words, word.kernelFailures, failures);
+  }
+
+  /** What the operator asked for, else what the policy says of the cause. */
+  #levelOf(cause: number): ZeroizeLevel {
+    const requested = Atomics.load(this.#board.words, word.requestedLevel);
+    return levels[requested - 1] ?? this.#plan.levels[cause - 1] ?? 'lock';
+  }
+
+  #lockTpm(level: ZeroizeLevel): number {
+    const { tpm } = this.#plan;
+    if (tpm === null || this.#transport === undefined || level === 'purge') return stageSkipped;
+    let result = 0;
+    for (const command of tpm.commands) {
+      try {
+        const code = this.#transport.transmit(command, this.#response, tpm.timeoutMilliseconds);
+        if (code !== 0) result = code;
+      } catch {
+        result = stageFailed;
+      }
+    }
+    return result;
+  }
+
+  #markDisk(cause: number, level: ZeroizeLevel): number {
+    try {
+      writeDurably(this.#plan.disk.statePath, zeroizedState(cause, level));
+      if (level === 'destroy') for (const blob of this.#plan.disk.blobs) overwrite(blob);
+      return 0;
+    } catch {
+      return stageFailed;
+    }
+  }
+}
+
+/** The lifecycle file's content after a zeroize; `src/keys/lifecycle.ts` reads it. */
+const zeroizedState = (cause: number, level: ZeroizeLevel): string =>
+  `${JSON.stringify({ state: 'zeroized', since: new Date().toISOString(), cause: causes[cause - 1], level })}\n`;
+
+/** Overwritten in place, synced, unlinked: what a copy-on-write or flash disk makes of that is said in docs/security.md. */
+function overwrite(path: string): void {
+  const { size } = statSync(path);
+  const fd = openSync(path, 'r+');
+  try {
+    writeSync(fd, new Uint8Array(size), 0, size, 0);
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+  unlinkSync(path);
+}

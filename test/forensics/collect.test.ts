@@ -1,0 +1,237 @@
+// Collection under bad luck: every collector's fate is told, none stops the others, and no planted secret gets out.
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { refuseCanaries } from '../../src/forensics/canary.ts';
+import { type Collector, collectInto } from '../../src/forensics/collect.ts';
+import { sha256 } from '../../src/forensics/format.ts';
+import { hostCollectors } from '../../src/forensics/host-state.ts';
+import { Redactor } from '../../src/forensics/redact.ts';
+import { caseKey, rules } from './sample.ts';
+
+let directory: string;
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'ea-collect-'));
+});
+afterEach(() => rmSync(directory, { recursive: true, force: true }));
+
+const redactor = new Redactor({ rules, key: caseKey });
+const collector = (path: string, gather: Collector['gather'], more: Partial<Collector> = {}): Collector => ({
+  name: path,
+  path,
+  source: 'a test',
+  limitBytes: 1 << 20,
+  redact: false,
+  gather,
+  ...more,
+});
+const text = (path: string) => readFileSync(join(directory, path), 'utf8');
+
+describe('collection', () => {
+  it('takes what is given as text, bytes or a stream', async () => {
+    const { files, collectors } = await collectInto(
+      directory,
+      [
+        collector('b.txt', async () => 'text'),
+        collector('a/bytes.bin', async () => Uint8Array.of(1, 2, 3)),
+        collector('a/stream.txt', async function* () {
+          yield 'one ';
+          yield Buffer.from('two');
+        }),
+        collector('none.txt', async () => ''),
+      ],
+      { timeoutMilliseconds: 1000 },
+    );
+    expect(files.map(({ path, size }) => [path, size])).toEqual([
+      ['a/bytes.bin', 3],
+      ['a/stream.txt', 7],
+      ['b.txt', 4],
+      ['none.txt', 0],
+    ]);
+    expect(collectors.map(({ status }) => status)).toEqual(['ok', 'ok', 'ok', 'empty']);
+    expect(text('a/stream.txt')).toBe('one two');
+    expect(files[1]?.sha256).toBe(sha256('one two'));
+  });
+
+  it('records a collector that fails, throws at once, hangs or floods, and goes on', async () => {
+    const aborted: string[] = [];
+    const flood = async function* () {
+      for (;;) yield 'x'.repeat(1000);
+    };
+    const told: string[] = [];
+    const { files, collectors } = await collectInto(
+      directory,
+      [
+        collector('rejects.txt', async () => Promise.reject(new Error('no such journal'))),
+        collector('throws.txt', () => {
+          throw new Error('at once');
+        }),
+        collector('hangs.txt', (signal) => {
+          signal.addEventListener('abort', () => aborted.push('hangs'));
+          return new Promise<string>(() => undefined);
+        }),
+        collector('half.txt', async function* () {
+          yield 'the first half';
+          await new Promise(() => undefined);
+        }),
+        collector('breaks.txt', async function* () {
+          yield 'before';
+          throw new Error('broke');
+        }),
+        collector('floods.txt', flood, { limitBytes: 2500 }),
+        collector('fine.txt', async () => 'fine'),
+        collector('../escape.txt', async () => 'no'),
+        collector('FINE.txt', async () => 'twice'),
+      ],
+      { timeoutMilliseconds: 150, onProgress: ({ name }) => told.push(name) },
+    );
+    const fate = Object.fromEntries(
+      collectors.map(({ name, status, detail }) => [name, `${status}: ${detail}`]),
+    );
+    expect(fate).toEqual({
+      'rejects.txt': 'failed: It failed: no such journal. (0 bytes kept)',
+      'throws.txt': 'failed: It failed: at once. (0 bytes kept)',
+      'hangs.txt': 'failed: It failed: it did not end within 150 ms. (0 bytes kept)',
+      'half.txt': 'failed: It failed: it did not end within 150 ms. (14 bytes kept)',
+      'breaks.txt': 'failed: It failed: broke. (6 bytes kept)',
+      'floods.txt': 'truncated: It was cut off at its limit of 2500 bytes. (2500 bytes kept)',
+      'fine.txt': 'ok: 4 bytes',
+      '../escape.txt': 'failed: Its path ../escape.txt is not usable.',
+      'FINE.txt': 'failed: Its path FINE.txt is not usable.',
+    });
+    expect(files.map(({ path }) => path)).toEqual(['breaks.txt', 'fine.txt', 'floods.txt', 'half.txt']);
+    expect(files[3]).toMatchObject({ size: 14, error: expect.stringMatching(/150 ms/) });
+    expect(aborted).toEqual(['hangs']);
+    expect(told).toHaveLength(9);
+    expect(existsSync(join(directory, '../escape.txt'))).toBe(false);
+  });
+
+  it('redacts what is to be redacted, counts it and records it beside', async () => {
+    const given = 'peer 10.0.0.1\npassword=hunter2 10.0.0.1\n';
+    const { files } = await collectInto(
+      directory,
+      [
+        collector('host/a.txt', async () => given, { redact: true }),
+        collector('host/b.txt', async () => given),
+        collector('host/c.txt', async () => 'nothing to hide', { redact: true }),
+      ],
+      { timeoutMilliseconds: 1000, redactor },
+    );
+    expect(files.map(({ path }) => path)).toEqual([
+      'host/a.txt',
+      'host/b.txt',
+      'host/c.txt',
+      'redaction/host/a.txt.jsonl',
+    ]);
+    expect(files[0]).toMatchObject({
+      redactions: [
+        { rule: 'ipv4-address', count: 2 },
+        { rule: 'password', count: 1 },
+      ],
+      redactionRecords: 'redaction/host/a.txt.jsonl',
+    });
+    expect(text('host/a.txt')).not.toMatch(/10\.0\.0\.1|hunter2/);
+    expect(files[0]?.sha256).toBe(sha256(text('host/a.txt')));
+    expect(text('host/b.txt')).toBe(given);
+    const records = text('redaction/host/a.txt.jsonl')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(records).toHaveLength(3);
+    expect(records[0]).toEqual({
+      line: 1,
+      rule: 'ipv4-address',
+      hmac: expect.stringMatching(/^[0-9a-f]{64}$/),
+    });
+    expect(text('redaction/host/a.txt.jsonl')).not.toMatch(/hunter2/);
+  });
+
+  it('can be repeated into the same directory', async () => {
+    const once = () =>
+      collectInto(directory, [collector('a.txt', async () => 'same')], { timeoutMilliseconds: 1000 });
+    expect(await once()).toEqual(await once());
+  });
+});
+
+describe('the state of this host', () => {
+  it('is collected, readable, and without an address once redacted', async () => {
+    const { collectors } = await collectInto(directory, hostCollectors(), {
+      timeoutMilliseconds: 10_000,
+      redactor,
+    });
+    const fate = Object.fromEntries(collectors.map(({ name, status }) => [name, status]));
+    expect(fate).toMatchObject({
+      'host links': 'ok',
+      'host processes': 'ok',
+      'host mounts': 'ok',
+      'host versions': 'ok',
+    });
+    expect(JSON.parse(text('host/links.json'))).toEqual(
+      expect.arrayContaining([expect.objectContaining({ ifname: 'lo' })]),
+    );
+    const processes = text('host/processes.jsonl')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(processes).toContainEqual(expect.objectContaining({ pid: process.pid, uid: process.getuid?.() }));
+    expect(JSON.parse(text('host/versions.json'))).toMatchObject({ node: { node: process.versions.node } });
+    expect(text('host/sockets.txt')).not.toMatch(/\d+\.\d+\.\d+\.\d+:/);
+  });
+
+  it('tells sockets with readable addresses, and what cannot be read', async () => {
+    const proc = join(directory, 'proc');
+    mkdirSync(join(proc, 'self/net'), { recursive: true });
+    const header =
+      '  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n';
+    writeFileSync(
+      join(proc, 'self/net/tcp'),
+      `${header}   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4242 1\n`,
+    );
+    writeFileSync(
+      join(proc, 'self/net/tcp6'),
+      `${header}   0: 000080FE00000000FF005450B6AD1DFE:0016 00000000000000000000000000000000:0000 01 00000000:00000000 00:00000000 00000000     0        0 7 1\n`,
+    );
+    const sockets = hostCollectors({ proc }).filter(({ path }) => path === 'host/sockets.txt');
+    await collectInto(directory, sockets, { timeoutMilliseconds: 1000 });
+    const lines = text('host/sockets.txt').split('\n');
+    expect(lines[0]).toBe('tcp 127.0.0.1:8080 0.0.0.0:0 listening uid=1000 inode=4242');
+    expect(lines[1]).toBe(
+      'tcp6 [fe80:0:0:0:5054:ff:fe1d:adb6]:22 [0:0:0:0:0:0:0:0]:0 established uid=0 inode=7',
+    );
+    expect(lines[2]).toMatch(/^udp not readable/);
+  });
+});
+
+describe('a canary', () => {
+  const value = Buffer.from('0123456789abcdef0123456789abcdef');
+  const canaries = [{ label: 'link key', value }];
+
+  it('that redaction removed lets the bundle be made', async () => {
+    const key = Buffer.alloc(32, 3);
+    await collectInto(
+      directory,
+      [collector('wg.conf', async () => `PrivateKey = ${key.toString('base64')}\n`, { redact: true })],
+      { timeoutMilliseconds: 1000, redactor },
+    );
+    await refuseCanaries(directory, [{ label: 'link key', value: key }]);
+    await refuseCanaries(directory, []);
+  });
+
+  it.each([
+    ['raw', value],
+    ['in hex', value.toString('hex')],
+    ['in capital hex', value.toString('hex').toUpperCase()],
+    ['in base64', value.toString('base64')],
+    ['in base64url', value.toString('base64url')],
+  ])('that survived %s stops it, naming the place and never the value', async (_, form) => {
+    const padding = Buffer.alloc((1 << 20) - 10, 0x20); // Across the edge of a read.
+    writeFileSync(join(directory, 'dump.bin'), Buffer.concat([padding, Buffer.from(form), padding]));
+    const refused = refuseCanaries(directory, canaries);
+    await expect(refused).rejects.toMatchObject({
+      code: 'canary-survived',
+      message: expect.stringMatching(/link key in dump\.bin/),
+    });
+    await expect(refused).rejects.not.toThrow(value.toString());
+  });
+});

@@ -1,0 +1,192 @@
+// Redaction with the rules that are shipped: what must not leave is gone, what may stay stays, and a case reads consistently.
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { caseKeyId, pseudonymsIn, Redactor } from '../../src/forensics/redact.ts';
+import { readRedactionRules } from '../../src/forensics/redaction-policy.ts';
+import { caseKey, rules } from './sample.ts';
+
+const redactor = new Redactor({ rules, hosts: ['alpha.example', 'größe.example', ''], key: caseKey });
+function redact(text: string | Uint8Array, chunk = Number.POSITIVE_INFINITY, by = redactor) {
+  const stream = by.stream();
+  const bytes = Buffer.from(text);
+  const out: Uint8Array[] = [];
+  for (let at = 0; at < bytes.length; at += chunk) out.push(stream.write(bytes.subarray(at, at + chunk)));
+  out.push(stream.end());
+  return { text: Buffer.concat(out).toString(), bytes: Buffer.concat(out), records: stream.takeRecords() };
+}
+const key = Buffer.alloc(32, 9).toString('base64');
+
+describe('the shipped rules', () => {
+  it.each([
+    ['private-key-pem', `-----BEGIN EC PRIVATE KEY-----\nMHcCAQEE\n-----END EC PRIVATE KEY-----`, 'MHcCAQEE'],
+    [
+      'private-key-pem',
+      `{"m":"-----BEGIN PRIVATE KEY-----\\nMHcCAQEE\\n-----END PRIVATE KEY-----\\n"}`,
+      'MHcCAQEE',
+    ],
+    ['private-key-pem', `-----BEGIN PRIVATE KEY-----\nMHcCAQEE and cut off`, 'MHcCAQEE'],
+    ['age-secret-key', `AGE-SECRET-KEY-1${'Q'.repeat(58)}`, 'Q'.repeat(58)],
+    ['wireguard-key', `PrivateKey = ${key}`, key],
+    ['wireguard-key', `  PresharedKey=${key}`, key],
+    ['wireguard-key', `"private_key": "${key}"`, key],
+    ['wireguard-key', `preshared key: ${key}`, key],
+    ['aws-access-key', 'id AKIAIOSFODNN7EXAMPLE used', 'AKIAIOSFODNN7EXAMPLE'],
+    ['aws-secret-key', `aws_secret_access_key = ${'w'.repeat(40)}`, 'w'.repeat(40)],
+    ['aws-secret-key', `"secretAccessKey":"${'w/'.repeat(20)}"`, 'w/'.repeat(20)],
+    ['bearer-token', 'Authorization: Bearer eyJhbGciOi.J9.x-_y', 'eyJhbGciOi'],
+    ['service-token', `ghp_${'a'.repeat(36)}`, 'a'.repeat(36)],
+    ['service-token', 'xoxb-1234567890-abcdef', '1234567890'],
+    ['webhook-path', 'https://hooks.slack.com/services/T000/B000/XXXX', 'T000/B000/XXXX'],
+    ['url-password', 'https://user:s3cr3t!@host/path', 's3cr3t!'],
+    ['url-password', 'smtp://:s3cr3t@host', 's3cr3t'],
+    ['password', 'password="hunter2"', 'hunter2'],
+    ['password', 'api_key: abc', 'abc'],
+    ['mac-address', 'ether 02:42:ac:11:00:02 brd', '02:42:ac:11:00:02'],
+    ['mac-address', '02-42-AC-11-00-02', '02-42-AC-11-00-02'],
+    ['ipv4-address', 'from 192.168.7.1:443,', '192.168.7.1'],
+    ['ipv4-address', 'addr.10.0.0.1', '10.0.0.1'],
+    ['ipv6-address', 'to [2001:db8::1]:443', '2001:db8::1'],
+    ['ipv6-address', 'peer fe80::1%eth0', 'fe80::1'],
+    ['ipv6-address', 'it is fe80::1.', 'fe80::1'],
+    ['ipv6-address', 'fe80::1: timeout', 'fe80::1'],
+    ['ipv6-address', '::1', '::1'],
+    ['ipv6-address', '2001:db8:0:0:0:0:0:1/64', '2001:db8'],
+    ['ipv6-address', '::ffff:10.1.2.3', 'ffff'],
+    ['host-name', 'login to Alpha.Example ok', 'Alpha.Example'],
+    ['host-name', 'größe.example', 'größe'],
+  ])('%s: replaces what must go in %j', (rule, text, secret) => {
+    const result = redact(text);
+    expect(result.text).not.toContain(secret);
+    expect(result.records.map((record) => record.rule)).toContain(rule);
+    expect(result.text).toMatch(/‹[a-z]+:[0-9a-f]{8}›/);
+  });
+
+  it.each([
+    'at 16:30:00.123 std::string version 1.2.3 of Node',
+    'PublicKey of the peer',
+    `PublicKey = ${key}`,
+    'betalpha.example alpha.example-2',
+    'sha256 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855',
+    '::',
+    'Zoë ‹quoted› \u0000 text',
+  ])('leave %j as it is', (text) => {
+    expect(redact(text)).toMatchObject({ text, records: [] });
+  });
+
+  it('keep what stands around a secret', () => {
+    expect(redact(`PrivateKey = ${key} # old`).text).toMatch(/^PrivateKey = ‹key:[0-9a-f]{8}› # old$/);
+    expect(redact('https://user:pw@host/x').text).toMatch(
+      /^https:\/\/user:‹credential:[0-9a-f]{8}›@host\/x$/,
+    );
+  });
+});
+
+describe('pseudonyms', () => {
+  it('are the same for the same original within a case, and different in another', () => {
+    const [first, second, third] = redact('10.0.0.1 10.0.0.1 10.0.0.2').text.split(' ');
+    expect(first).toBe(second);
+    expect(third).not.toBe(first);
+    const other = new Redactor({ rules, key: Buffer.alloc(32, 1) });
+    expect(redact('10.0.0.1', undefined, other).text).not.toBe(first);
+    expect(other.keyId).not.toBe(redactor.keyId);
+    expect(redactor.keyId).toBe(caseKeyId(caseKey));
+    expect(redact('FE80::A1').text).toBe(redact('fe80::a1').text);
+  });
+
+  it('cannot be forged by the input', () => {
+    const result = redact('‹ip:deadbeef›');
+    expect(result.text).toMatch(/^‹mark:[0-9a-f]{8}›$/);
+    expect(result.text).not.toContain('deadbeef');
+  });
+
+  it('are recorded one to one, with line and HMAC', () => {
+    const result = redact('one\ntwo 10.0.0.1\nthree\nfour 10.0.0.2 password=x\n');
+    expect(result.records.map(({ line, rule }) => ({ line, rule }))).toEqual([
+      { line: 2, rule: 'ipv4-address' },
+      { line: 4, rule: 'ipv4-address' },
+      { line: 4, rule: 'password' },
+    ]);
+    const found = pseudonymsIn(result.bytes);
+    expect(found.map(({ line }) => line)).toEqual([2, 4, 4]);
+    result.records.forEach(({ hmac }, at) => {
+      expect(hmac).toMatch(/^[0-9a-f]{64}$/);
+      expect(hmac.startsWith(found[at]?.digits ?? 'none')).toBe(true);
+    });
+  });
+});
+
+describe('a stream', () => {
+  it('gives the same whatever the chunks, and leaves all other bytes alone', () => {
+    const piece = fc.oneof(
+      fc.constantFrom(
+        '10.0.0.1',
+        `PrivateKey = ${key}`,
+        'fe80::1',
+        '\n',
+        ' ',
+        'alpha.example',
+        '‹ip:00000000›',
+      ),
+      fc.string({ maxLength: 20 }),
+    );
+    fc.assert(
+      fc.property(fc.array(piece, { maxLength: 30 }), fc.integer({ min: 1, max: 50 }), (pieces, chunk) => {
+        const text = pieces.join('');
+        const whole = redact(text);
+        expect(redact(text, chunk)).toEqual(whole);
+        expect(pseudonymsIn(whole.bytes)).toHaveLength(whole.records.length);
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  it('finds a secret across the edge of its window', () => {
+    const edges = [(1 << 18) - 16_384, 1 << 18, 2 * (1 << 18) - 16_384];
+    for (const edge of edges) {
+      for (const shift of [-60, -30, -1, 0, 1]) {
+        const text = `${'x'.repeat(edge + shift - 15)}\nPrivateKey = ${key}\n${'y'.repeat(1 << 20)} 10.0.0.1\n`;
+        const result = redact(text, 65_536);
+        expect(result.text).not.toContain(key);
+        expect(result.records.map(({ line }) => line)).toEqual([2, 3]);
+      }
+    }
+  });
+
+  it('passes binary unchanged', () => {
+    const quiet = new Redactor({ rules: [], key: caseKey });
+    const bytes = randomBytes(3 << 20);
+    expect(Buffer.compare(redact(bytes, 65_536, quiet).bytes, bytes)).toBe(0);
+  });
+});
+
+describe('a case key and a policy', () => {
+  it('of another size are refused', () => {
+    expect(() => new Redactor({ rules, key: Buffer.alloc(16) })).toThrow(/16 bytes, expected 32/);
+  });
+
+  it('are refused with file and line when wrong', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'ea-redact-'));
+    try {
+      const path = join(directory, 'redaction.toml');
+      const check = (text: string) => {
+        writeFileSync(path, text);
+        return () => readRedactionRules(path);
+      };
+      expect(check(`[[rules]]\nname = "x"\nkind = "ip"\npattern = '('\n`)).toThrow(
+        /redaction\.toml:4: .*regular expression/,
+      );
+      expect(check(`[[rules]]\nname = "x"\nkind = "ip"\npattern = 'a*'\n`)).toThrow(
+        /does not match the empty string/,
+      );
+      expect(check(`[[rules]]\nname = "x"\nkind = "IP!"\npattern = 'a'\n`)).toThrow(/redaction\.toml:3/);
+      expect(check(`[[rules]]\nname = "x"\nkind = "ip"\npatern = 'a'\n`)).toThrow(/did you mean `pattern`/);
+      expect(check('rules = []\n')()).toEqual([]);
+    } finally {
+      rmSync(directory, { recursive: true, force: true });
+    }
+  });
+});

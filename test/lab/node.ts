@@ -1,0 +1,208 @@
+// A node of the lab: its configuration, its TPM with a synthetic firmware log, its journal, and the real program run on them.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, chownSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import type { Status } from '../../src/appliance/status.ts';
+import { runChild } from '../../src/host/child.ts';
+import { findUser } from '../../src/host/privileges.ts';
+import { openTpm } from '../../src/tpm/context.ts';
+import { syntheticEventLog } from './eventlog.ts';
+import { type Journald, startJournald } from './journald.ts';
+import { inside } from './network.ts';
+import { type Swtpm, startSwtpm } from './swtpm.ts';
+
+const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
+const nodeArguments = ['--disable-warning=ExperimentalWarning', main];
+
+/** Runs the program to its end, in a namespace or here. */
+export async function esoteric(
+  args: readonly string[],
+  options: { readonly namespace?: string; readonly timeoutMilliseconds?: number } = {},
+): Promise<{ status: number | null; stdout: Buffer; stderr: string }> {
+  const words = [...nodeArguments, ...args];
+  const [command, rest] =
+    options.namespace === undefined
+      ? [process.execPath, words]
+      : inside(options.namespace, process.execPath, ...words);
+  return await runChild(command, rest, { timeoutMilliseconds: options.timeoutMilliseconds ?? 30_000 });
+}
+
+/** As `esoteric`, with --json; throws what the program said when it fails. */
+export async function esotericJson<T>(
+  args: readonly string[],
+  options: { readonly namespace?: string; readonly accept?: readonly number[] } = {},
+): Promise<T> {
+  const result = await esoteric([...args, '--json'], options);
+  if (result.status === null || !(options.accept ?? [0]).includes(result.status)) {
+    throw new Error(`${args.join(' ')} ended with ${result.status}: ${result.stderr}${result.stdout}`);
+  }
+  return JSON.parse(result.stdout.toString()) as T;
+}
+
+export interface LabNodeOptions {
+  readonly name: string;
+  /** Directory for everything that this node keeps. */
+  readonly directory: string;
+  /** Undefined: here. */
+  readonly namespace?: string;
+  readonly tpm: boolean;
+  readonly sigstore: boolean;
+  /** TOML after the tables that every lab node has; [courier] is in here. */
+  readonly configuration: string;
+  readonly interfaces: readonly string[];
+  readonly courierUser?: string;
+  /** The courier's files: name and content. They belong to its user. */
+  readonly courierFiles?: Readonly<Record<string, string>>;
+}
+
+export class LabNode implements AsyncDisposable {
+  readonly name: string;
+  readonly stateDirectory: string;
+  readonly config: string;
+  readonly tpm: Swtpm | null;
+  readonly journald: Journald;
+  readonly #options: LabNodeOptions;
+  #process: ChildProcess | undefined;
+  /** What the running node wrote to stderr. */
+  log = '';
+
+  private constructor(options: LabNodeOptions, tpm: Swtpm | null, journald: Journald) {
+    this.#options = options;
+    this.name = options.name;
+    this.stateDirectory = join(options.directory, 'state');
+    this.config = join(options.directory, 'config.toml');
+    this.tpm = tpm;
+    this.journald = journald;
+  }
+
+  static async create(options: LabNodeOptions): Promise<LabNode> {
+    mkdirSync(options.directory, { recursive: true, mode: 0o711 });
+    const tpm = options.tpm ? await startSwtpm(join(options.directory, 'tpm')) : null;
+    const journald = await startJournald(`ea-${options.name}`);
+    const node = new LabNode(options, tpm, journald);
+    if (tpm !== null) await bootFirmware(tpm.tcti, join(options.directory, 'eventlog.bin'));
+    writeFileSync(node.config, node.#configuration());
+    node.#writeCourierFiles();
+    return node;
+  }
+
+  /** Arguments that every command on this node takes. */
+  get arguments(): string[] {
+    return [
+      '--config',
+      this.config,
+      ...(this.#options.tpm ? [] : ['--no-tpm']),
+      ...(this.#options.sigstore ? [] : ['--no-sigstore']),
+    ];
+  }
+
+  /** `esotericJson` with this node's arguments, in its namespace. */
+  async ask<T>(args: readonly string[], accept?: readonly number[]): Promise<T> {
+    const { namespace } = this.#options;
+    return await esotericJson<T>([...args, ...this.arguments], {
+      ...(namespace === undefined ? {} : { namespace }),
+      ...(accept === undefined ? {} : { accept }),
+    });
+  }
+
+  status(): Promise<Status> {
+    return this.ask<Status>(['status']);
+  }
+
+  /** Starts `run` and waits until it answers as running. */
+  async run(): Promise<void> {
+    const words = [process.execPath, ...nodeArguments, 'run', ...this.arguments];
+    const { namespace } = this.#options;
+    const [command, args] =
+      namespace === undefined ? [words[0] ?? '', words.slice(1)] : inside(namespace, ...words);
+    const child = spawn('setpriv', ['--pdeathsig', 'KILL', command, ...args], {
+      stdio: ['ignore', 'inherit', 'pipe'],
+    });
+    child.stderr.on('data', (chunk: Buffer) => {
+      this.log += chunk.toString('utf8');
+    });
+    this.#process = child;
+    for (let waited = 0; waited < 30_000; waited += 50) {
+      if (this.log.includes(' is running.')) return;
+      if (child.exitCode !== null)
+        throw new Error(`Node ${this.name} ended with ${child.exitCode}: ${this.log}`);
+      await sleep(50);
+    }
+    throw new Error(`Node ${this.name} did not start: ${this.log}`);
+  }
+
+  get pid(): number {
+    return this.#process?.pid ?? 0;
+  }
+
+  kill(): void {
+    this.#process?.kill('SIGKILL');
+  }
+
+  /** Ends the daemon as a service manager would. */
+  async stop(): Promise<number | null> {
+    const child = this.#process;
+    this.#process = undefined;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null)
+      return child?.exitCode ?? null;
+    const exited = once(child, 'exit');
+    child.kill('SIGTERM');
+    const timer = setTimeout(() => child.kill('SIGKILL'), 15_000);
+    await exited;
+    clearTimeout(timer);
+    return child.exitCode;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+    await this.tpm?.stop();
+    await this.journald.stop();
+  }
+
+  #configuration(): string {
+    const { name, interfaces, tpm, directory, configuration } = this.#options;
+    return [
+      '[node]',
+      `name = "${name}"`,
+      `interfaces = ${JSON.stringify(interfaces)}`,
+      `state_dir = "${this.stateDirectory}"`,
+      ...(tpm && this.tpm !== null
+        ? [
+            '[tpm]',
+            `tcti = "${this.tpm.tcti}"`,
+            `event_log = "${join(directory, 'eventlog.bin')}"`,
+            'stand_ins = ["swtpm", "synthetic event log"]',
+          ]
+        : []),
+      '[journal]',
+      `namespace = "${this.journald.namespace}"`,
+      configuration,
+      '',
+    ].join('\n');
+  }
+
+  #writeCourierFiles(): void {
+    const { courierFiles = {}, courierUser, directory } = this.#options;
+    const owner = courierUser === undefined ? undefined : findUser(courierUser);
+    for (const [name, content] of Object.entries(courierFiles)) {
+      const path = join(directory, name);
+      writeFileSync(path, content, { mode: 0o600 });
+      if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
+      chmodSync(path, 0o400);
+    }
+  }
+}
+
+/** Does what firmware would have done: extends the synthetic log into the PCRs and leaves it where the kernel would. */
+async function bootFirmware(tcti: string, path: string): Promise<void> {
+  const { log, extends: events } = syntheticEventLog();
+  await using tpm = await openTpm({ tcti });
+  for (const { pcr, sha256, sha1 } of events) {
+    const banks = await tpm.pcrBanks();
+    await tpm.pcrExtend(pcr, { sha256, ...(banks.includes('sha1') ? { sha1 } : {}) });
+  }
+  writeFileSync(path, log);
+}
