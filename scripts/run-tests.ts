@@ -1,6 +1,6 @@
 // Behind scripts/test: static checks, all tests, coverage; then why anything was skipped, and `N passed, N failed`.
 import { spawn } from 'node:child_process';
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Outcome } from '../test/lab/outcome.ts';
@@ -10,12 +10,14 @@ const root = resolve(import.meta.dirname, '..');
 const leastCoverage = 90;
 /** A test that loops without end cannot be interrupted from within its process. */
 const longestRunMilliseconds = 20 * 60_000;
+const timedOut = 124;
 process.chdir(root);
 
 const filters = process.argv.slice(2);
-const scratch = mkdtempSync(join(tmpdir(), 'ea-test-'));
+sweep();
+const scratch = mkdtempSync(join(tmpdir(), `ea-test-${process.pid}-`));
 process.on('exit', () => rmSync(scratch, { recursive: true, force: true }));
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1));
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => process.exit(1));
 
 const checks = [
   await check('format and lint', 'biome', 'check', '.'),
@@ -34,6 +36,15 @@ for (const { name, reason } of outcome.skipped) {
 const skipped = outcome.skipped.length === 0 ? '' : `, ${outcome.skipped.length} skipped`;
 console.log(`${passed} passed, ${failed} failed${skipped}`);
 process.exitCode = failed === 0 ? 0 : 1;
+
+/** Removes what earlier runs left behind that were killed. */
+function sweep(): void {
+  for (const name of readdirSync(tmpdir())) {
+    const pid = /^ea-test-([0-9]+)-/.exec(name)?.[1];
+    if (pid !== undefined && !existsSync(`/proc/${pid}`))
+      rmSync(join(tmpdir(), name), { recursive: true, force: true });
+  }
+}
 
 /** Runs one of the checks; what it printed is shown only when it fails. */
 async function check(what: string, tool: string, ...args: string[]): Promise<boolean> {
@@ -87,21 +98,19 @@ async function judgeCoverage(): Promise<boolean | undefined> {
   return false;
 }
 
-const timedOut = 124;
-
 interface RunOptions {
   readonly capture: boolean;
   readonly env?: NodeJS.ProcessEnv;
 }
 
-/** Runs a tool of node_modules/.bin on this Node. */
+/** Runs a tool of node_modules/.bin on this Node; it ends with this process, however that ends. */
 function run(
   tool: string,
   args: readonly string[],
   options: RunOptions,
 ): Promise<{ status: number; output: string }> {
   const { promise, resolve: settle } = Promise.withResolvers<{ status: number; output: string }>();
-  const child = spawn(join(root, 'node_modules', '.bin', tool), args, {
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', join(root, 'node_modules', '.bin', tool), ...args], {
     cwd: root,
     env: {
       ...process.env,

@@ -1,5 +1,5 @@
-// The configuration file as a schema: every key with its default and its documentation (docs/configuration.md and
-// `config show` print these). Names are those of the file, so that an error, the file and the code say the same word.
+// The configuration file as a schema: every key with its default and its documentation, which
+// `config show` prints. Names are those of the file, so that an error, the file and the code say the same word.
 import { z } from 'zod';
 import { severities } from '../alerts/alert.ts';
 

@@ -31,6 +31,8 @@ import { type NodeRecord, readNodeRecord, type StateLayout, stateLayout } from '
 import { policyPath } from './policies.ts';
 import { enrolmentOf } from './provision.ts';
 
+/** A thread that has been silent for so many heartbeats is lost. */
+const missedBeats = 3;
 /** The TPM stage gives up after this; the stages after it go on. */
 const tpmStageMilliseconds = 500;
 
@@ -51,6 +53,8 @@ export class Node implements AsyncDisposable {
   #pool: EntropyPool | undefined;
   #servers: Server[] = [];
   #incident: Incident | undefined;
+  /** The marker of a running node is on disk. */
+  #marked = false;
   /** Bundles are made one at a time. */
   #collecting: Promise<unknown> = Promise.resolve();
 
@@ -96,6 +100,7 @@ export class Node implements AsyncDisposable {
     if (record.tpm !== null) this.#tpm = this.#cleanup.use(await NodeKeys.open(this.config, record.tpm));
     this.#interlock = this.#cleanup.use(await this.#arm());
     this.#lifecycle.markRunning();
+    this.#marked = true;
     if (unclean) await this.#afterUncleanEnd();
     custody.append('started', { assurance: record.assurance, unclean });
     await this.#unsealKeys();
@@ -167,13 +172,12 @@ export class Node implements AsyncDisposable {
 
   /** A clean end: links and processes go, the marker is cleared. */
   async [Symbol.asyncDispose](): Promise<void> {
-    const wasRunning = this.#pool !== undefined;
     await this.#incident?.done;
     for (const server of this.#servers) {
       server.closeAllConnections();
       server.close();
     }
-    if (wasRunning) {
+    if (this.#marked) {
       this.custody.append('stopped', { zeroized: this.zeroized });
       this.#lifecycle.clearRunning();
     }
@@ -207,7 +211,7 @@ export class Node implements AsyncDisposable {
       interfaces: config.node.interfaces,
       plan,
       pollMilliseconds: config.interlock.poll_milliseconds,
-      heartbeatMilliseconds: config.interlock.heartbeat_milliseconds,
+      heartbeatMilliseconds: missedBeats * config.interlock.heartbeat_milliseconds,
       plannedFlapsPerHour: config.interlock.planned_flaps_per_hour,
       onZeroized: (outcome) => this.#struck(outcome),
       onEvent: (event) => this.#heard(event),

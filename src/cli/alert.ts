@@ -1,7 +1,4 @@
 import { Command } from '@commander-js/extra-typings';
-import { outboxRows } from '../appliance/alerts.ts';
-import { askNode } from '../appliance/control.ts';
-import { stateLayout } from '../appliance/node-record.ts';
 import { command, configOf, ending } from './command.ts';
 import { paint, printJson, printLine, table } from './output.ts';
 
@@ -9,7 +6,9 @@ const test = command('test', 'send a test alert to all channels, through the run
   .option('--message <text>', 'what it says')
   .action((options) =>
     ending(options.json, async () => {
-      const control = stateLayout(configOf(options).node.state_dir).control;
+      const { askNode } = await import('../appliance/control.ts');
+      const { stateLayout } = await import('../appliance/node-record.ts');
+      const control = stateLayout((await configOf(options)).node.state_dir).control;
       const sent = await askNode<{ key: string }>(control, 'alert', {
         ...(options.message === undefined ? {} : { message: options.message }),
       });
@@ -22,7 +21,8 @@ const status = command('status', 'every delivery: queued, delivered or dead-lett
   'alert status',
 ]).action((options) =>
   ending(options.json, async () => {
-    const rows = outboxRows(configOf(options));
+    const { outboxRows } = await import('../appliance/alerts.ts');
+    const rows = outboxRows(await configOf(options));
     if (options.json) {
       printJson(rows);
       return;

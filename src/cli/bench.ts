@@ -1,5 +1,5 @@
 import { Command } from '@commander-js/extra-typings';
-import { type BenchModule, importFromCheckout } from '../appliance/checkout.ts';
+import type { BenchModule } from '../appliance/checkout.ts';
 import { ending } from './command.ts';
 import { paint, printJson, printLine, progressLine, table } from './output.ts';
 
@@ -13,6 +13,7 @@ export const benchCommand = new Command('bench')
   )
   .action((options) =>
     ending(options.json, async () => {
+      const { importFromCheckout } = await import('../appliance/checkout.ts');
       const { runBenchmarks } = await importFromCheckout<BenchModule>('test/bench/bench.ts', 'The benchmark');
       const progress = progressLine();
       const results = await runBenchmarks(options.only?.split(',') ?? [], progress.step).finally(

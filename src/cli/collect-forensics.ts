@@ -1,5 +1,4 @@
 import { resolve } from 'node:path';
-import { collectForensics } from '../appliance/collect.ts';
 import { command, configOf, ending } from './command.ts';
 import { printJson, printLine, progressLine } from './output.ts';
 
@@ -21,9 +20,10 @@ export const collectForensicsCommand = command(
   .option('--examiner <name>', 'examiner, for the manifest')
   .action((options) =>
     ending(options.json, async () => {
+      const { collectForensics } = await import('../appliance/collect.ts');
       const progress = progressLine();
       const made = await collectForensics(
-        configOf(options),
+        await configOf(options),
         {
           reason: options.reason,
           since: options.since,

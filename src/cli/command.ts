@@ -1,6 +1,6 @@
 // What all commands share: the common options, the configuration they lead to, and how a command ends.
 import { Command, Option } from '@commander-js/extra-typings';
-import { type Config, loadConfig } from '../appliance/config.ts';
+import type { Config } from '../appliance/config.ts';
 import type { ExitStatus } from '../host/failure.ts';
 import { reportFailure } from './output.ts';
 
@@ -33,7 +33,9 @@ export function command(name: string, summary: string, examples: readonly string
     );
 }
 
-export function configOf(options: CommonOptions): Config {
+/** Loaded late, as everything that a command works with: help and usage errors come at once. */
+export async function configOf(options: CommonOptions): Promise<Config> {
+  const { loadConfig } = await import('../appliance/config.ts');
   return loadConfig({
     path: options.config,
     overrides: {

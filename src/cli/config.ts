@@ -1,5 +1,4 @@
 import { Command } from '@commander-js/extra-typings';
-import { renderConfig } from '../appliance/config.ts';
 import { command, configOf, ending } from './command.ts';
 import { printJson } from './output.ts';
 
@@ -8,7 +7,8 @@ const show = command('show', 'the configuration that holds, with its defaults an
   'config show > /etc/esoteric-appliance/config.toml',
 ]).action((options) =>
   ending(options.json, async () => {
-    const config = configOf(options);
+    const { renderConfig } = await import('../appliance/config.ts');
+    const config = await configOf(options);
     if (options.json) printJson(config);
     else process.stdout.write(renderConfig(config));
   }),

@@ -1,4 +1,3 @@
-import { runCourier } from '../appliance/courier.ts';
 import { command, configOf, ending, stopSignal } from './command.ts';
 import { logLine, printJson } from './output.ts';
 
@@ -10,7 +9,8 @@ export const courierCommand = command(
   .option('--once', 'deliver what is due now, then end')
   .action((options) =>
     ending(options.json, async () => {
-      const config = configOf(options);
+      const { runCourier } = await import('../appliance/courier.ts');
+      const config = await configOf(options);
       const signal = AbortSignal.any([stopSignal(), ...(options.once ? [] : [parentGone()])]);
       const queued = await runCourier(config, { once: options.once === true, signal, log: logLine });
       if (options.json) printJson({ queued });

@@ -1,5 +1,4 @@
 import { Command } from '@commander-js/extra-typings';
-import { readCustody } from '../appliance/custody.ts';
 import { exitStatus } from '../host/failure.ts';
 import { command, configOf, ending } from './command.ts';
 import { paint, printJson, printLine, table } from './output.ts';
@@ -8,7 +7,8 @@ const check = command('check', 'whether the log is whole: chain, order, nothing 
   'custody check',
 ]).action((options) =>
   ending(options.json, async () => {
-    const { records: _records, ...result } = readCustody(configOf(options));
+    const { readCustody } = await import('../appliance/custody.ts');
+    const { records: _records, ...result } = readCustody(await configOf(options));
     if (options.json) printJson(result);
     else if (result.ok) {
       printLine(`${paint('green', 'whole')}: ${result.head.sequence} records, head ${result.head.hash}`);
@@ -22,7 +22,8 @@ const show = command('show', 'what happened to this node, in order', [
   'custody show --json',
 ]).action((options) =>
   ending(options.json, async () => {
-    const { records } = readCustody(configOf(options));
+    const { readCustody } = await import('../appliance/custody.ts');
+    const { records } = readCustody(await configOf(options));
     if (options.json) {
       printJson(records);
       return;

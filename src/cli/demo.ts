@@ -1,5 +1,5 @@
 import { Command } from '@commander-js/extra-typings';
-import { type DemoModule, importFromCheckout } from '../appliance/checkout.ts';
+import type { DemoModule } from '../appliance/checkout.ts';
 import { exitStatus } from '../host/failure.ts';
 import { ending } from './command.ts';
 import { printJson } from './output.ts';
@@ -14,6 +14,7 @@ export const demoCommand = new Command('demo')
   .addHelpText('after', '\nExamples:\n  $ ./scripts/demo\n  $ ./scripts/demo --no-tpm --no-sigstore')
   .action((options) =>
     ending(options.json, async () => {
+      const { importFromCheckout } = await import('../appliance/checkout.ts');
       const { runDemo } = await importFromCheckout<DemoModule>('test/lab/demo.ts', 'The demo');
       const report = await runDemo({
         tpm: options.tpm,

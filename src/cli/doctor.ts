@@ -1,4 +1,3 @@
-import { examine } from '../appliance/doctor.ts';
 import { exitStatus } from '../host/failure.ts';
 import { command, configOf, ending } from './command.ts';
 import { paint, printJson, printLine, table } from './output.ts';
@@ -10,7 +9,8 @@ export const doctorCommand = command('doctor', 'what this machine can and cannot
   .option('-I, --interface <names>', 'data interfaces that are to be watched')
   .action((options) =>
     ending(options.json, async () => {
-      const findings = await examine(configOf(options));
+      const { examine } = await import('../appliance/doctor.ts');
+      const findings = await examine(await configOf(options));
       if (options.json) printJson(findings);
       else {
         const rows = findings.map(({ check, result, detail, remedy }) => [

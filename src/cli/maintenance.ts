@@ -1,7 +1,5 @@
 import { Command } from '@commander-js/extra-typings';
-import { askNode } from '../appliance/control.ts';
-import { stateLayout } from '../appliance/node-record.ts';
-import { type Status, statusOf } from '../appliance/status.ts';
+import type { Status } from '../appliance/status.ts';
 import type { MaintenanceWindow } from '../interlock/interlock.ts';
 import { command, configOf, ending } from './command.ts';
 import { printJson, printLine } from './output.ts';
@@ -15,8 +13,10 @@ const begin = command('begin', 'open a window in which flaps are planned (root o
   .requiredOption('--reason <text>', 'why; goes into the custody log')
   .action((options) =>
     ending(options.json, async () => {
+      const { askNode } = await import('../appliance/control.ts');
+      const { stateLayout } = await import('../appliance/node-record.ts');
       const { interface: names, ...common } = options;
-      const control = stateLayout(configOf(common).node.state_dir).control;
+      const control = stateLayout((await configOf(common)).node.state_dir).control;
       const window = await askNode<MaintenanceWindow>(control, 'maintenance-begin', {
         interfaces: names?.split(',') ?? [],
         seconds: Number(options.duration),
@@ -35,7 +35,9 @@ const begin = command('begin', 'open a window in which flaps are planned (root o
 
 const end = command('end', 'close the window now', ['maintenance end']).action((options) =>
   ending(options.json, async () => {
-    const control = stateLayout(configOf(options).node.state_dir).control;
+    const { askNode } = await import('../appliance/control.ts');
+    const { stateLayout } = await import('../appliance/node-record.ts');
+    const control = stateLayout((await configOf(options)).node.state_dir).control;
     const window = await askNode<MaintenanceWindow>(control, 'maintenance-end');
     if (options.json) {
       printJson(window);
@@ -47,7 +49,8 @@ const end = command('end', 'close the window now', ['maintenance end']).action((
 
 const status = command('status', 'the open window, if any', ['maintenance status']).action((options) =>
   ending(options.json, async () => {
-    const { interlock }: Status = await statusOf(configOf(options));
+    const { statusOf } = await import('../appliance/status.ts');
+    const { interlock }: Status = await statusOf(await configOf(options));
     const window = interlock !== null && 'window' in interlock ? interlock.window : null;
     if (options.json) {
       printJson({ window });

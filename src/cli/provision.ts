@@ -1,5 +1,3 @@
-import { bypassLines } from '../appliance/assurance.ts';
-import { provision } from '../appliance/provision.ts';
 import { command, configOf, ending } from './command.ts';
 import { logLine, paint, printJson, printLine, progressLine, table } from './output.ts';
 
@@ -18,7 +16,9 @@ export const provisionCommand = command(
   .option('--re-arm', 'take a zeroized node back into service, after its TPM was reset by a reboot')
   .action((options) =>
     ending(options.json, async () => {
-      const config = configOf(options);
+      const { bypassLines } = await import('../appliance/assurance.ts');
+      const { provision } = await import('../appliance/provision.ts');
+      const config = await configOf(options);
       const progress = progressLine();
       const result = await provision(config, {
         profile: options.profile,

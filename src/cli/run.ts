@@ -1,7 +1,6 @@
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { runNode } from '../appliance/run.ts';
 import { command, commonArguments, configOf, ending, stopSignal } from './command.ts';
 import { logLine } from './output.ts';
 
@@ -15,6 +14,7 @@ export const runCommand = command('run', 'run the node: links, entropy, interloc
   .option('--demo', 'implies -I CPU --no-gpu --no-tpm --no-sigstore, and a state directory of its own')
   .action((given) =>
     ending(given.json, async () => {
+      const { runNode } = await import('../appliance/run.ts');
       const options = given.demo
         ? {
             ...given,
@@ -24,7 +24,7 @@ export const runCommand = command('run', 'run the node: links, entropy, interloc
             stateDir: given.stateDir ?? mkdtempSync(join(tmpdir(), 'esoteric-demo-')),
           }
         : given;
-      const config = configOf(options);
+      const config = await configOf(options);
       await runNode(config, {
         courierArguments: commonArguments(options),
         provisionFirst: given.demo === true || config.tpm.mode === 'none',

@@ -1,4 +1,4 @@
-import { type Status, statusOf } from '../appliance/status.ts';
+import type { Status } from '../appliance/status.ts';
 import { command, configOf, ending } from './command.ts';
 import { paint, printJson, printLine, table } from './output.ts';
 
@@ -7,7 +7,8 @@ export const statusCommand = command('status', 'state of the node, running or no
   'status --json',
 ]).action((options) =>
   ending(options.json, async () => {
-    const status = await statusOf(configOf(options));
+    const { statusOf } = await import('../appliance/status.ts');
+    const status = await statusOf(await configOf(options));
     if (options.json) printJson(status);
     else for (const line of statusLines(status)) printLine(line);
   }),

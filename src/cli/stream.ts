@@ -1,4 +1,3 @@
-import { streamTo } from '../appliance/stream.ts';
 import { exitStatus, Failure } from '../host/failure.ts';
 import { command, configOf, ending } from './command.ts';
 
@@ -9,13 +8,18 @@ export const streamCommand = command('stream', 'random bytes on stdout, conditio
   .option('--bytes <n>', 'how many, with K, M or G for binary multiples (default: without end)')
   .action((options) =>
     ending(options.json, async () => {
+      const { streamTo } = await import('../appliance/stream.ts');
       if (options.bytes === undefined && process.stdout.isTTY) {
         throw new Failure('usage', 'This would fill the terminal with random bytes.', {
           remedy: 'Give --bytes, or send the output to a file or a pipe.',
           status: exitStatus.usage,
         });
       }
-      await streamTo(configOf(options), options.bytes === undefined ? null : parseBytes(options.bytes), 1);
+      await streamTo(
+        await configOf(options),
+        options.bytes === undefined ? null : parseBytes(options.bytes),
+        1,
+      );
     }),
   );
 

@@ -1,5 +1,4 @@
 import { Command } from '@commander-js/extra-typings';
-import { verifyFiles } from '../appliance/verify.ts';
 import type { VerifyReport } from '../forensics/claims.ts';
 import { exitStatus, Failure } from '../host/failure.ts';
 import { ending } from './command.ts';
@@ -32,6 +31,7 @@ Examples:
   )
   .action((archive, options) =>
     ending(options.json, async () => {
+      const { verifyFiles } = await import('../appliance/verify.ts');
       const { identity, issuer } = options;
       if ((identity === undefined) !== (issuer === undefined)) {
         throw new Failure('usage', '--identity and --issuer belong together.', { status: exitStatus.usage });

@@ -1,6 +1,4 @@
 import { Option } from '@commander-js/extra-typings';
-import { askNode } from '../appliance/control.ts';
-import { stateLayout } from '../appliance/node-record.ts';
 import { levels } from '../interlock/causes.ts';
 import type { ZeroizeOutcome } from '../interlock/interlock.ts';
 import { command, configOf, ending } from './command.ts';
@@ -15,7 +13,9 @@ export const zeroizeCommand = command(
   .requiredOption('--reason <text>', 'why; goes into the custody log')
   .action((options) =>
     ending(options.json, async () => {
-      const control = stateLayout(configOf(options).node.state_dir).control;
+      const { askNode } = await import('../appliance/control.ts');
+      const { stateLayout } = await import('../appliance/node-record.ts');
+      const control = stateLayout((await configOf(options)).node.state_dir).control;
       const outcome = await askNode<ZeroizeOutcome>(control, 'zeroize', {
         reason: options.reason,
         ...(options.level === undefined ? {} : { level: options.level }),

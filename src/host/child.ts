@@ -1,9 +1,17 @@
 // Other programs, run with an argument list (never a shell), a time limit and bounded output.
 import { spawn } from 'node:child_process';
 import { Failure } from './failure.ts';
+import { close, errno, errnoName, pipe2, write } from './libc.ts';
+
+const O_CLOEXEC = 0o2000000;
+/** What an empty pipe takes without blocking (pipe(7)). */
+const pipeCapacity = 65_536;
 
 export interface ChildOptions {
-  /** Written to the child's standard input, in place: a view into the arena is not copied. */
+  /**
+   * The child's standard input, at most 64 KiB: goes from where it lies into a kernel pipe, which the child may also open
+   * as /dev/stdin. A view into the arena is copied nowhere else.
+   */
   readonly input?: Uint8Array;
   /** Default 10,000. The child is killed after it. */
   readonly timeoutMilliseconds?: number;
@@ -31,11 +39,13 @@ export function runChild(
   const timeout = options.timeoutMilliseconds ?? 10_000;
   const limit = options.outputLimit ?? 16 << 20;
   const { promise, resolve, reject } = Promise.withResolvers<ChildResult>();
+  const stdin = options.input === undefined ? undefined : pipeHolding(options.input);
   const child = spawn(command, args, {
-    stdio: ['pipe', 'pipe', 'pipe'],
+    stdio: [stdin ?? 'ignore', 'pipe', 'pipe'],
     ...(options.env === undefined ? {} : { env: options.env }),
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
   });
+  if (stdin !== undefined) close(stdin);
   const chunks: Buffer[] = [];
   let size = 0;
   let stderr = '';
@@ -53,7 +63,7 @@ export function runChild(
         : error,
     );
   });
-  child.stdout.on('data', (chunk: Buffer) => {
+  child.stdout?.on('data', (chunk: Buffer) => {
     size += chunk.length;
     if (size <= limit) chunks.push(chunk);
     else {
@@ -63,16 +73,28 @@ export function runChild(
       );
     }
   });
-  child.stderr.on('data', (chunk: Buffer) => {
+  child.stderr?.on('data', (chunk: Buffer) => {
     if (stderr.length < 65_536) stderr += chunk.toString('utf8');
   });
   child.on('close', (status) => {
     clearTimeout(timer);
     resolve({ status, stdout: Buffer.concat(chunks), stderr });
   });
-  child.stdin.on('error', () => {}); // A child that leaves early says so by its exit status.
-  child.stdin.end(options.input);
   return promise;
+}
+
+/** The read end of a pipe that holds `bytes` and nothing more. */
+function pipeHolding(bytes: Uint8Array): number {
+  if (bytes.length > pipeCapacity)
+    throw new RangeError(`A child takes at most ${pipeCapacity} bytes of input.`);
+  const ends = new Int32Array(2);
+  if (pipe2(ends, O_CLOEXEC) !== 0) throw new Failure('pipe-unavailable', `No pipe: ${errnoName(errno())}.`);
+  const [readEnd = -1, writeEnd = -1] = ends;
+  const written = write(writeEnd, bytes, bytes.length);
+  close(writeEnd);
+  if (written === bytes.length) return readEnd;
+  close(readEnd);
+  throw new Failure('pipe-unavailable', `A pipe took ${written} of ${bytes.length} bytes.`);
 }
 
 /** As `runChild`, but an exit status other than 0 is a Failure `program-failed` with what the program said. */

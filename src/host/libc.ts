@@ -68,6 +68,8 @@ export const read: (fd: number, data: Uint8Array, length: number) => number = li
 export const write: (fd: number, data: Uint8Array, length: number) => number = libc.func(
   'int64_t write(int, const uint8_t *, size_t)',
 );
+/** Fills `fds` with the read end and the write end. */
+export const pipe2: (fds: Int32Array, flags: number) => number = libc.func('int pipe2(int *, int)');
 /** `flock(2)`: held until the descriptor is closed, also by kill -9. */
 export const flock: (fd: number, operation: number) => number = libc.func('int flock(int, int)');
 export const close: (fd: number) => number = libc.func('int close(int)');

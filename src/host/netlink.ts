@@ -13,6 +13,8 @@ const SO_RCVBUF = 8;
 export const messageType = { error: 2, done: 3, newLink: 16, deleteLink: 17, getLink: 18 } as const;
 const flag = { request: 1, acknowledge: 4, dump: 0x300 } as const;
 const attribute = { address: 1, name: 3, carrier: 33, upCount: 47, downCount: 48 } as const;
+/** IFF_UP. */
+const interfaceUp = 1;
 const headerLength = 16;
 const linkHeaderLength = headerLength + 16;
 
@@ -109,6 +111,15 @@ export const linkDump = (): Uint8Array => linkMessage(messageType.getLink, flag.
 /** RTM_DELLINK: takes a WireGuard, MACsec or TUN interface, and the keys in it, out of the kernel. */
 export const linkDeletion = (index: number): Uint8Array =>
   linkMessage(messageType.deleteLink, flag.request | flag.acknowledge, index);
+
+/** RTM_NEWLINK that sets an interface administratively up or down. */
+export function linkState(index: number, up: boolean): Uint8Array {
+  const message = linkMessage(messageType.newLink, flag.request | flag.acknowledge, index);
+  const view = new DataView(message.buffer);
+  view.setUint32(headerLength + 8, up ? interfaceUp : 0, true);
+  view.setUint32(headerLength + 12, interfaceUp, true);
+  return message;
+}
 
 /** A non-blocking rtnetlink socket in the namespace of the calling thread. */
 export class NetlinkSocket implements Disposable {

@@ -5,6 +5,7 @@ import { errno, errnoName, syscall } from './libc.ts';
 const SYS_pidfd_send_signal = 424;
 const SYS_pidfd_open = 434;
 const SIGKILL = 9;
+const ESRCH = 3;
 
 export function openProcess(pid: number): number {
   const fd = syscall(SYS_pidfd_open, pid, 0, 0, 0);
@@ -12,6 +13,6 @@ export function openProcess(pid: number): number {
   return fd;
 }
 
-/** SIGKILL at once. False when the process has already ended. */
+/** SIGKILL at once. True also for a process that has ended already: there is nothing left to end. */
 export const endProcess = (pidfd: number): boolean =>
-  syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, 0, 0) === 0;
+  syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, 0, 0) === 0 || errno() === ESRCH;

@@ -1,5 +1,6 @@
 // The demo: two nodes, a cable pulled, a verified bundle, on this machine. The program, the protocols and the kernel are real; what
 // stands in for hardware and public services is named on the screen and in `assurance`.
+import { randomBytes } from 'node:crypto';
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
@@ -69,6 +70,7 @@ class Demo {
     const story = this.#story;
     const { tpm, sigstore } = this.#options;
     story.title('esoteric-appliance: two nodes, one cable, one pull');
+    writeFileSync(join(this.#directory, 'case.key'), randomBytes(32), { mode: 0o600 });
     story.standIns([
       ...(tpm ? ['swtpm for a hardware TPM', 'a synthetic firmware event log for measured boot'] : []),
       ...(sigstore ? ['local Fulcio, Rekor and timestamp authority for Sigstore'] : []),
@@ -97,11 +99,12 @@ class Demo {
     await this.#provision(nodes);
     await this.#run(nodes, network);
     await this.#plannedFlap(nodes, network);
+    const heads = { alpha: await headOf(alpha), beta: await headOf(beta) };
     const zeroized = await this.#pull(nodes, network);
     const delivered = await this.#delivery(nodes, services);
     await story.step('Both nodes are stopped', () => Promise.all([alpha.stop(), beta.stop()]));
     const unsealAfter = await this.#unsealAfter(nodes);
-    const verified = await this.#verify(nodes, services);
+    const verified = await this.#verify(nodes, services, heads);
     story.evidence(this.#output, verified.commands);
     return {
       ok: true,
@@ -156,6 +159,7 @@ trusted_root = "${join(directory, 'trusted_root.json')}"
 stand_ins = ["fulcio", "rekor", "timestamp authority", "s3"]
 [forensics]
 upload = "${upload}"
+case_key = "${join(this.#directory, 'case.key')}"
 [courier]
 user = "nobody"
 s3_credentials_file = "${join(directory, 's3-credentials')}"
@@ -352,7 +356,7 @@ url = "${channels.ntfy}"
     return 'refused';
   }
 
-  async #verify(nodes: Record<Name, LabNode>, services: Services) {
+  async #verify(nodes: Record<Name, LabNode>, services: Services, heads: Record<Name, string>) {
     const story = this.#story;
     story.chapter('Verification, offline');
     const output = this.#output;
@@ -366,6 +370,7 @@ url = "${channels.ntfy}"
       );
       copyFileSync(join(nodes[name].stateDirectory, 'custody.jsonl'), join(output, `${name}.custody.jsonl`));
     }
+    copyFileSync(join(this.#directory, 'case.key'), join(output, 'case.key'));
     writeFileSync(join(output, 'trusted_root.json'), JSON.stringify(services.started.sigstore.trustedRoot));
     const archiveOf = (name: Name): string =>
       join(
@@ -379,6 +384,10 @@ url = "${channels.ntfy}"
       join(output, `${name}.enrolment.json`),
       '--trusted-root',
       join(output, 'trusted_root.json'),
+      '--case-key',
+      join(output, 'case.key'),
+      '--known-head',
+      heads[name],
       ...(this.#options.tpm && this.#options.sigstore
         ? ['--identity', identityOf(name), '--issuer', services.started.sigstore.issuer]
         : []),
@@ -462,6 +471,12 @@ url = "${channels.ntfy}"
     const [command, args] = inside(network.namespaces[from], process.execPath, script('fetch.ts'), url);
     return JSON.parse((await requireChild(command, args)).stdout.toString()) as Fetched;
   }
+}
+
+/** The head of a node's custody log, as whoever asks for its status may keep it. */
+async function headOf(node: LabNode): Promise<string> {
+  const { custody } = await node.status();
+  return `${custody?.sequence}:${custody?.hash}`;
 }
 
 async function tryToUnseal(node: LabNode, arena: SecretArena): Promise<string> {

@@ -1,0 +1,61 @@
+// What the entropy side says about itself: in `status`, over HTTP and in forensic bundles.
+import type { HealthState } from './health.ts';
+
+export interface SourceStatus {
+  readonly name: string;
+  readonly family: string;
+  /** Where the noise comes from. */
+  readonly physical: string;
+  readonly state: HealthState | 'unavailable';
+  /** Bits of min-entropy counted for one sample. */
+  readonly credit: number;
+  /** Raw samples taken. */
+  readonly samples: number;
+  /** Alarms of the health tests, and losses. */
+  readonly failures: number;
+  readonly available: boolean;
+  /** Why it is unavailable or expelled, where that is known. */
+  readonly why?: string;
+}
+
+/**
+ * `seeding`: nothing is given out yet. `serving`. `paused`: serving, a maintenance window pauses the collection.
+ * `degraded`: serving from the last seed, no credited source is healthy. `unhealthy`: refusing until there is a new seed.
+ */
+export type PoolState = 'seeding' | 'serving' | 'paused' | 'degraded' | 'unhealthy' | 'zeroized' | 'stopped';
+
+export interface EntropyStatus {
+  readonly state: PoolState;
+  readonly pausedFor?: string;
+  readonly why?: string;
+  readonly sources: readonly SourceStatus[];
+  readonly seeded: boolean;
+  readonly reseeds: number;
+  readonly bytesOut: number;
+  /** Bits that all seeds so far rest on. */
+  readonly credited: number;
+}
+
+export function poolState(facts: {
+  readonly zeroized: boolean;
+  readonly stopped: boolean;
+  readonly seeded: boolean;
+  /** The last seed may still serve. */
+  readonly fresh: boolean;
+  readonly paused: boolean;
+  readonly sources: readonly Pick<SourceStatus, 'state' | 'credit'>[];
+}): PoolState {
+  if (facts.zeroized) return 'zeroized';
+  if (facts.stopped) return 'stopped';
+  if (facts.seeded && !facts.fresh) return 'unhealthy';
+  if (!facts.sources.some(({ state, credit }) => credit > 0 && usable(state))) {
+    return facts.seeded ? 'degraded' : 'unhealthy';
+  }
+  if (!facts.seeded) return 'seeding';
+  if (facts.paused) return 'paused';
+  return facts.sources.some(({ state, credit }) => credit > 0 && state === 'healthy')
+    ? 'serving'
+    : 'degraded';
+}
+
+const usable = (state: SourceStatus['state']): boolean => state !== 'expelled' && state !== 'unavailable';

@@ -1,0 +1,169 @@
+// The TPM as the rest of the appliance sees it: keys, sealing, PCRs, quotes, NV. Every command is queued, has a time
+// limit, and leaves nothing behind in the TPM or in memory.
+import type { SecretArena, SecretBuffer } from '../host/arena.ts';
+import { noSessions } from './commands.ts';
+import { Connection } from './connection.ts';
+import * as nv from './nv.ts';
+import type { Hierarchy, ObjectBlob, TpmObject } from './object.ts';
+import * as objects from './object.ts';
+import * as pcr from './pcr.ts';
+import { handlesFrom, pcrBanks, readProperties, type TpmProperties } from './properties.ts';
+import type { RawChannel } from './raw.ts';
+import { type PolicySession, startPolicySession } from './session.ts';
+import type { SignedAttest } from './signing.ts';
+import * as signing from './signing.ts';
+import type { PcrBank } from './structs.ts';
+import { sizedContent } from './structs.ts';
+
+export interface TpmOptions {
+  /** As tpm2-tss names it: `device:/dev/tpmrm0`, `swtpm:path=/x.sock`, `swtpm:host=127.0.0.1,port=2321`, `pcap:…`. */
+  readonly tcti: string;
+  /** For each command; default 5000. */
+  readonly commandTimeoutMilliseconds?: number;
+}
+
+/**
+ * @throws Failure `tss-missing` without tpm2-tss; `tpm-unreachable` when no TPM answers.
+ */
+export async function openTpm(options: TpmOptions): Promise<Tpm> {
+  return new Tpm(
+    await Connection.open(options.tcti, options.commandTimeoutMilliseconds ?? 5000),
+    options.tcti,
+  );
+}
+
+const firstPersistent = 0x81000000;
+const firstNvIndex = 0x01000000;
+const mostRandomAtOnce = 32;
+
+/** Hierarchy authorizations are taken to be empty. All methods throw TpmError. */
+export class Tpm implements AsyncDisposable {
+  readonly #connection: Connection;
+  readonly #tcti: string;
+
+  constructor(connection: Connection, tcti: string) {
+    this.#connection = connection;
+    this.#tcti = tcti;
+  }
+
+  properties(): Promise<TpmProperties> {
+    return readProperties(this.#connection, this.#tcti);
+  }
+  persistentHandles(): Promise<number[]> {
+    return handlesFrom(this.#connection, firstPersistent);
+  }
+  nvIndices(): Promise<number[]> {
+    return handlesFrom(this.#connection, firstNvIndex);
+  }
+
+  /** An object at a persistent handle, or an NV index. @throws TpmError `tpm-no-object`. */
+  at(handle: number): Promise<TpmObject> {
+    return objects.objectAt(this.#connection, handle);
+  }
+  /** TPMT_PUBLIC and Name of what is at a persistent handle. @throws TpmError `tpm-no-object`. */
+  async readPublic(handle: number): Promise<{ public: Uint8Array; name: Uint8Array }> {
+    await using object = await this.at(handle);
+    return { public: object.public, name: object.name };
+  }
+
+  /** `template`: TPMT_PUBLIC, see templates.ts. */
+  createPrimary(hierarchy: Hierarchy, template: Uint8Array): Promise<TpmObject> {
+    return objects.createPrimary(this.#connection, hierarchy, template);
+  }
+  /** Authorized by the owner whichever hierarchy the object is in, as the Library wants it below 0x81800000. */
+  persist(object: TpmObject, _hierarchy: Hierarchy, handle: number): Promise<void> {
+    return objects.persist(this.#connection, object, handle);
+  }
+  unpersist(handle: number, _hierarchy: Hierarchy): Promise<void> {
+    return objects.unpersist(this.#connection, handle);
+  }
+  /** Makes a key, or seals `sensitive` (at most 128 bytes), in a session salted to `parent`. */
+  create(parent: TpmObject, template: Uint8Array, sensitive?: SecretBuffer): Promise<ObjectBlob> {
+    return objects.create(this.#connection, parent, template, sensitive);
+  }
+  load(parent: TpmObject, blob: ObjectBlob): Promise<TpmObject> {
+    return objects.load(this.#connection, parent, blob);
+  }
+  /** Unseals into the arena; dispose of the result to wipe it. @throws TpmError `tpm-policy`. */
+  unseal(object: TpmObject, policy: PolicySession, into: SecretArena, label: string): Promise<SecretBuffer> {
+    return objects.unseal(this.#connection, object, policy, into, label);
+  }
+  /** Salted to `saltKey` (the SRK), with AES-128-CFB parameter encryption both ways. */
+  startPolicySession(saltKey: TpmObject, kind: 'policy' | 'trial'): Promise<PolicySession> {
+    return startPolicySession(this.#connection, saltKey, kind);
+  }
+
+  pcrBanks(): Promise<string[]> {
+    return pcrBanks(this.#connection);
+  }
+  /** By PCR number, ascending. */
+  pcrRead(bank: PcrBank, pcrs: readonly number[]): Promise<Map<number, Uint8Array>> {
+    return pcr.pcrRead(this.#connection, bank, pcrs);
+  }
+  /** Extends the banks given. */
+  pcrExtend(number: number, digests: pcr.PcrDigests): Promise<void> {
+    return pcr.pcrExtend(this.#connection, number, digests);
+  }
+
+  /** Over PCRs of the SHA-256 bank; `qualifyingData` has at most 64 bytes. */
+  quote(ak: TpmObject, qualifyingData: Uint8Array, pcrs: readonly number[]): Promise<SignedAttest> {
+    return signing.quote(this.#connection, ak, qualifyingData, pcrs);
+  }
+  certify(object: TpmObject, ak: TpmObject, qualifyingData: Uint8Array): Promise<SignedAttest> {
+    return signing.certify(this.#connection, object, ak, qualifyingData);
+  }
+  /** ECDSA over a SHA-256 digest; DER. */
+  sign(key: TpmObject, sha256: Uint8Array): Promise<Uint8Array> {
+    return signing.sign(this.#connection, key, sha256);
+  }
+
+  nvDefine(index: number, definition: nv.NvDefinition): Promise<void> {
+    return nv.nvDefine(this.#connection, index, definition);
+  }
+  nvUndefine(index: number): Promise<void> {
+    return nv.nvUndefine(this.#connection, index);
+  }
+  nvIncrement(index: number): Promise<void> {
+    return nv.nvIncrement(this.#connection, index);
+  }
+  nvRead(index: number, size?: number): Promise<Uint8Array> {
+    return nv.nvRead(this.#connection, index, size);
+  }
+  nvReadCounter(index: number): Promise<bigint> {
+    return nv.nvReadCounter(this.#connection, index);
+  }
+  nvWrite(index: number, bytes: Uint8Array): Promise<void> {
+    return nv.nvWrite(this.#connection, index, bytes);
+  }
+  nvExtend(index: number, bytes: Uint8Array): Promise<void> {
+    return nv.nvExtend(this.#connection, index, bytes);
+  }
+  nvCertify(index: number, ak: TpmObject, qualifyingData: Uint8Array): Promise<SignedAttest> {
+    return nv.nvCertify(this.#connection, index, ak, qualifyingData);
+  }
+
+  /** Crosses the bus in clear: for nonces and as one input among several to a DRBG, never as a key by itself. */
+  async getRandom(byteLength: number, into: Uint8Array = new Uint8Array(byteLength)): Promise<Uint8Array> {
+    for (let done = 0; done < byteLength; ) {
+      const wanted = Math.min(mostRandomAtOnce, byteLength - done);
+      const part = await this.#connection.execute('GetRandom', [...noSessions, wanted], ([bytes = 0n]) =>
+        sizedContent(this.#connection, bytes),
+      );
+      into.set(part, done);
+      done += part.byteLength;
+    }
+    return into;
+  }
+
+  /** For another thread (`RawTransport`), which reaches the same TPM on a handle of its own; structured-cloneable. */
+  rawChannel(): RawChannel {
+    return { tcti: this.#tcti };
+  }
+
+  close(): Promise<void> {
+    return this.#connection.close();
+  }
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

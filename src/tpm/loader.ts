@@ -1,0 +1,73 @@
+// Any TCTI that tpm2-tss has a module for (pcap, mssim, tabrmd, cmd, a swtpm on another host), through its loader.
+// These modules block without a time limit of their own, so a TPM that never answers costs a thread of the pool.
+import koffi from 'koffi';
+import { viewMemory } from '../host/libc.ts';
+import { inBackground, loadTss, type NativeFunction } from './library.ts';
+import { timedOut, tpmError } from './responses.ts';
+import type { Transport } from './transport.ts';
+
+const forever = -1;
+
+export class LoaderTransport implements Transport {
+  readonly #context: bigint;
+  readonly #transmit: NativeFunction;
+  readonly #receive: NativeFunction;
+  readonly #size = new BigUint64Array(1);
+  #stuck = false;
+
+  constructor(tcti: string) {
+    const address = new BigUint64Array(1);
+    const rc = loadTss().tctiInitialize(tcti, address);
+    if (rc !== 0) throw tpmError(rc, 'The connection');
+    this.#context = address[0] ?? 0n;
+    // TSS2_TCTI_CONTEXT_COMMON_V1: magic u64, version u32 (padded), transmit, receive, …
+    const functions = new BigUint64Array(viewMemory(this.#context, 32).slice().buffer);
+    this.#transmit = koffi.decode(functions[2], transmitType()) as NativeFunction;
+    this.#receive = koffi.decode(functions[3], receiveType()) as NativeFunction;
+  }
+
+  exchange(command: Uint8Array, response: Uint8Array, timeoutMilliseconds: number): number {
+    if (this.#stuck) throw timedOut(timeoutMilliseconds);
+    check(this.#transmit(this.#context, command.byteLength, command));
+    this.#size[0] = BigInt(response.byteLength);
+    check(this.#receive(this.#context, this.#size, response, forever));
+    return Number(this.#size[0]);
+  }
+
+  async exchangeInBackground(
+    command: Uint8Array,
+    response: Uint8Array,
+    timeoutMilliseconds: number,
+  ): Promise<number> {
+    if (this.#stuck) throw timedOut(timeoutMilliseconds);
+    const { promise: late, reject } = Promise.withResolvers<number>();
+    const timer = setTimeout(() => {
+      this.#stuck = true;
+      reject(timedOut(timeoutMilliseconds));
+    }, timeoutMilliseconds);
+    try {
+      return await Promise.race([late, this.#exchange(command, response)]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    // What a blocked thread still uses must stay.
+    if (!this.#stuck) loadTss().tctiFinalize(BigUint64Array.of(this.#context));
+  }
+
+  async #exchange(command: Uint8Array, response: Uint8Array): Promise<number> {
+    check(await inBackground(this.#transmit, [this.#context, command.byteLength, command]));
+    this.#size[0] = BigInt(response.byteLength);
+    check(await inBackground(this.#receive, [this.#context, this.#size, response, forever]));
+    return Number(this.#size[0]);
+  }
+}
+
+function check(rc: number): void {
+  if (rc !== 0) throw tpmError(rc, 'The command');
+}
+
+const transmitType = () => koffi.proto('uint32_t', ['uintptr_t', 'size_t', 'void *']);
+const receiveType = () => koffi.proto('uint32_t', ['uintptr_t', 'void *', 'void *', 'int32_t']);

@@ -1,0 +1,133 @@
+// NV indices under the owner: counters, ordinary data and extend-only digests (TPM 2.0 Library, Part 2, section 13;
+// Part 3, section 31). A counter that is undefined and defined again never goes back.
+import { emptyAuth, emptyAuths, esysHandle, noSessions } from './commands.ts';
+import type { Connection } from './connection.ts';
+import { objectAt, type TpmObject } from './object.ts';
+import { type SignedAttest, signedAttest } from './signing.ts';
+import { bufferSizes, ownScheme, sizedBuffer, sizedContent, structure, wireOf } from './structs.ts';
+import { algorithm } from './templates.ts';
+import { Reader, Writer } from './wire.ts';
+
+export type NvKind = 'ordinary' | 'counter' | 'extend';
+export interface NvDefinition {
+  readonly attributes: NvKind;
+  /** 8 for a counter, 32 for an extend index (SHA-256). */
+  readonly byteLength: number;
+}
+
+/** TPMA_NV: read and written with the owner's or the index's (empty) authorization, no lockout counted. */
+const ownerAndAuth = 0x2 | 0x4 | 0x20000 | 0x40000 | (1 << 25);
+const kindBits: Readonly<Record<NvKind, number>> = { ordinary: 0x00, counter: 0x10, extend: 0x40 };
+/** Smallest TPM2_MAX_NV_BUFFER_SIZE in the field. */
+const chunkSize = 512;
+
+/** @throws TpmError `tpm-nv-defined` when the index exists. */
+export async function nvDefine(
+  connection: Connection,
+  index: number,
+  definition: NvDefinition,
+): Promise<void> {
+  const area = new Writer()
+    .u32(index)
+    .u16(algorithm.sha256)
+    .u32(ownerAndAuth | kindBits[definition.attributes])
+    .sized(new Uint8Array())
+    .u16(definition.byteLength)
+    .done();
+  const info = structure(connection, 'TPM2B_NV_PUBLIC', new Writer().sized(area).done());
+  const auth = sizedBuffer(new Uint8Array(), bufferSizes.DIGEST);
+  const handle = await connection.execute(
+    'NV_DefineSpace',
+    [esysHandle.owner, ...emptyAuth, auth, info],
+    ([handle = 0n]) => Number(handle),
+  );
+  await connection.between(() => connection.tss.closeObject(connection.esys, Uint32Array.of(handle)));
+}
+
+export async function nvUndefine(connection: Connection, index: number): Promise<void> {
+  const object = await objectAt(connection, index); // ESYS closes the handle itself.
+  await connection.execute('NV_UndefineSpace', [esysHandle.owner, object.handle, ...emptyAuth]);
+}
+
+export function nvIncrement(connection: Connection, index: number): Promise<void> {
+  return withIndex(connection, index, (nv) =>
+    connection.execute('NV_Increment', [esysHandle.owner, nv, ...emptyAuth]),
+  );
+}
+
+/** The whole index, or its first `size` bytes. @throws TpmError `tpm-nv-unwritten` before the first write. */
+export function nvRead(connection: Connection, index: number, size?: number): Promise<Uint8Array> {
+  return withIndex(connection, index, async (nv) => {
+    const bytes = new Uint8Array(size ?? (await dataSize(connection, nv)));
+    for (let offset = 0; offset < bytes.byteLength; offset += chunkSize) {
+      const length = Math.min(chunkSize, bytes.byteLength - offset);
+      const chunk = await connection.execute(
+        'NV_Read',
+        [esysHandle.owner, nv, ...emptyAuth, length, offset],
+        ([data = 0n]) => sizedContent(connection, data),
+      );
+      bytes.set(chunk, offset);
+    }
+    return bytes;
+  });
+}
+
+export async function nvReadCounter(connection: Connection, index: number): Promise<bigint> {
+  return new Reader(await nvRead(connection, index, 8)).u64();
+}
+
+export function nvWrite(connection: Connection, index: number, bytes: Uint8Array): Promise<void> {
+  return withIndex(connection, index, async (nv) => {
+    for (let offset = 0; offset < bytes.byteLength; offset += chunkSize) {
+      const chunk = sizedBuffer(bytes.subarray(offset, offset + chunkSize), bufferSizes.MAX_NV_BUFFER);
+      await connection.execute('NV_Write', [esysHandle.owner, nv, ...emptyAuth, chunk, offset]);
+    }
+  });
+}
+
+export function nvExtend(connection: Connection, index: number, bytes: Uint8Array): Promise<void> {
+  return withIndex(connection, index, (nv) =>
+    connection.execute('NV_Extend', [
+      esysHandle.owner,
+      nv,
+      ...emptyAuth,
+      sizedBuffer(bytes, bufferSizes.MAX_NV_BUFFER),
+    ]),
+  );
+}
+
+/** States the whole content of an index (at most `chunkSize` bytes). */
+export function nvCertify(
+  connection: Connection,
+  index: number,
+  ak: TpmObject,
+  qualifyingData: Uint8Array,
+): Promise<SignedAttest> {
+  return withIndex(connection, index, async (nv) => {
+    const size = await dataSize(connection, nv);
+    const data = sizedBuffer(qualifyingData, bufferSizes.DATA);
+    return connection.execute(
+      'NV_Certify',
+      [ak.handle, esysHandle.owner, nv, ...emptyAuths, data, ownScheme, size, 0],
+      signedAttest(connection),
+    );
+  });
+}
+
+async function withIndex<T>(
+  connection: Connection,
+  index: number,
+  work: (handle: number) => Promise<T>,
+): Promise<T> {
+  await using object = await objectAt(connection, index);
+  return await work(object.handle);
+}
+
+function dataSize(connection: Connection, nv: number): Promise<number> {
+  return connection.execute('NV_ReadPublic', [nv, ...noSessions], ([area = 0n]) => {
+    const reader = new Reader(new Reader(wireOf(connection, 'TPM2B_NV_PUBLIC', area)).sized());
+    reader.bytes(10); // index, name algorithm, attributes
+    reader.sized();
+    return reader.u16();
+  });
+}

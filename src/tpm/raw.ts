@@ -1,0 +1,60 @@
+// Commands marshalled beforehand, and a way to the TPM for the interlock's thread that passes ESYS and the main thread
+// by (TPM 2.0 Library, Part 3, section 4: the form of a command).
+import { algorithm } from './templates.ts';
+import { openTransport, type Transport } from './transport.ts';
+import { Writer } from './wire.ts';
+
+/** What another thread needs to reach the same TPM; passes through `workerData`. */
+export interface RawChannel {
+  readonly tcti: string;
+}
+
+const tagSessions = 0x8002;
+const commandCode = { nvIncrement: 0x134, pcrExtend: 0x182 } as const;
+const ownerHandle = 0x40000001;
+const passwordSession = 0x40000009;
+const headerSize = 10;
+
+/** TPM2_PCR_Extend of the SHA-256 bank. */
+export function marshalPcrExtend(pcr: number, sha256: Uint8Array): Uint8Array {
+  const body = emptyPassword(new Writer().u32(pcr)).u32(1).u16(algorithm.sha256).bytes(sha256);
+  return command(commandCode.pcrExtend, body.done());
+}
+
+/** TPM2_NV_Increment of a counter, authorized by the owner. */
+export function marshalNvIncrement(index: number): Uint8Array {
+  const body = emptyPassword(new Writer().u32(ownerHandle).u32(index));
+  return command(commandCode.nvIncrement, body.done());
+}
+
+/** Authorization area with one session: the empty password. */
+function emptyPassword(writer: Writer): Writer {
+  return writer.u32(9).u32(passwordSession).u16(0).u8(0).u16(0);
+}
+
+function command(code: number, body: Uint8Array): Uint8Array {
+  const size = headerSize + body.byteLength;
+  return new Writer().u16(tagSessions).u32(size).u32(code).bytes(body).done();
+}
+
+/** Sends marshalled commands, blocking, on a handle of its own. Everything is opened in the constructor. */
+export class RawTransport implements Disposable {
+  readonly #transport: Transport;
+
+  constructor(channel: RawChannel) {
+    this.#transport = openTransport(channel.tcti);
+  }
+
+  /**
+   * Returns the TPM's response code (0 is success); the answer is in `response` (4096 bytes always suffice).
+   * @throws TpmError `tpm-timeout` when no answer came in time; `tpm-connection-lost`.
+   */
+  transmit(command: Uint8Array, response: Uint8Array, timeoutMilliseconds: number): number {
+    this.#transport.exchange(command, response, timeoutMilliseconds);
+    return new DataView(response.buffer, response.byteOffset).getUint32(6);
+  }
+
+  [Symbol.dispose](): void {
+    this.#transport[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,45 @@
+// What tpm2-tss leaves behind of a secret: its ESYS and SYS contexts keep the last command and answer in clear, and a
+// buffer on the native stack keeps the decrypted parameter. Found by content and overwritten before the call returns.
+import { readFileSync } from 'node:fs';
+import type { SecretBuffer } from '../host/arena.ts';
+import type { Connection } from './connection.ts';
+
+/** Far more than the frames between an ESYS call and its TCTI take. */
+const stackReach = 64n << 10n;
+
+interface Range {
+  readonly start: bigint;
+  readonly end: bigint;
+}
+
+/** Overwrites every copy of `secret` in the library's two contexts and on the stack its calls ran on. */
+export function cleanseCopies(connection: Connection, secret: SecretBuffer): void {
+  const { tss, esys } = connection;
+  const sys = new BigUint64Array(1);
+  tss.getSysContext(esys, sys);
+  for (const block of [esys, sys[0] ?? 0n]) {
+    cleanse(connection, { start: block, end: block + BigInt(tss.memory.usableSize(block)) }, secret);
+  }
+  for (const range of stackAround(connection.stackAddress)) cleanse(connection, range, secret);
+}
+
+function cleanse({ tss: { memory } }: Connection, { start, end }: Range, secret: SecretBuffer): void {
+  for (;;) {
+    const copy = memory.find(start, Number(end - start), secret.address, secret.byteLength);
+    if (copy === 0n) return;
+    memory.cleanse(copy, secret.byteLength);
+  }
+}
+
+/** The part of the stack near `address`, within its mapping. */
+function stackAround(address: bigint): Range[] {
+  return readFileSync('/proc/self/maps', 'utf8')
+    .split('\n')
+    .map((line) => /^([0-9a-f]+)-([0-9a-f]+) rw/.exec(line))
+    .map((match) => ({ start: BigInt(`0x${match?.[1] ?? 0}`), end: BigInt(`0x${match?.[2] ?? 0}`) }))
+    .filter(({ start, end }) => start <= address && address < end)
+    .map(({ start, end }) => ({
+      start: start > address - stackReach ? start : address - stackReach,
+      end: end < address + stackReach ? end : address + stackReach,
+    }));
+}

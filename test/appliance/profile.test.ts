@@ -1,0 +1,64 @@
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join, resolve } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { loadConfig } from '../../src/appliance/config.ts';
+import { keysOf, loadPcrPolicy, loadProfile } from '../../src/appliance/profile.ts';
+
+const root = resolve(import.meta.dirname, '../..');
+const directory = mkdtempSync(join(tmpdir(), 'ea-profile-'));
+afterAll(() => rmSync(directory, { recursive: true }));
+
+function write(name: string, text: string): string {
+  const path = join(directory, name);
+  writeFileSync(path, text);
+  return path;
+}
+
+describe('profiles', () => {
+  const shipped = readdirSync(join(root, 'provisioning')).filter((name) => name.endsWith('.toml'));
+
+  it.each(shipped)('%s is valid, named after its role, and gives its nodes a WireGuard key', (name) => {
+    const profile = loadProfile(join(root, 'provisioning', name));
+    expect(profile.role).toBe(basename(name, '.toml'));
+    expect(profile.keys).toContainEqual({ name: 'wireguard', purpose: 'wireguard' });
+  });
+
+  it('refuse two keys of one name', () => {
+    const key = '[[keys]]\nname = "a"\npurpose = "seed"\n';
+    const head = 'format = "esoteric-appliance-profile/1"\nrole = "x"\ndescription = "y"\n';
+    expect(() => loadProfile(write('twice.toml', head + key + key))).toThrow(
+      'twice.toml:4: keys: expected keys of different names',
+    );
+  });
+
+  it('are completed by the keys of the configuration, which wins', () => {
+    const config = loadConfig({
+      path: write(
+        'config.toml',
+        '[[keys]]\nname = "drbg-seed"\npurpose = "macsec"\n[[keys]]\nname = "cak"\npurpose = "macsec"\n',
+      ),
+    });
+    expect(keysOf(loadProfile(join(root, 'provisioning/relay.toml')), config)).toEqual([
+      { name: 'wireguard', purpose: 'wireguard' },
+      { name: 'drbg-seed', purpose: 'macsec' },
+      { name: 'cak', purpose: 'macsec' },
+    ]);
+  });
+});
+
+describe('the PCR policy', () => {
+  it('is shipped with the values that the configuration has by default', () => {
+    const policy = loadPcrPolicy(join(root, 'policies/pcr.toml'));
+    const { tpm } = loadConfig({ path: write('empty.toml', '') });
+    expect(policy).toMatchObject({ bank: 'sha256', pcrs: tpm.pcrs, cap: tpm.cap_pcr });
+  });
+
+  it.each([
+    ['cap = 16', 'cap: expected at most 15'],
+    ['cap = 7', 'pcrs: expected another PCR than the cap'],
+  ])('refuses %s', (cap, message) => {
+    const text = `format = "esoteric-appliance-pcr/1"\nbank = "sha256"\npcrs = [0, 7]\n${cap}\n`;
+    expect(() => loadPcrPolicy(write('pcr.toml', text))).toThrow(message);
+  });
+});

@@ -1,0 +1,154 @@
+import { randomFillSync } from 'node:crypto';
+import { describe, expect, it } from 'vitest';
+import { Collection, collectionLength } from '../../src/entropy/collection.ts';
+import { Conditioner } from '../../src/entropy/conditioning.ts';
+import { ringCapacity, SampleRings } from '../../src/entropy/rings.ts';
+import type { NoiseSource } from '../../src/entropy/source.ts';
+import { SecretArena } from '../../src/host/arena.ts';
+
+function source(name: string, sample: (into: Uint8Array) => number): NoiseSource & { closed: number } {
+  const made = {
+    name,
+    family: 'test',
+    physical: 'nothing',
+    closed: 0,
+    available: () => ({ ok: true }) as const,
+    open: () => ({
+      sample,
+      [Symbol.dispose]: () => {
+        made.closed += 1;
+      },
+    }),
+  };
+  return made;
+}
+const good = (into: Uint8Array): number => randomFillSync(into).length;
+
+function collect(sources: NoiseSource[]) {
+  const arena = SecretArena.allocate({ allowSwappable: true });
+  const memory = arena.take(collectionLength(sources.length), 'samples');
+  const rings = new SampleRings(memory.bytes, SampleRings.share(sources.length));
+  const lost: string[] = [];
+  const collection = new Collection(
+    sources.map((entry) => ({ source: entry, expected: 1 })),
+    rings,
+    memory.bytes.subarray(sources.length * ringCapacity),
+    1024,
+    (name, why) => lost.push(`${name}: ${why}`),
+  );
+  return { arena, rings, collection, lost, [Symbol.dispose]: () => arena[Symbol.dispose]() };
+}
+
+describe('a collection', () => {
+  it('fills the ring of each healthy source, no further than its end, and then has nothing to do', () => {
+    using made = collect([source('a', good), source('b', good)]);
+    for (let i = 0; i < 20; i++) made.collection.round();
+    expect(made.rings.state(0)).toBe('healthy');
+    expect(made.rings.available(0)).toBe(ringCapacity);
+    expect(made.rings.available(1)).toBe(ringCapacity);
+    expect(made.rings.samples(1)).toBe(20 * 1024);
+    made.rings.markSeeded();
+    expect(made.collection.round()).toBe(false);
+    made.collection.idleRound();
+    expect(made.rings.samples(1)).toBe(20 * 1024 + 128);
+    made.rings.drain(0, new Uint8Array(ringCapacity));
+    expect(made.collection.round()).toBe(true);
+  });
+
+  it('isolates a stuck source: its samples are discarded, it is closed, the others go on', () => {
+    const stuck = source('stuck', good);
+    using made = collect([stuck, source('b', good)]);
+    for (let i = 0; i < 3; i++) made.collection.round();
+    expect(made.rings.available(0)).toBe(2048);
+    made.rings.induce(0, 'stuck');
+    made.collection.round();
+    expect(made.rings.state(0)).toBe('expelled');
+    expect(made.rings.available(0)).toBe(0);
+    expect(made.rings.failures(0)).toBe(1);
+    expect(stuck.closed).toBe(1);
+    expect(made.rings.state(1)).toBe('healthy');
+    expect(made.rings.available(1)).toBe(3072);
+  });
+
+  it.each(['stuck', 'biased', 'repeating'] as const)('hears a rehearsed %s source', (failure) => {
+    using made = collect([source('a', good)]);
+    made.rings.induce(0, failure);
+    for (let i = 0; i < 3; i++) made.collection.round();
+    expect(made.rings.state(0)).toBe('expelled');
+    made.rings.induce(0, undefined);
+    made.rings.restart(0);
+    for (let i = 0; i < 3; i++) made.collection.round();
+    expect(made.rings.state(0)).toBe('healthy');
+  });
+
+  it('leaves out a source that throws, and says what it said', () => {
+    const gone = source('gone', () => {
+      throw new Error('unplugged');
+    });
+    using made = collect([gone, source('b', good)]);
+    made.collection.round();
+    made.collection.round();
+    expect(made.lost).toEqual(['gone: unplugged']);
+    expect(made.rings.state(0)).toBe('expelled');
+    expect(made.rings.state(1)).toBe('healthy');
+    made.collection[Symbol.dispose]();
+  });
+});
+
+describe('a conditioner', () => {
+  it('makes a seed of 448 credited bits, consumes what it used, and mixes in uncredited samples', () => {
+    using made = collect([source('credited', good), source('mixed', good)]);
+    using conditioner = new Conditioner(made.arena, made.rings, [0.25, 0]);
+    let seeds: string[] = [];
+    const keep = (seed: { bytes: Uint8Array }): void => {
+      seeds = [...seeds, Buffer.from(seed.bytes).toString('hex')];
+    };
+    made.collection.round();
+    made.collection.round();
+    expect(conditioner.credited).toBe(256);
+    expect(conditioner.seed(keep)).toBe(0);
+    expect(made.rings.available(0)).toBe(1024);
+    made.collection.round();
+    expect(conditioner.seed(keep)).toBe(512);
+    expect(seeds).toHaveLength(1);
+    expect(seeds[0]).toMatch(/^[0-9a-f]{96}$/);
+    expect(seeds[0]).not.toMatch(/^0+$/);
+    expect(made.rings.available(0) + made.rings.available(1)).toBe(0);
+    expect(conditioner.seed(keep)).toBe(0);
+  });
+
+  it('counts nothing of a source that is not healthy', () => {
+    using made = collect([source('a', good)]);
+    using conditioner = new Conditioner(made.arena, made.rings, [1]);
+    for (let i = 0; i < 4; i++) made.collection.round();
+    expect(conditioner.credited).toBe(3072);
+    made.rings.induce(0, 'repeating');
+    made.collection.round();
+    expect(conditioner.credited).toBe(0);
+    expect(conditioner.seed(() => {})).toBe(0);
+  });
+});
+
+describe('sample rings', () => {
+  it('give samples out in order, across the end of the ring', () => {
+    const rings = new SampleRings(new Uint8Array(ringCapacity), SampleRings.share(1));
+    const out = new Uint8Array(1000);
+    for (let turn = 0; turn < 50; turn++) {
+      const samples = Uint8Array.from({ length: 1000 }, (_, i) => (turn * 7 + i) & 0xff);
+      rings.push(0, samples);
+      expect(rings.drain(0, out)).toBe(1000);
+      expect(out).toEqual(samples);
+    }
+    expect(rings.available(0)).toBe(0);
+  });
+
+  it('do not sleep once they are stopped', () => {
+    const rings = new SampleRings(new Uint8Array(ringCapacity), SampleRings.share(1));
+    rings.pause(true);
+    expect(rings.paused).toBe(true);
+    rings.stop();
+    const begun = performance.now();
+    rings.rest(5000);
+    expect(performance.now() - begun).toBeLessThan(1000);
+  });
+});

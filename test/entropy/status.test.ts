@@ -1,0 +1,22 @@
+import { describe, expect, it } from 'vitest';
+import { poolState } from '../../src/entropy/status.ts';
+
+const well = { zeroized: false, stopped: false, seeded: true, fresh: true, paused: false };
+const healthy = [{ state: 'healthy', credit: 1 }] as const;
+
+describe('the state of the pool', () => {
+  it.each([
+    ['serving', { ...well, sources: healthy }],
+    ['paused', { ...well, paused: true, sources: healthy }],
+    ['seeding', { ...well, seeded: false, fresh: false, sources: [{ state: 'starting', credit: 1 }] }],
+    ['unhealthy', { ...well, seeded: false, fresh: false, sources: [{ state: 'expelled', credit: 1 }] }],
+    ['degraded', { ...well, sources: [{ state: 'failed', credit: 1 }] }],
+    ['degraded', { ...well, sources: [{ state: 'healthy', credit: 0 }] }],
+    ['degraded', { ...well, paused: true, sources: [{ state: 'expelled', credit: 1 }] }],
+    ['unhealthy', { ...well, fresh: false, sources: healthy }],
+    ['stopped', { ...well, stopped: true, sources: healthy }],
+    ['zeroized', { ...well, zeroized: true, stopped: true, sources: healthy }],
+  ] as const)('is %s', (state, facts) => {
+    expect(poolState(facts)).toBe(state);
+  });
+});

@@ -1,0 +1,77 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { causes } from '../../src/interlock/causes.ts';
+import { consequenceOf, loadInterlockPolicy } from '../../src/interlock/policy.ts';
+
+const shipped = resolve(import.meta.dirname, '../../policies/interlock.toml');
+const directory = mkdtempSync(join(tmpdir(), 'ea-interlock-'));
+afterAll(() => rmSync(directory, { recursive: true }));
+
+function edited(edit: (text: string) => string): string {
+  const path = join(directory, 'interlock.toml');
+  writeFileSync(path, edit(readFileSync(shipped, 'utf8')));
+  return path;
+}
+
+describe('the interlock policy as shipped', () => {
+  const policy = loadInterlockPolicy(shipped);
+
+  it('has a rule for every cause, acts at once, and collects a bundle', () => {
+    expect(Object.keys(policy.cause).toSorted()).toEqual(causes.toSorted());
+    for (const cause of causes) {
+      expect(consequenceOf(policy, cause, 'relay', 'lock'), cause).toMatchObject({
+        debounceMilliseconds: 0,
+        bundle: true,
+      });
+    }
+  });
+
+  it('lets an unplanned flap cost what the node is configured for', () => {
+    for (const level of ['purge', 'lock', 'destroy'] as const) {
+      expect(consequenceOf(policy, 'link-flap', 'relay', level)).toMatchObject({
+        level,
+        severity: 'critical',
+      });
+    }
+  });
+
+  it('purges when the TPM is lost, and locks after an unclean end, whatever is configured', () => {
+    expect(consequenceOf(policy, 'tpm-lost', 'relay', 'destroy').level).toBe('purge');
+    expect(consequenceOf(policy, 'unclean-start', 'relay', 'purge').level).toBe('lock');
+  });
+});
+
+describe("an interlock policy of one's own", () => {
+  it('gives roles levels of their own', () => {
+    const policy = loadInterlockPolicy(
+      edited((text) => text.replace('[cause.link-flap]', '[cause.link-flap]\nroles = { leaf = "destroy" }')),
+    );
+    expect(consequenceOf(policy, 'link-flap', 'leaf', 'lock').level).toBe('destroy');
+    expect(consequenceOf(policy, 'link-flap', 'relay', 'lock').level).toBe('lock');
+    // Not a role, though every object has it.
+    expect(consequenceOf(policy, 'link-flap', 'constructor', 'lock').level).toBe('lock');
+  });
+
+  it.each([
+    [
+      'a cause without a rule',
+      (text: string) => text.replace('[cause.main-lost]', '[cause.main-gone]'),
+      'main-lost',
+    ],
+    [
+      'an unknown cause',
+      (text: string) => text.replace('cause.main-lost', 'cause.main-gone'),
+      'did you mean `main-lost`?',
+    ],
+    [
+      'no zeroize at all',
+      (text: string) => text.replace('level = "configured"', 'level = "none"'),
+      'cause.link-flap.level',
+    ],
+    ['a debounce of minutes', (text: string) => `${text}debounce_milliseconds = 60000\n`, 'at most 1000'],
+  ])('refuses %s', (_, edit, message) => {
+    expect(() => loadInterlockPolicy(edited(edit))).toThrow(message);
+  });
+});

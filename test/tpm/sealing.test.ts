@@ -1,0 +1,204 @@
+import { randomFillSync } from 'node:crypto';
+import { closeSync, mkdtempSync, openSync, readFileSync, readSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { SecretArena, type SecretBuffer } from '../../src/host/arena.ts';
+import { runChild } from '../../src/host/child.ts';
+import { openTpm, type Tpm } from '../../src/tpm/context.ts';
+import type { ObjectBlob, TpmObject } from '../../src/tpm/object.ts';
+import { sealedData, storageRootKey } from '../../src/tpm/templates.ts';
+import { type Swtpm, startSwtpm } from '../lab/swtpm.ts';
+
+const srkHandle = 0x81000001;
+const sealedHandle = 0x81000002;
+const pcrs = [0, 7, 14];
+const mask = 0x5a;
+
+describe('sealing', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'ea-seal-'));
+  const arena = SecretArena.allocate({ allowSwappable: true });
+  let swtpm: Swtpm;
+  beforeAll(async () => {
+    swtpm = await startSwtpm(directory);
+    await using tpm = await openTpm({ tcti: swtpm.tcti });
+    await using root = await tpm.createPrimary('owner', storageRootKey);
+    await tpm.persist(root, 'owner', srkHandle);
+  });
+  afterAll(async () => {
+    await swtpm?.stop();
+    arena[Symbol.dispose]();
+    rmSync(directory, { recursive: true, force: true });
+  });
+
+  function freshSecret(): SecretBuffer {
+    const secret = arena.take(32, 'secret under test');
+    randomFillSync(secret.bytes);
+    return secret;
+  }
+
+  async function seal(tpm: Tpm, root: TpmObject, secret: SecretBuffer): Promise<ObjectBlob> {
+    await using trial = await tpm.startPolicySession(root, 'trial');
+    await trial.policyPcr(pcrs);
+    return await tpm.create(root, sealedData(await trial.digest()), secret);
+  }
+
+  async function unseal(tpm: Tpm, root: TpmObject, blob: ObjectBlob): Promise<SecretBuffer> {
+    await using object = await tpm.load(root, blob);
+    await using policy = await tpm.startPolicySession(root, 'policy');
+    await policy.policyPcr(pcrs);
+    return await tpm.unseal(object, policy, arena, 'unsealed');
+  }
+
+  it('gives back what was sealed, into the arena, while the PCRs are as they were', async () => {
+    await using tpm = await openTpm({ tcti: swtpm.tcti });
+    await using root = await tpm.at(srkHandle);
+    using secret = freshSecret();
+    using unsealed = await unseal(tpm, root, await seal(tpm, root, secret));
+    expect(Buffer.compare(unsealed.bytes, secret.bytes)).toBe(0);
+    expect(unsealed.label).toBe('unsealed');
+  });
+
+  it('accepts either branch of a PolicyOR and refuses a third', async () => {
+    await using tpm = await openTpm({ tcti: swtpm.tcti });
+    await using root = await tpm.at(srkHandle);
+    const digestOf = async (selection: number[]) => {
+      await using trial = await tpm.startPolicySession(root, 'trial');
+      await trial.policyPcr(selection);
+      return await trial.digest();
+    };
+    const branches = [await digestOf([0]), await digestOf([7])];
+    await using policy = await tpm.startPolicySession(root, 'policy');
+    await policy.policyPcr([7]);
+    await policy.policyOr(branches);
+    expect(await policy.digest()).toHaveLength(32);
+    await using other = await tpm.startPolicySession(root, 'policy');
+    await other.policyPcr([14]);
+    await expect(other.policyOr(branches)).rejects.toMatchObject({ code: 'tpm-refused' });
+  });
+
+  it('leaves no copy of the secret in the memory of the process outside the arena', async () => {
+    await using tpm = await openTpm({ tcti: swtpm.tcti });
+    await using root = await tpm.at(srkHandle);
+    using secret = freshSecret();
+    const masked = Uint8Array.from(secret.bytes, (byte) => byte ^ mask);
+    const control = new Uint8Array(4096); // Large enough not to be moved, which would leave copies of it behind.
+    control.set(secret.bytes);
+    expect(copiesOutside(arena, masked), 'the search finds a copy that is there').toBeGreaterThan(0);
+    control.fill(0);
+    const blob = await seal(tpm, root, secret);
+    expect(copiesOutside(arena, masked)).toBe(0);
+    using unsealed = await unseal(tpm, root, blob);
+    expect(Buffer.compare(unsealed.bytes, secret.bytes)).toBe(0);
+    expect(copiesOutside(arena, masked)).toBe(0);
+  });
+
+  it('does not show the secret on the bus; tpm2_unseal without an encrypted session does', async () => {
+    using secret = freshSecret();
+    const ours = join(directory, 'ours.pcap');
+    process.env.TCTI_PCAP_FILE = ours;
+    {
+      await using tpm = await openTpm({ tcti: `pcap:${swtpm.tcti}` });
+      await using root = await tpm.at(srkHandle);
+      const blob = await seal(tpm, root, secret);
+      using unsealed = await unseal(tpm, root, blob);
+      expect(Buffer.compare(unsealed.bytes, secret.bytes)).toBe(0);
+      await using object = await tpm.load(root, blob);
+      await tpm.persist(object, 'owner', sealedHandle);
+    }
+    const theirs = join(directory, 'theirs.pcap');
+    const { status } = await runChild(
+      'tpm2_unseal',
+      ['-T', `pcap:${swtpm.tcti}`, '-c', `0x${sealedHandle.toString(16)}`, '-p', 'pcr:sha256:0,7,14'],
+      { env: { ...process.env, TCTI_PCAP_FILE: theirs } },
+    );
+    expect(status).toBe(0);
+    expect(readFileSync(ours).byteLength).toBeGreaterThan(1000);
+    expect(readFileSync(ours).indexOf(secret.bytes)).toBe(-1);
+    expect(readFileSync(theirs).indexOf(secret.bytes)).toBeGreaterThan(0);
+  });
+
+  it('refuses a blob that was changed', async () => {
+    await using tpm = await openTpm({ tcti: swtpm.tcti });
+    await using root = await tpm.at(srkHandle);
+    using secret = freshSecret();
+    const blob = await seal(tpm, root, secret);
+    const changed = Uint8Array.from(blob.private);
+    changed[changed.length - 1] = (changed.at(-1) ?? 0) ^ 1;
+    await expect(tpm.load(root, { ...blob, private: changed })).rejects.toMatchObject({
+      code: 'tpm-foreign-blob',
+    });
+  });
+
+  it('refuses more than 128 bytes', async () => {
+    await using tpm = await openTpm({ tcti: swtpm.tcti });
+    await using root = await tpm.at(srkHandle);
+    using secret = arena.take(129, 'too long');
+    await expect(tpm.create(root, sealedData(new Uint8Array(32)), secret)).rejects.toThrow('128 bytes');
+  });
+
+  it('refuses for good once the cap PCR has been extended', async () => {
+    await using tpm = await openTpm({ tcti: swtpm.tcti });
+    await using root = await tpm.at(srkHandle);
+    using secret = freshSecret();
+    const blob = await seal(tpm, root, secret);
+    await tpm.pcrExtend(14, { sha256: new Uint8Array(32).fill(0xca) });
+    await expect(unseal(tpm, root, blob)).rejects.toMatchObject({ code: 'tpm-policy', layer: 'tpm' });
+  });
+
+  it('opens again after a TPM reset, which returns the cap PCR to zero', async () => {
+    await using before = await openTpm({ tcti: swtpm.tcti });
+    await using root = await before.at(srkHandle);
+    const capped = (await before.pcrRead('sha256', [14])).get(14);
+    expect(Buffer.from(capped ?? []).equals(Buffer.alloc(32))).toBe(false);
+    expect(root.name).toHaveLength(34);
+    await before.close();
+    await swtpm.restart();
+    await using after = await openTpm({ tcti: swtpm.tcti });
+    expect(Buffer.from((await after.pcrRead('sha256', [14])).get(14) ?? [])).toEqual(Buffer.alloc(32));
+  });
+});
+
+/** Counts copies in writable memory, comparing byte by byte with the mask so that the search makes none itself. */
+function copiesOutside(arena: SecretArena, masked: Uint8Array): number {
+  const { address, byteLength } = arena.region;
+  const chunk = Buffer.alloc(4 << 20);
+  const memory = openSync('/proc/self/mem', 'r');
+  let found = 0;
+  for (const line of readFileSync('/proc/self/maps', 'utf8').split('\n')) {
+    const [, from, to] = /^([0-9a-f]+)-([0-9a-f]+) rw/.exec(line) ?? [];
+    if (from === undefined || to === undefined) continue;
+    const end = BigInt(`0x${to}`);
+    for (let at = BigInt(`0x${from}`); at < end; at += BigInt(chunk.length - masked.length)) {
+      const length = readMemory(memory, chunk, at, end);
+      for (const offset of matches(chunk.subarray(0, length), masked)) {
+        const place = at + BigInt(offset);
+        if (place < address || place >= address + BigInt(byteLength)) found++;
+      }
+      chunk.fill(0);
+    }
+  }
+  closeSync(memory);
+  return found;
+}
+
+function readMemory(memory: number, chunk: Buffer, at: bigint, end: bigint): number {
+  const left = end - at;
+  try {
+    return readSync(memory, chunk, 0, left < BigInt(chunk.length) ? Number(left) : chunk.length, at);
+  } catch {
+    return 0; // Not readable: a guard page or a device.
+  }
+}
+
+function matches(chunk: Buffer, masked: Uint8Array): number[] {
+  const offsets: number[] = [];
+  const first = (masked[0] ?? 0) ^ mask;
+  for (let at = chunk.indexOf(first); at !== -1; at = chunk.indexOf(first, at + 1)) {
+    if (masked.every((byte, index) => chunk[at + index] === (byte ^ mask))) {
+      offsets.push(at);
+      chunk.fill(0, at, at + masked.length);
+    }
+  }
+  return offsets;
+}
