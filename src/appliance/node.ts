@@ -12,7 +12,7 @@ import { Failure, zeroizedFailure } from '../host/failure.ts';
 import { hardenProcess } from '../host/hardening.ts';
 import { holdLock } from '../host/lock.ts';
 import { monotonicMicros } from '../host/time.ts';
-import { causes, type ZeroizeLevel } from '../interlock/causes.ts';
+import { type Cause, causes, type ZeroizeLevel } from '../interlock/causes.ts';
 import { Interlock, type InterlockEvent, type ZeroizeOutcome } from '../interlock/interlock.ts';
 import { consequenceOf, type InterlockPolicy, loadInterlockPolicy } from '../interlock/policy.ts';
 import type { StagePlan } from '../interlock/stages.ts';
@@ -165,14 +165,14 @@ export class Node implements AsyncDisposable {
   /** The red button. Resolves when certificate, alert and bundle are made. */
   async zeroize(reason: string, level: ZeroizeLevel | undefined): Promise<ZeroizeOutcome> {
     this.custody.append('zeroize-requested', { reason, level: level ?? 'configured' });
-    const outcome = await this.interlock.zeroize('operator', level);
-    await this.#incident?.done;
-    return outcome;
+    return await this.#strike('operator', level);
   }
 
   /** A clean end: links and processes go, the marker is cleared. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#incident?.done;
+    // The watcher may have struck just now: its message is not waited for, and nothing of it is lost.
+    const cause = this.#interlock === undefined || !this.zeroized ? undefined : 'operator';
+    if (cause !== undefined) await this.#strike(cause);
     for (const server of this.#servers) {
       server.closeAllConnections();
       server.close();
@@ -227,8 +227,7 @@ export class Node implements AsyncDisposable {
       facts: {},
     });
     if (this.config.interlock.on_unclean_start === 'recover') return;
-    await this.interlock.zeroize('unclean-start');
-    await this.#incident?.done;
+    await this.#strike('unclean-start');
     throw zeroizedFailure('Starting after an unclean end');
   }
 
@@ -305,8 +304,17 @@ export class Node implements AsyncDisposable {
     }
   }
 
-  /** Memory, kernel, TPM and disk are done when this is called; what is left is to tell. */
+  /** Zeroizes, unless that is done or under way, and resolves when certificate, alert and bundle are made. */
+  async #strike(cause: Cause, level?: ZeroizeLevel): Promise<ZeroizeOutcome> {
+    const outcome = await this.interlock.zeroize(cause, level);
+    this.#struck(outcome);
+    await this.#incident?.done;
+    return outcome;
+  }
+
+  /** Memory, kernel, TPM and disk are done when this is called; what is left is to tell, once. */
   #struck(outcome: ZeroizeOutcome): void {
+    if (this.#incident !== undefined) return;
     const consequence = consequenceOf(
       this.#policy,
       outcome.cause,

@@ -18,7 +18,7 @@ export interface CommonOptions {
 
 /** A command with the common options and examples for its help. */
 export function command(name: string, summary: string, examples: readonly string[]) {
-  return new Command(name)
+  const made = new Command(name)
     .description(summary)
     .option('--json', 'one JSON document on stdout')
     .option('--config <file>', 'configuration (default: /etc/esoteric-appliance/config.toml)')
@@ -31,6 +31,20 @@ export function command(name: string, summary: string, examples: readonly string
       'after',
       `\nExamples:\n${examples.map((line) => `  $ esoteric-appliance ${line}`).join('\n')}`,
     );
+  excludeEachOther(made as unknown as Command, 'tpm', 'no-tpm');
+  return made;
+}
+
+/** Both set one value, so that the later would silently win. */
+function excludeEachOther(made: Command, ...options: readonly [string, string]): void {
+  const given = new Set<string>();
+  for (const option of options) {
+    made.on(`option:${option}`, () => {
+      if (given.add(option).size > 1) {
+        made.error(`error: options ${options.map((one) => `'--${one}'`).join(' and ')} exclude each other`);
+      }
+    });
+  }
 }
 
 /** Loaded late, as everything that a command works with: help and usage errors come at once. */

@@ -58,13 +58,14 @@ export class TpmObject implements AsyncDisposable {
   }
 }
 
-/** Lets go of an ESYS handle. A TPM that is gone has nothing left to flush. */
+/** Lets go of an ESYS handle. A TPM that is gone, or was reset, has nothing left to flush. */
 export async function release(connection: Connection, handle: number, flush: boolean): Promise<void> {
   if (!flush) return closeHandle(connection, handle);
   try {
     await connection.execute('FlushContext', [handle]);
   } catch (error) {
-    if (!(error instanceof TpmError) || error.layer === 'tpm') throw error;
+    const gone = error instanceof TpmError && (error.layer !== 'tpm' || error.code === 'tpm-no-object');
+    if (!gone) throw error;
     await closeHandle(connection, handle);
   }
 }

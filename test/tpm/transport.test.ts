@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openTpm } from '../../src/tpm/context.ts';
+import { storageRootKey } from '../../src/tpm/templates.ts';
 import { openTransport } from '../../src/tpm/transport.ts';
 import { Writer } from '../../src/tpm/wire.ts';
 import { type Swtpm, startSwtpm } from '../lab/swtpm.ts';
@@ -43,6 +44,19 @@ describe('a TPM that is not well', () => {
       remedy: expect.stringContaining('swtpm'),
     });
     await swtpm.restart();
+    expect(await tpm.getRandom(8)).toHaveLength(8);
+  });
+
+  it('has nothing left to flush, whether it is gone or was reset', async () => {
+    await using tpm = await openTpm({ tcti: swtpm.tcti });
+    const lost = await tpm.createPrimary('owner', storageRootKey);
+    const forgotten = await tpm.createPrimary('owner', storageRootKey);
+    const session = await tpm.startPolicySession(forgotten, 'trial');
+    await swtpm.stop();
+    await lost[Symbol.asyncDispose]();
+    await swtpm.restart();
+    await session[Symbol.asyncDispose]();
+    await forgotten[Symbol.asyncDispose]();
     expect(await tpm.getRandom(8)).toHaveLength(8);
   });
 
