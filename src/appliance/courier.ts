@@ -1,6 +1,6 @@
 // The courier: takes jobs from the spool into its outbox and delivers them. It has the network and the delivery credentials, and
 // neither the TPM nor a secret of the node. It can die at any time; what it had not acknowledged is sent again.
-import { existsSync, readFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Channel, openChannel } from '../alerts/channel.ts';
 import { Deliverer, type DeliveryEvent } from '../alerts/deliver.ts';
@@ -11,7 +11,7 @@ import { countersign } from '../attestation/countersign.ts';
 import { parseEnrolment } from '../attestation/enrolment.ts';
 import { deliver, parseUploadUrl, type UploadCredentials } from '../forensics/deliver.ts';
 import { writeDurably } from '../host/durable.ts';
-import { Failure } from '../host/failure.ts';
+import { exitStatus, Failure } from '../host/failure.ts';
 import { holdLock } from '../host/lock.ts';
 import { becomeUser, findUser } from '../host/privileges.ts';
 import { utcNow } from '../host/time.ts';
@@ -19,7 +19,7 @@ import { readToml } from '../host/toml.ts';
 import type { Config } from './config.ts';
 import type { BundleJob } from './evidence.ts';
 import { type StateLayout, stateLayout } from './node-record.ts';
-import { policyPath } from './policies.ts';
+import { packageRoot, policyPath } from './policies.ts';
 
 export interface CourierOptions {
   /** Deliver what is due once, then end. */
@@ -39,7 +39,10 @@ export async function runCourier(config: Config, options: CourierOptions): Promi
   const policy = readToml(policyPath('alerts.toml'), alertPolicySchema);
   const channels = openChannels(config);
   await loadBeforeDropping(config);
-  if (config.courier.user !== '') becomeUser(findUser(config.courier.user));
+  if (config.courier.user !== '') {
+    becomeUser(findUser(config.courier.user));
+    requireReadableProgram(config.courier.user);
+  }
 
   using outbox = new Outbox(layout.outbox, Date.now, {
     deduplicationMilliseconds: policy.deduplicationMilliseconds,
@@ -99,6 +102,19 @@ function openChannels(config: Config): Map<string, ConfiguredChannel> {
       ];
     }),
   );
+}
+
+/** Libraries load parts of themselves when they need them. @throws Failure `program-unreadable`, usage. */
+function requireReadableProgram(user: string): void {
+  try {
+    accessSync(`${packageRoot}package.json`, constants.R_OK);
+  } catch {
+    throw new Failure('program-unreadable', `The courier runs as ${user}, who cannot read ${packageRoot}.`, {
+      kept: 'Alerts and bundles wait in the spool.',
+      remedy: `Install the program where every user can read it, or name another user in courier.user.`,
+      status: exitStatus.usage,
+    });
+  }
 }
 
 /** What is imported late for the sake of start time is imported now: afterwards the program's files may be out of reach. */

@@ -31,10 +31,11 @@ export class NodeKeys implements AsyncDisposable {
     this.#tpm = tpm;
   }
 
-  /** @throws Failure `tpm-unreachable`, `tss-missing`; `tpm-swapped` when it is another TPM. */
+  /** For the holder of the state's lock. @throws Failure `tpm-unreachable`, `tss-missing`; `tpm-swapped` when it is another TPM. */
   static async open(config: Config, anchors: NonNullable<NodeRecord['tpm']>): Promise<NodeKeys> {
     const tpm = await openTpm({ tcti: config.tpm.tcti });
     try {
+      await tpm.flushAbandoned();
       await using _srk = await pinnedStorageRoot(tpm, anchors);
       return new NodeKeys(config.tpm.tcti, anchors, tpm);
     } catch (error) {

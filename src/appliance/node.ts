@@ -22,6 +22,7 @@ import { marshalPcrExtend } from '../tpm/raw.ts';
 import { Announcer } from './announce.ts';
 import { bypassLines } from './assurance.ts';
 import type { Config } from './config.ts';
+import { enrolmentOf } from './enrolment.ts';
 import { type BundleMade, type BundleRequest, makeBundle } from './evidence.ts';
 import { Incident } from './incident.ts';
 import { Links } from './links.ts';
@@ -29,7 +30,6 @@ import { type LiveState, liveCollectors } from './live-state.ts';
 import { NodeKeys } from './node-keys.ts';
 import { type NodeRecord, readNodeRecord, type StateLayout, stateLayout } from './node-record.ts';
 import { policyPath } from './policies.ts';
-import { enrolmentOf } from './provision.ts';
 
 /** A thread that has been silent for so many heartbeats is lost. */
 const missedBeats = 3;
@@ -95,7 +95,7 @@ export class Node implements AsyncDisposable {
     for (const line of bypassLines(record.assurance)) announcer.note('warning', line);
     for (const trouble of hardenProcess())
       announcer.note('warning', `This process is less hardened: ${trouble}.`);
-    if (this.#lifecycle.read().state === 'zeroized') throw zeroizedFailure('Starting');
+    this.#requireUnzeroized();
     const unclean = this.#lifecycle.endedUncleanly;
     if (record.tpm !== null) this.#tpm = this.#cleanup.use(await NodeKeys.open(this.config, record.tpm));
     this.#interlock = this.#cleanup.use(await this.#arm());
@@ -170,9 +170,8 @@ export class Node implements AsyncDisposable {
 
   /** A clean end: links and processes go, the marker is cleared. */
   async [Symbol.asyncDispose](): Promise<void> {
-    // The watcher may have struck just now: its message is not waited for, and nothing of it is lost.
-    const cause = this.#interlock === undefined || !this.zeroized ? undefined : 'operator';
-    if (cause !== undefined) await this.#strike(cause);
+    // The watcher may have struck just now: what it did is told although its message has not come yet.
+    if (this.#interlock !== undefined && this.zeroized) await this.#strike('operator');
     for (const server of this.#servers) {
       server.closeAllConnections();
       server.close();
@@ -182,6 +181,15 @@ export class Node implements AsyncDisposable {
       this.#lifecycle.clearRunning();
     }
     await this.#cleanup.disposeAsync();
+  }
+
+  /** After a purge, which left TPM and disk alone, a restart is what brings the node back. */
+  #requireUnzeroized(): void {
+    const { state, level, cause = 'unknown' } = this.#lifecycle.read();
+    if (state !== 'zeroized') return;
+    if (level !== 'purge') throw zeroizedFailure('Starting');
+    this.custody.append('restarted-after-purge', { cause });
+    this.#lifecycle.markSealed();
   }
 
   async #arm(): Promise<Interlock> {

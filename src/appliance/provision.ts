@@ -10,12 +10,10 @@ import { holdLock } from '../host/lock.ts';
 import { findUser } from '../host/privileges.ts';
 import { utcNow } from '../host/time.ts';
 import {
-  type Anchors,
   attestationAnchor,
   createSigningKey,
   freeIndex,
   handleText,
-  pemOf,
   sequenceCounter,
   storageRoot,
 } from '../keys/anchors.ts';
@@ -24,6 +22,8 @@ import { createSealedKey, readSealedKey } from '../keys/sealed.ts';
 import { openTpm, type Tpm } from '../tpm/context.ts';
 import { assuranceOf } from './assurance.ts';
 import type { Config } from './config.ts';
+import { enrolmentOf } from './enrolment.ts';
+import { NodeKeys } from './node-keys.ts';
 import {
   type Assurance,
   makeStateDirectories,
@@ -34,6 +34,7 @@ import {
   writeNodeRecord,
 } from './node-record.ts';
 import { keysOf, loadProfile, type Profile } from './profile.ts';
+import { Progress } from './progress.ts';
 
 export interface ProvisionOptions {
   /** Path of a profile; undefined takes the keys of the configuration alone. */
@@ -79,6 +80,7 @@ export async function provision(config: Config, options: ProvisionOptions = {}):
   using custody = CustodyLog.open(layout.custody);
   const lifecycle = new Lifecycle(layout.directory);
   if (lifecycle.read().state === 'zeroized' && options.rearm !== true) throw zeroizedFailure('Provisioning');
+  if (lifecycle.read().state === 'zeroized') await requireUncapped(config, layout);
   const run = new ProvisioningRun(config, layout, profile, custody, options.onStep ?? (() => {}));
   const result = await run.complete();
   if (lifecycle.read().state !== 'sealed') {
@@ -86,9 +88,22 @@ export async function provision(config: Config, options: ProvisionOptions = {}):
       assurance: result.assurance,
       changed: result.changed,
     });
+    lifecycle.clearRunning();
     lifecycle.markSealed();
   }
   return result;
+}
+
+/** The cap holds until the TPM is reset; until then nothing would unseal, and what is sealed anew would be to the cap. */
+async function requireUncapped(config: Config, layout: StateLayout): Promise<void> {
+  const { tpm: anchors } = readNodeRecord(layout);
+  if (anchors === null || config.tpm.mode === 'none') return;
+  await using keys = await NodeKeys.open(config, anchors);
+  if ((await keys.capPcr()) === anchors.pcrs[anchors.capPcr]) return;
+  throw new Failure('tpm-still-capped', `PCR ${anchors.capPcr} still holds the cap of the zeroize.`, {
+    kept: 'The node stays zeroized, and nothing was unsealed or sealed.',
+    remedy: 'Reboot the machine, which resets the TPM, then repeat `esoteric-appliance provision --re-arm`.',
+  });
 }
 
 /** The keys that a node should have: those of its profile, then those of the configuration. */
@@ -121,12 +136,13 @@ class ProvisioningRun {
     const known = readIfPresent(this.#layout.node) === undefined ? undefined : readNodeRecord(this.#layout);
     if (known !== undefined) this.#requireSameKind(known);
     if (this.#config.tpm.mode === 'none') {
-      const record = known ?? this.#newRecord(null, undefined);
+      const record = known === undefined ? this.#newRecord(null, undefined) : this.#withNewKeys(known);
       if (known === undefined) this.#save(record);
       return this.#result(record, this.#enrol(record));
     }
     await using tpm = await openTpm({ tcti: this.#config.tpm.tcti });
-    const record = known ?? (await this.#anchor(tpm));
+    await tpm.flushAbandoned();
+    const record = known === undefined ? await this.#anchor(tpm) : this.#withNewKeys(known);
     await this.#seal(tpm, record);
     return this.#result(record, this.#enrol(record));
   }
@@ -203,6 +219,16 @@ class ProvisioningRun {
     };
   }
 
+  /** Keys that the profile or the configuration has got since the node was provisioned. */
+  #withNewKeys(known: NodeRecord): NodeRecord {
+    const names = new Set(known.keys.map(({ name }) => name));
+    const added = wantedKeys(this.#config, this.#profile).filter(({ name }) => !names.has(name));
+    if (added.length === 0) return known;
+    const record = { ...known, keys: [...known.keys, ...added] };
+    this.#save(record);
+    return record;
+  }
+
   #save(record: NodeRecord): void {
     writeNodeRecord(this.#layout, record);
     this.#changed.push('node');
@@ -231,6 +257,8 @@ class ProvisioningRun {
     if (present !== undefined) {
       const { custodyHead: _head, ...former } = JSON.parse(present) as EnrolmentRecord;
       const { custodyHead: _newHead, ...now } = enrolment;
+      // Volatile keys are the last run's to write.
+      if (record.tpm === null) now.keys = former.keys;
       if (JSON.stringify(former) === JSON.stringify(now)) return enrolment;
     }
     writeDurably(this.#layout.enrolment, `${JSON.stringify(enrolment, null, 2)}\n`, 0o644);
@@ -262,76 +290,6 @@ class ProvisioningRun {
       enrolment: this.#layout.enrolment,
       changed: this.#changed,
     };
-  }
-}
-
-/**
- * The enrolment record of a provisioned node. `volatileKeys` are the public halves that a node without a TPM has made for
- * this run.
- */
-export function enrolmentOf(
-  record: NodeRecord,
-  layout: StateLayout,
-  custodyHead: EnrolmentRecord['custodyHead'],
-  volatileKeys: EnrolmentRecord['keys'] = [],
-): EnrolmentRecord {
-  const sealed = record.keys.flatMap((key) => {
-    const publicKey = readSealedKey(layout.directory, key.name)?.publicKey;
-    return publicKey == null ? [] : [{ ...key, publicKey }];
-  });
-  const { tpm } = record;
-  return {
-    format: 'esoteric-appliance-enrolment/1',
-    node: record.node,
-    role: record.role,
-    created: record.created,
-    assurance: record.assurance,
-    tpm: tpm === null ? null : tpmEnrolment(tpm),
-    keys: tpm === null ? [...volatileKeys] : sealed,
-    custodyHead,
-  };
-}
-
-function tpmEnrolment(tpm: Anchors & NonNullable<NodeRecord['tpm']>): NonNullable<EnrolmentRecord['tpm']> {
-  return {
-    manufacturer: tpm.manufacturer,
-    firmware: tpm.firmware,
-    srk: { handle: handleText(tpm.srk.handle), name: tpm.srk.name },
-    ak: {
-      handle: handleText(tpm.ak.handle),
-      name: tpm.ak.name,
-      public: tpm.ak.public,
-      publicKey: pemOf(tpm.ak.public),
-    },
-    signingKey: {
-      name: tpm.signingKey.name,
-      public: tpm.signingKey.public,
-      publicKey: pemOf(tpm.signingKey.public),
-      certification: tpm.signingKey.certification,
-    },
-    pcrPolicy: { bank: 'sha256', pcrs: tpm.pcrs },
-    capPcr: tpm.capPcr,
-    resetCount: tpm.resetCount,
-    restartCount: tpm.restartCount,
-  };
-}
-
-/** What earlier, interrupted runs have made already, by step. */
-class Progress {
-  readonly #path: string;
-  readonly #done: Record<string, unknown>;
-
-  constructor(path: string) {
-    this.#path = path;
-    this.#done = JSON.parse(readIfPresent(path) ?? '{}') as Record<string, unknown>;
-  }
-
-  async step<T>(name: string, make: () => Promise<T>): Promise<T> {
-    if (!(name in this.#done)) {
-      this.#done[name] = await make();
-      writeDurably(this.#path, `${JSON.stringify(this.#done)}\n`);
-    }
-    return this.#done[name] as T;
   }
 }
 

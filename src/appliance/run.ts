@@ -113,10 +113,11 @@ function methodsOf(node: Node): Methods {
 
 /**
  * The courier as a child: it ends when its standard input does, after a last attempt at what is due, so that it outlives a node
- * that was killed just long enough to tell. One that dies is started again, a second later.
+ * that was killed just long enough to tell. One that dies is started again, after a pause that doubles up to a minute.
  */
 function startCourier(options: RunOptions): AsyncDisposable {
   let stopping = false;
+  let pause = 500;
   let child: ChildProcess | undefined;
   const start = (): void => {
     child = spawn(
@@ -129,10 +130,11 @@ function startCourier(options: RunOptions): AsyncDisposable {
     child.on('error', (error) => options.log(`The courier could not be started: ${error.message}`));
     child.on('exit', (status, signal) => {
       if (stopping) return;
-      options.log(`The courier ended (${signal ?? status}); it is started again.`);
+      pause = Math.min(pause * 2, 60_000);
+      options.log(`The courier ended (${signal ?? status}); it is started again in ${pause / 1000} s.`);
       setTimeout(() => {
         if (!stopping) start();
-      }, 1000).unref();
+      }, pause).unref();
     });
   };
   start();

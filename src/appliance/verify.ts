@@ -1,5 +1,5 @@
 // `verify`: reads what the relying party holds, and hands the pure verification its appraisers.
-import { createReadStream, existsSync, readFileSync } from 'node:fs';
+import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
 import {
   appraiseCertification,
   appraiseEventLog,
@@ -42,7 +42,7 @@ export interface Verification {
 /** @throws Failure `file-missing`, `enrolment-invalid`, `trusted-root-invalid`, `usage`, all with status 2. */
 export async function verifyFiles(options: VerifyOptions): Promise<Verification> {
   const { archive } = options;
-  if (!existsSync(archive)) throw missing('The archive', archive);
+  requireFile('The archive', archive);
   const policy = readVerifyPolicy(options.policy ?? policyPath('verify.toml'));
   const effective = options.identity === undefined ? policy : { ...policy, identity: options.identity };
   const report = await verifyBundle<EnrolmentRecord>(
@@ -52,7 +52,7 @@ export async function verifyFiles(options: VerifyOptions): Promise<Verification>
       enrolment:
         options.enrolment === undefined
           ? null
-          : parseEnrolment(readGiven('The enrolment record', options.enrolment)),
+          : parseEnrolment(readGiven('The enrolment record', options.enrolment).toString('utf8')),
       trustedRoot:
         options.trustedRoot === undefined
           ? publicGoodRoot()
@@ -60,7 +60,7 @@ export async function verifyFiles(options: VerifyOptions): Promise<Verification>
       policy: effective,
       allowBypassed: options.allowBypassed,
       ...(options.knownHead === undefined ? {} : { knownHead: parseHead(options.knownHead) }),
-      ...(options.caseKey === undefined ? {} : { caseKey: readFileSync(options.caseKey) }),
+      ...(options.caseKey === undefined ? {} : { caseKey: readGiven('The case key', options.caseKey) }),
     },
     appraisers,
   );
@@ -96,14 +96,25 @@ function readEvidenceJson(path: string): unknown {
   }
 }
 
-function readGiven(what: string, path: string): string {
-  if (!existsSync(path)) throw missing(what, path);
-  return readFileSync(path, 'utf8');
+function readGiven(what: string, path: string): Buffer {
+  requireFile(what, path);
+  return readFileSync(path);
+}
+
+function requireFile(what: string, path: string): void {
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (found === undefined) throw missing(what, path);
+  if (!found.isFile()) {
+    throw new Failure('file-invalid', `${what} ${path} is not a file.`, {
+      remedy: 'Check the path.',
+      status: exitStatus.usage,
+    });
+  }
 }
 
 function readGivenJson(what: string, path: string): unknown {
   try {
-    return JSON.parse(readGiven(what, path));
+    return JSON.parse(readGiven(what, path).toString('utf8'));
   } catch (error) {
     if (error instanceof Failure) throw error;
     throw new Failure('file-invalid', `${what} ${path} is not JSON: ${reasonOf(error)}`, {

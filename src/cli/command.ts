@@ -88,12 +88,14 @@ export async function ending(
   }
 }
 
-/** Aborted by the first SIGINT or SIGTERM; a second one ends the process at once. */
+/** Aborted by the first SIGINT or SIGTERM; one that comes half a second later or more ends the process at once. */
 export function stopSignal(): AbortSignal {
   const controller = new AbortController();
+  let first = 0;
   for (const name of ['SIGINT', 'SIGTERM'] as const) {
     process.on(name, () => {
-      if (controller.signal.aborted) process.exit(1);
+      if (!controller.signal.aborted) first = performance.now();
+      else if (performance.now() - first > 500) process.exit(1);
       controller.abort();
     });
   }

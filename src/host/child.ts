@@ -49,8 +49,14 @@ export function runChild(
   const chunks: Buffer[] = [];
   let size = 0;
   let stderr = '';
-  const timer = setTimeout(() => {
+  // What the child itself has started may hold its pipes open: this end lets go of them.
+  const end = (): void => {
     child.kill('SIGKILL');
+    child.stdout?.destroy();
+    child.stderr?.destroy();
+  };
+  const timer = setTimeout(() => {
+    end();
     reject(new Failure('program-timeout', `\`${command}\` did not end within ${timeout} ms and was killed.`));
   }, timeout);
   child.on('error', (error: NodeJS.ErrnoException) => {
@@ -67,7 +73,7 @@ export function runChild(
     size += chunk.length;
     if (size <= limit) chunks.push(chunk);
     else {
-      child.kill('SIGKILL');
+      end();
       reject(
         new Failure('program-flooded', `\`${command}\` printed more than ${limit} bytes and was killed.`),
       );

@@ -21,10 +21,15 @@ const linkHeaderLength = headerLength + 16;
 /** The errno of a recv on a socket whose queue overflowed: messages were lost. */
 export const ENOBUFS = 105;
 export const EAGAIN = 11;
+/** There is no such interface. */
+export const ENODEV = 19;
+const EBADMSG = 74;
 
 /** What one link message says; reused between messages so that reading allocates nothing but a changed name. */
 export interface LinkReport {
   type: number;
+  /** Address family: 0 where the message is about the interface itself, 7 where it is about its place in a bridge. */
+  family: number;
   index: number;
   /** 1 or 0; -1 where the message does not say. */
   carrier: number;
@@ -40,6 +45,7 @@ export interface LinkReport {
 
 export const emptyReport = (): LinkReport => ({
   type: 0,
+  family: 0,
   index: 0,
   carrier: -1,
   upCount: -1,
@@ -64,6 +70,7 @@ export function readLinkMessage(
   const length = view.getUint32(offset, true);
   if (length < headerLength || offset + length > byteLength) return -1;
   report.type = view.getUint16(offset + 4, true);
+  report.family = 0;
   report.index = 0;
   report.carrier = -1;
   report.upCount = -1;
@@ -72,16 +79,17 @@ export function readLinkMessage(
   report.addressLength = 0;
   const isLink = report.type === messageType.newLink || report.type === messageType.deleteLink;
   if (isLink && length >= linkHeaderLength) {
+    report.family = view.getUint8(offset + headerLength);
     report.index = view.getInt32(offset + headerLength + 4, true);
     const end = offset + length;
     for (let at = offset + linkHeaderLength; at + 4 <= end; ) {
       const size = view.getUint16(at, true);
       if (size < 4 || at + size > end) break;
       const kind = view.getUint16(at + 2, true) & 0x3fff;
-      if (kind === attribute.carrier) report.carrier = view.getUint8(at + 4);
-      else if (kind === attribute.upCount) report.upCount = view.getUint32(at + 4, true);
-      else if (kind === attribute.downCount) report.downCount = view.getUint32(at + 4, true);
-      else if (kind === attribute.name) {
+      if (kind === attribute.carrier && size >= 5) report.carrier = view.getUint8(at + 4);
+      else if (kind === attribute.upCount && size >= 8) report.upCount = view.getUint32(at + 4, true);
+      else if (kind === attribute.downCount && size >= 8) report.downCount = view.getUint32(at + 4, true);
+      else if (kind === attribute.name && size >= 5) {
         report.nameAt = at + 4;
         report.nameLength = size - 5;
       } else if (kind === attribute.address) {
@@ -146,6 +154,15 @@ export class NetlinkSocket implements Disposable {
 
   send(message: Uint8Array): boolean {
     return send(this.fd, message, message.length, 0) === message.length;
+  }
+
+  /** Sends a message that asks for an acknowledgement and returns the kernel's answer: 0, or an errno. */
+  request(message: Uint8Array): number {
+    if (!this.send(message)) return errno();
+    const received = this.receive();
+    if (received < 0) return -received;
+    const answered = received >= headerLength + 4 && this.view.getUint16(4, true) === messageType.error;
+    return answered ? -this.view.getInt32(headerLength, true) : EBADMSG;
   }
 
   /** Bytes received into `buffer`, or the negated errno. */

@@ -6,7 +6,7 @@ export const watchedLimit = 16;
 const actionLimit = 16;
 const actionLength = 64;
 
-/** Words of the board (`Int32Array`). Times are milliseconds since the board was made. */
+/** Words of the board (`Int32Array`). Times are milliseconds since the board was made; they wrap, so ask `since`. */
 export const word = {
   stop: 0,
   /** 0 starting, 1 armed, 2 zeroizing, 3 zeroized, 4 stopped. */
@@ -31,7 +31,12 @@ export const word = {
   /** Numbers of levels, from 1; 0 is none. What the operator asks for, and what was done. */
   requestedLevel: 15,
   level: 16,
+  /** See `windowState`. */
+  window: 17,
 } as const;
+
+/** Closing: the main thread has closed it, and the watcher has yet to look at the interfaces that were inside. */
+export const windowState = { closed: 0, open: 1, closing: 2 } as const;
 
 /** Numbers of the moments (`Float64Array`, CLOCK_MONOTONIC in microseconds, 0 while it has not happened). */
 export const moment = { armed: 0, detected: 1, memory: 2, kernel: 3, tpm: 4, disk: 5 } as const;
@@ -79,6 +84,11 @@ export class Board {
     return nowMilliseconds() - this.#origin;
   }
 
+  /** Milliseconds since the time in a word, negative when it is to come. Right as long as they are fewer than 2^31. */
+  since(time: number): number {
+    return (this.now() - Atomics.load(this.words, time)) | 0;
+  }
+
   watch(position: number, link: Interface): void {
     this.#watched.set(
       [link.index, link.carrier ? 1 : 0, link.upCount, link.downCount],
@@ -96,6 +106,8 @@ export class Board {
   addAction(action: KernelAction): void {
     const slot = Atomics.load(this.words, word.actionCount);
     if (slot >= actionLimit) throw new RangeError(`More than ${actionLimit} kernel actions.`);
+    if ('message' in action && action.message.length > actionLength - 8)
+      throw new RangeError(`A kernel action of more than ${actionLength - 8} bytes.`);
     const at = slot * actionLength;
     if ('message' in action) {
       this.#actions.setUint32(at, actionKind.netlink, true);

@@ -16,6 +16,10 @@ export interface WindowState {
   readonly flapsLeft: number;
 }
 
+/** Whether a message tells of an earlier state than the one known: it waited in the queue while counters were asked for. */
+export const isOlder = (known: Known, seen: LinkReport): boolean =>
+  ((seen.upCount - known.upCount) | 0) < 0 || ((seen.downCount - known.downCount) | 0) < 0;
+
 /**
  * Returns 0 when nothing happened, -n for n planned flaps (carrier losses inside the window), or the number of the cause
  * of an unplanned one. Counters decide, not the carrier bit alone: the kernel may merge a down and an up into one
@@ -31,8 +35,9 @@ export function decide(
   if (seen.type === messageType.deleteLink) return causeNumber('interface-removed');
   if (renamed) return causeNumber('interface-renamed');
   if (readdressed) return causeNumber('interface-address-changed');
-  if (seen.carrier === -1 || seen.downCount === -1) return causeNumber('state-unparsable');
-  const fallen = (seen.downCount - known.downCount) >>> 0;
+  if (seen.carrier === -1 || seen.upCount === -1 || seen.downCount === -1 || isOlder(known, seen))
+    return causeNumber('state-unparsable');
+  const fallen = (seen.downCount - known.downCount) | 0;
   const lost = fallen > 0 ? fallen : known.carrier === 1 && seen.carrier === 0 ? 1 : 0;
   if (lost === 0) return 0;
   if (!window.open) return causeNumber('link-flap');

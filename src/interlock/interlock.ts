@@ -1,14 +1,14 @@
 // The interlock as the main thread sees it: starts the watcher, opens and closes maintenance windows, presses the red button,
 // and takes over the stages where the watcher is lost.
-import { readFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import type { SecretArena } from '../host/arena.ts';
 import { Failure } from '../host/failure.ts';
 import { close as closeDescriptor, eventfd, write } from '../host/libc.ts';
-import { type Interface, listInterfaces } from '../host/netlink.ts';
-import { Board, type KernelAction, moment, nowMicros, phase, watchedLimit, word } from './board.ts';
+import type { Interface } from '../host/netlink.ts';
+import { Board, type KernelAction, moment, nowMicros, phase, windowState, word } from './board.ts';
 import { type Cause, causeNamed, causeNumber, levels, type ZeroizeLevel } from './causes.ts';
 import { type StagePlan, Stages, stageSkipped } from './stages.ts';
+import { missing, watchedInterfaces } from './watched.ts';
 import type { WatcherEvent, WatcherInput } from './watcher.ts';
 
 export interface InterlockOptions {
@@ -55,7 +55,7 @@ const hour = 3_600_000;
 export class Interlock implements AsyncDisposable {
   readonly #options: InterlockOptions;
   readonly #board = new Board();
-  readonly #wakeup = eventfd(0, 0o4000);
+  readonly #wakeup: number;
   readonly #watched: Interface[];
   readonly #worker: Worker;
   readonly #beat: NodeJS.Timeout;
@@ -63,6 +63,7 @@ export class Interlock implements AsyncDisposable {
   readonly #planned = new Map<string, number[]>();
   #window: MaintenanceWindow | undefined;
   #reported = false;
+  #stopped = false;
 
   private constructor(options: InterlockOptions) {
     this.#options = options;
@@ -70,6 +71,7 @@ export class Interlock implements AsyncDisposable {
     this.#watched.forEach((link, position) => {
       this.#board.watch(position, link);
     });
+    this.#wakeup = eventfd(0, 0o2004000); // EFD_CLOEXEC, EFD_NONBLOCK
     const input: WatcherInput = {
       arena: options.arena.region,
       board: this.#board.memory,
@@ -106,8 +108,13 @@ export class Interlock implements AsyncDisposable {
       reject(new Failure('watcher-lost', 'The watcher thread ended before it was armed.'));
       interlock.#watcherLost();
     });
-    await promise;
-    return interlock;
+    try {
+      await promise;
+      return interlock;
+    } catch (error) {
+      await interlock[Symbol.asyncDispose]();
+      throw error;
+    }
   }
 
   /** Makes an action part of the kernel stage: call it before the key is where the action takes it away. */
@@ -125,8 +132,10 @@ export class Interlock implements AsyncDisposable {
     readonly flaps: number;
     readonly reason: string;
   }): MaintenanceWindow {
-    if (this.#window !== undefined) {
-      throw new Failure('window-open', `A maintenance window is open already: ${this.#window.reason}.`, {
+    const { words } = this.#board;
+    if (this.#window !== undefined || Atomics.load(words, word.window) !== windowState.closed) {
+      const reason = this.#window?.reason ?? 'the last one is just being closed';
+      throw new Failure('window-open', `A maintenance window is open already: ${reason}.`, {
         remedy: 'End it with `esoteric-appliance maintenance end`, then begin the new one.',
       });
     }
@@ -142,10 +151,10 @@ export class Interlock implements AsyncDisposable {
         );
       }
     }
-    const { words } = this.#board;
     Atomics.store(words, word.windowFlapsLeft, request.flaps);
     Atomics.store(words, word.windowMask, mask);
     Atomics.store(words, word.windowUntil, this.#board.now() + request.seconds * 1000);
+    Atomics.store(words, word.window, windowState.open);
     this.#window = {
       interfaces: names,
       reason: request.reason,
@@ -156,12 +165,13 @@ export class Interlock implements AsyncDisposable {
     return this.#window;
   }
 
-  /** Closes the window now; an interface of it that has no carrier then counts as flapped. */
+  /** Closes the window now; an interface that fell in it and has not come back then counts as flapped. */
   closeWindow(why: string): MaintenanceWindow {
     if (this.#window === undefined) {
       throw new Failure('window-closed', 'No maintenance window is open.');
     }
-    Atomics.store(this.#board.words, word.windowUntil, 1);
+    const { words } = this.#board;
+    Atomics.compareExchange(words, word.window, windowState.open, windowState.closing);
     this.#wake();
     return this.#windowEnded(why);
   }
@@ -207,7 +217,7 @@ export class Interlock implements AsyncDisposable {
           ? null
           : {
               ...this.#window,
-              secondsLeft: Math.max(0, (Atomics.load(words, word.windowUntil) - this.#board.now()) / 1000),
+              secondsLeft: Math.max(0, -this.#board.since(word.windowUntil) / 1000),
               flapsLeft: Atomics.load(words, word.windowFlapsLeft),
             },
       armedAtMicros: Math.round(moments[moment.armed] ?? 0),
@@ -215,6 +225,8 @@ export class Interlock implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#stopped) return;
+    this.#stopped = true;
     clearInterval(this.#beat);
     this.#reported = true;
     Atomics.store(this.#board.words, word.stop, 1);
@@ -232,11 +244,10 @@ export class Interlock implements AsyncDisposable {
 
   #heartbeat(): void {
     const { words } = this.#board;
-    const now = this.#board.now();
-    Atomics.store(words, word.mainBeat, now);
-    if (this.#window !== undefined && Atomics.load(words, word.windowUntil) === 0)
+    Atomics.store(words, word.mainBeat, this.#board.now());
+    if (this.#window !== undefined && Atomics.load(words, word.window) === windowState.closed)
       this.#windowEnded('it expired');
-    const silent = now - Atomics.load(words, word.watcherBeat);
+    const silent = this.#board.since(word.watcherBeat);
     if (Atomics.load(words, word.phase) === phase.armed && silent > this.#options.heartbeatMilliseconds) {
       this.#watcherLost();
     }
@@ -249,7 +260,9 @@ export class Interlock implements AsyncDisposable {
     this.#report();
   }
 
+  /** Memory first: what the other stages need may not be there any more. */
   #runStagesHere(cause: Cause): void {
+    this.#options.arena.wipe();
     using stages = new Stages(this.#options.arena, this.#board, this.#options.plan);
     if (stages.run(causeNumber(cause), 0, nowMicros())) this.#report();
   }
@@ -317,39 +330,4 @@ export class Interlock implements AsyncDisposable {
 function resultOf(code: number): StageResult {
   if (code === 0) return 'done';
   return code === stageSkipped ? 'not part of this level' : `failed (0x${code.toString(16)})`;
-}
-
-function watchedInterfaces(names: readonly string[]): Interface[] {
-  const present = listInterfaces();
-  const chosen = names.flatMap((name) => {
-    if (/^CPU(\[\d+\])?$/.test(name)) return [];
-    if (name === 'any') return present.filter((link) => isPhysical(link.name));
-    const found = present.find((link) => link.name === name);
-    if (found === undefined) throw missing(name, present);
-    return [found];
-  });
-  if (chosen.length > watchedLimit) {
-    throw new Failure(
-      'interfaces-too-many',
-      `${chosen.length} interfaces are to be watched; ${watchedLimit} can be.`,
-    );
-  }
-  return chosen;
-}
-
-/** An interface with a device behind it, as /sys/class/net shows it. */
-function isPhysical(name: string): boolean {
-  try {
-    readFileSync(`/sys/class/net/${name}/device/uevent`);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function missing(name: string, present: readonly Interface[]): Failure {
-  return new Failure('interface-missing', `There is no interface "${name}" here.`, {
-    kept: 'No key has been unsealed.',
-    remedy: `Name one of: ${present.map((link) => link.name).join(', ')} (node.interfaces, or -I).`,
-  });
 }

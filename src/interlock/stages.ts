@@ -1,13 +1,14 @@
 // The stages of a zeroize, in the order of invariant 4: memory, kernel, TPM, disk. Run by the watcher thread, and by the main
 // thread only where the watcher is lost. No stage spawns a process; each is timed by itself.
-import { closeSync, fsyncSync, openSync, statSync, unlinkSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, fsyncSync, openSync, statSync, unlinkSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
 import type { SecretArena } from '../host/arena.ts';
-import { writeDurably } from '../host/durable.ts';
-import { NetlinkSocket } from '../host/netlink.ts';
+import { syncDirectory, writeDurably } from '../host/durable.ts';
+import { ENODEV, NetlinkSocket } from '../host/netlink.ts';
 import { endProcess } from '../host/pidfd.ts';
 import { type RawChannel, RawTransport } from '../tpm/raw.ts';
 import { type Board, moment, nowMicros, phase, word } from './board.ts';
-import { causes, levels, type ZeroizeLevel } from './causes.ts';
+import { causeNumber, causes, levels, type ZeroizeLevel } from './causes.ts';
 
 /** What the TPM and disk stages will do: made ready before the first unseal, so that it can cross to the thread. */
 export interface StagePlan {
@@ -31,20 +32,24 @@ export interface StagePlan {
 export const stageSkipped = -1;
 const stageFailed = 1;
 
-/** Everything that the stages need, opened beforehand. */
+/** Everything that the stages need, opened beforehand, except where there is no time for it left: see `connect`. */
 export class Stages implements Disposable {
   readonly #arena: SecretArena;
   readonly #board: Board;
   readonly #plan: StagePlan;
   readonly #netlink = new NetlinkSocket({ events: false });
-  readonly #transport: RawTransport | undefined;
+  #transport: RawTransport | undefined;
   readonly #response = new Uint8Array(4096);
 
   constructor(arena: SecretArena, board: Board, plan: StagePlan) {
     this.#arena = arena;
     this.#board = board;
     this.#plan = plan;
-    this.#transport = plan.tpm === null ? undefined : new RawTransport(plan.tpm.channel);
+  }
+
+  /** Connects to the TPM. Left out, the TPM stage does so itself: memory comes before a TPM that may be gone. */
+  connect(): void {
+    if (this.#plan.tpm !== null) this.#transport ??= new RawTransport(this.#plan.tpm.channel);
   }
 
   /** Runs all stages once; a second caller returns false at once. Nothing that fails stops what comes after it. */
@@ -71,6 +76,7 @@ export class Stages implements Disposable {
 
   [Symbol.dispose](): void {
     this.#netlink[Symbol.dispose]();
+    this.#transport?.[Symbol.dispose]();
   }
 
   /** Processes that hold a key are ended first, which takes microseconds; removing an interface waits for the kernel. */
@@ -79,23 +85,28 @@ export class Stages implements Disposable {
     const actions = this.#board.actions();
     for (const action of actions) if ('pidfd' in action && !endProcess(action.pidfd)) failures += 1;
     for (const action of actions) {
-      if ('message' in action && !this.#netlink.send(action.message)) failures += 1;
+      if (!('message' in action)) continue;
+      const refused = this.#netlink.request(action.message);
+      if (refused !== 0 && refused !== ENODEV) failures += 1; // An interface that is gone needs no removal.
     }
     Atomics.store(this.#board.words, word.kernelFailures, failures);
   }
 
-  /** What the operator asked for, else what the policy says of the cause. */
+  /** What the operator asked for; of any other cause what the policy says, and no less than was asked for meanwhile. */
   #levelOf(cause: number): ZeroizeLevel {
-    const requested = Atomics.load(this.#board.words, word.requestedLevel);
-    return levels[requested - 1] ?? this.#plan.levels[cause - 1] ?? 'lock';
+    const requested = Atomics.load(this.#board.words, word.requestedLevel) - 1;
+    const planned = levels.indexOf(this.#plan.levels[cause - 1] ?? 'lock');
+    if (cause === causeNumber('operator') && requested >= 0) return levels[requested] ?? 'lock';
+    return levels[Math.max(requested, planned)] ?? 'lock';
   }
 
   #lockTpm(level: ZeroizeLevel): number {
     const { tpm } = this.#plan;
-    if (tpm === null || this.#transport === undefined || level === 'purge') return stageSkipped;
+    if (tpm === null || level === 'purge') return stageSkipped;
     let result = 0;
     for (const command of tpm.commands) {
       try {
+        this.#transport ??= new RawTransport(tpm.channel);
         const code = this.#transport.transmit(command, this.#response, tpm.timeoutMilliseconds);
         if (code !== 0) result = code;
       } catch {
@@ -106,13 +117,18 @@ export class Stages implements Disposable {
   }
 
   #markDisk(cause: number, level: ZeroizeLevel): number {
-    try {
-      writeDurably(this.#plan.disk.statePath, zeroizedState(cause, level));
-      if (level === 'destroy') for (const blob of this.#plan.disk.blobs) overwrite(blob);
-      return 0;
-    } catch {
-      return stageFailed;
-    }
+    const { statePath, blobs } = this.#plan.disk;
+    let result = 0;
+    const attempt = (step: () => void): void => {
+      try {
+        step();
+      } catch {
+        result = stageFailed;
+      }
+    };
+    attempt(() => writeDurably(statePath, zeroizedState(cause, level)));
+    if (level === 'destroy') for (const blob of blobs) attempt(() => overwrite(blob));
+    return result;
   }
 }
 
@@ -122,6 +138,7 @@ const zeroizedState = (cause: number, level: ZeroizeLevel): string =>
 
 /** Overwritten in place, synced, unlinked: what a copy-on-write or flash disk makes of that is said in docs/security.md. */
 function overwrite(path: string): void {
+  if (!existsSync(path)) return;
   const { size } = statSync(path);
   const fd = openSync(path, 'r+');
   try {
@@ -131,4 +148,5 @@ function overwrite(path: string): void {
     closeSync(fd);
   }
   unlinkSync(path);
+  syncDirectory(dirname(path));
 }

@@ -9,14 +9,15 @@ import {
   ENOBUFS,
   emptyReport,
   type Interface,
+  type LinkReport,
   linkQuery,
   messageType,
   NetlinkSocket,
   readLinkMessage,
 } from '../host/netlink.ts';
-import { Board, moment, nowMicros, phase, word } from './board.ts';
+import { Board, moment, nowMicros, phase, windowState, word } from './board.ts';
 import { causeNumber } from './causes.ts';
-import { decide } from './decide.ts';
+import { decide, isOlder } from './decide.ts';
 import { type StagePlan, Stages } from './stages.ts';
 
 export interface WatcherInput {
@@ -47,6 +48,7 @@ const input = workerData as WatcherInput;
 const board = new Board(input.board);
 const { words } = board;
 using stages = new Stages(SecretArena.attach(input.arena), board, input.plan);
+stages.connect();
 using events = new NetlinkSocket({ events: true });
 using queries = new NetlinkSocket({ events: false });
 
@@ -62,6 +64,8 @@ const links = input.interfaces.map((link, position) => ({
   downCount: link.downCount,
   query: linkQuery(link.index),
   shared: board.watched(position),
+  /** It has lost its carrier inside the window that is open. */
+  fell: false,
 }));
 type Watched = (typeof links)[number];
 
@@ -89,10 +93,13 @@ function differs(netlink: NetlinkSocket, at: number, length: number, known: Uint
   return false;
 }
 
+function windowLasts(): boolean {
+  return Atomics.load(words, word.window) === windowState.open && board.since(word.windowUntil) < 0;
+}
+
 function observe(link: Watched, netlink: NetlinkSocket): void {
   const detected = nowMicros();
-  const until = Atomics.load(words, word.windowUntil);
-  window.open = until > board.now() && (Atomics.load(words, word.windowMask) & link.bit) !== 0;
+  window.open = windowLasts() && (Atomics.load(words, word.windowMask) & link.bit) !== 0;
   window.flapsLeft = Atomics.load(words, word.windowFlapsLeft);
   const verdict = decide(
     link,
@@ -113,6 +120,7 @@ function observe(link: Watched, netlink: NetlinkSocket): void {
   link.shared[2] = report.upCount;
   link.shared[3] = report.downCount;
   if (verdict < 0) {
+    link.fell = true;
     Atomics.sub(words, word.windowFlapsLeft, -verdict);
     post({ kind: 'planned-flap', interface: link.shownName, flaps: -verdict, micros: detected });
   }
@@ -141,12 +149,20 @@ function drain(netlink: NetlinkSocket): void {
         return;
       }
       const link = links.find((candidate) => candidate.index === report.index);
-      if (link !== undefined) observe(link, netlink);
+      if (link === undefined) continue;
+      // What a bridge or a radio says of an interface tells no counters.
+      if (report.family !== 0 || !tellsAll(report)) askForCounters();
+      else if (report.type === messageType.deleteLink || !isOlder(link, report)) observe(link, netlink);
     }
   }
 }
 
+const tellsAll = ({ type, carrier, upCount, downCount }: LinkReport): boolean =>
+  type === messageType.deleteLink || (carrier !== -1 && upCount !== -1 && downCount !== -1);
+
+let asked = 0;
 function askForCounters(): void {
+  asked = board.now();
   for (const link of links) {
     if (!queries.send(link.query)) {
       zeroize(causeNumber('messages-lost'), link.index, nowMicros());
@@ -170,33 +186,35 @@ function askForCounters(): void {
   }
 }
 
+/** An interface that fell in the window and has not come back when it ends counts as flapped. */
 function checkWindowEnd(): void {
-  const until = Atomics.load(words, word.windowUntil);
-  if (until === 0 || until > board.now()) return;
-  const mask = Atomics.load(words, word.windowMask);
-  Atomics.store(words, word.windowUntil, 0);
-  const down = links.find((link) => (link.bit & mask) !== 0 && link.carrier === 0);
+  const state = Atomics.load(words, word.window);
+  if (state === windowState.closed || windowLasts()) return;
+  const down = links.find((link) => link.fell && link.carrier === 0);
+  for (const link of links) link.fell = false;
   if (down !== undefined) zeroize(causeNumber('window-expired-down'), down.index, nowMicros());
+  Atomics.compareExchange(words, word.window, state, windowState.closed);
 }
 
 askForCounters();
 board.moments[moment.armed] = nowMicros();
+Atomics.store(words, word.watcherBeat, board.now());
 if (Atomics.compareExchange(words, word.phase, phase.starting, phase.armed) === phase.starting) {
   post({ kind: 'armed' });
 }
 while (Atomics.load(words, word.stop) === 0 && Atomics.load(words, word.cause) === 0) {
   const ready = poll(descriptors, 2, input.pollMilliseconds);
-  const now = board.now();
-  Atomics.store(words, word.watcherBeat, now);
+  Atomics.store(words, word.watcherBeat, board.now());
   const requested = Atomics.load(words, word.request);
   if (requested !== 0) zeroize(requested, 0, nowMicros());
-  else if (ready === 0) askForCounters();
   else {
     if (descriptorsView.getInt16(14, true) !== 0) read(input.wakeup, wakeupCount, 8);
-    drain(events);
+    if (ready !== 0) drain(events);
+    // Also while messages about other interfaces never cease.
+    if (board.now() - asked >= input.pollMilliseconds) askForCounters();
   }
   checkWindowEnd();
-  if (now - Atomics.load(words, word.mainBeat) > input.heartbeatMilliseconds) {
+  if (board.since(word.mainBeat) > input.heartbeatMilliseconds) {
     zeroize(causeNumber('main-lost'), 0, nowMicros());
   }
 }

@@ -2,7 +2,8 @@
 // secret arena through a pipe into `wg`, never through an argument, a file or a string.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
+import { createConnection } from 'node:net';
 import type { SecretBuffer } from '../host/arena.ts';
 import { requireChild, runChild } from '../host/child.ts';
 import { Failure } from '../host/failure.ts';
@@ -63,10 +64,7 @@ export class WireGuardLink implements AsyncDisposable {
     onRemoval: (removal: Removal) => void,
   ): Promise<WireGuardLink> {
     if (listInterfaces().some((link) => link.name === settings.name)) {
-      throw new Failure('link-exists', `There is an interface ${settings.name} already.`, {
-        kept: 'It was not touched, and no key was handed out.',
-        remedy: `Remove it (\`ip link delete ${settings.name}\`) or give the link another name.`,
-      });
+      throw exists(settings.name, 'already');
     }
     const helper = await createInterface(settings.name);
     const link = new WireGuardLink(settings, helper);
@@ -118,7 +116,9 @@ export class WireGuardLink implements AsyncDisposable {
   /** Resolves when the userspace helper ends; never for a kernel interface. */
   get ended(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
-    this.#process?.once('exit', () => resolve());
+    const helper = this.#process;
+    if (helper !== undefined && hasEnded(helper)) resolve();
+    else helper?.once('exit', () => resolve());
     return promise;
   }
 
@@ -150,11 +150,13 @@ export class WireGuardLink implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.up) await runChild('ip', ['link', 'delete', this.settings.name]);
     const helper = this.#process;
-    if (helper === undefined || helper.exitCode !== null || helper.signalCode !== null) return;
+    if (helper === undefined || hasEnded(helper)) return;
     helper.kill('SIGKILL');
     await once(helper, 'exit');
   }
 }
+
+const hasEnded = (helper: ChildProcess): boolean => helper.exitCode !== null || helper.signalCode !== null;
 
 /** One `wg show` sub-table: peer's public key -> its columns. */
 async function columns(name: string, table: string): Promise<Map<string, string[]>> {
@@ -173,6 +175,7 @@ async function columns(name: string, table: string): Promise<Map<string, string[
 async function createInterface(name: string): Promise<ChildProcess | undefined> {
   const kernel = await runChild('ip', ['link', 'add', name, 'type', 'wireguard']);
   if (kernel.status === 0) return undefined;
+  await clearControlSocket(name);
   // The parent-death signal takes the helper, and with it the interface and the key, when this program is killed.
   const helper = spawn('setpriv', ['--pdeathsig', 'KILL', 'wireguard-go', '-f', name], {
     stdio: 'ignore',
@@ -186,16 +189,36 @@ async function createInterface(name: string): Promise<ChildProcess | undefined> 
     problem = `wireguard-go ended with ${status}`;
   });
   for (let waited = 0; waited < 5000 && problem === undefined; waited += 10) {
-    if (
-      existsSync(`/var/run/wireguard/${name}.sock`) &&
-      listInterfaces().some((link) => link.name === name)
-    ) {
+    if (existsSync(controlSocket(name)) && listInterfaces().some((link) => link.name === name)) {
       return helper;
     }
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
   helper.kill('SIGKILL');
   throw unavailable(name, problem ?? 'wireguard-go did not become ready');
+}
+
+const controlSocket = (name: string): string => `/var/run/wireguard/${name}.sock`;
+
+/** A helper that was killed leaves its socket, on which `wg` would find nobody. One that answers serves another namespace. */
+async function clearControlSocket(name: string): Promise<void> {
+  const path = controlSocket(name);
+  if (!existsSync(path)) return;
+  const socket = createConnection(path);
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  socket.once('connect', () => resolve(true));
+  socket.once('error', () => resolve(false));
+  const answered = await promise;
+  socket.destroy();
+  if (answered) throw exists(name, 'in another network namespace already');
+  rmSync(path, { force: true });
+}
+
+function exists(name: string, where: string): Failure {
+  return new Failure('link-exists', `There is an interface ${name} ${where}.`, {
+    kept: 'It was not touched, and no key was handed out.',
+    remedy: `Remove it (\`ip link delete ${name}\`) or give the link another name.`,
+  });
 }
 
 function unavailable(name: string, why: string): Failure {

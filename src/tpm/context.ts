@@ -1,6 +1,7 @@
 // The TPM as the rest of the appliance sees it: keys, sealing, PCRs, quotes, NV. Every command is queued, has a time
 // limit, and leaves nothing behind in the TPM or in memory.
 import type { SecretArena, SecretBuffer } from '../host/arena.ts';
+import { flushAbandoned } from './abandoned.ts';
 import { noSessions } from './commands.ts';
 import { Connection } from './connection.ts';
 import * as nv from './nv.ts';
@@ -51,6 +52,10 @@ export class Tpm implements AsyncDisposable {
   }
   persistentHandles(): Promise<number[]> {
     return handlesFrom(this.#connection, firstPersistent);
+  }
+  /** For the one user of a TPM without a resource manager (swtpm, /dev/tpm0): flushes what killed processes left loaded. */
+  flushAbandoned(): Promise<void> {
+    return flushAbandoned(this.#connection, this.#tcti);
   }
   nvIndices(): Promise<number[]> {
     return handlesFrom(this.#connection, firstNvIndex);

@@ -75,12 +75,16 @@ export async function readProperties(connection: Connection, tcti: string): Prom
   };
 }
 
-export async function handlesFrom(connection: Connection, first: number): Promise<number[]> {
+export async function handlesFrom(
+  connection: Connection,
+  first: number,
+  kinds: readonly number[] = [first >>> 24],
+): Promise<number[]> {
   const handles: number[] = [];
   for (let next = first; ; next = (handles.at(-1) ?? first) + 1) {
     const { more, reader } = await ask(connection, capability.handles, next);
     const answer = Array.from({ length: reader.u32() }, () => reader.u32());
-    handles.push(...answer.filter((handle) => handle >>> 24 === first >>> 24));
+    handles.push(...answer.filter((handle) => kinds.includes(handle >>> 24)));
     if (!more || answer.length === 0) return handles;
   }
 }

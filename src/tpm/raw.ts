@@ -10,7 +10,8 @@ export interface RawChannel {
 }
 
 const tagSessions = 0x8002;
-const commandCode = { nvIncrement: 0x134, pcrExtend: 0x182 } as const;
+const tagNoSessions = 0x8001;
+const commandCode = { nvIncrement: 0x134, flushContext: 0x165, pcrExtend: 0x182 } as const;
 const ownerHandle = 0x40000001;
 const passwordSession = 0x40000009;
 const headerSize = 10;
@@ -27,14 +28,19 @@ export function marshalNvIncrement(index: number): Uint8Array {
   return command(commandCode.nvIncrement, body.done());
 }
 
+/** TPM2_FlushContext of an object or a session. */
+export function marshalFlush(handle: number): Uint8Array {
+  return command(commandCode.flushContext, new Writer().u32(handle).done(), tagNoSessions);
+}
+
 /** Authorization area with one session: the empty password. */
 function emptyPassword(writer: Writer): Writer {
   return writer.u32(9).u32(passwordSession).u16(0).u8(0).u16(0);
 }
 
-function command(code: number, body: Uint8Array): Uint8Array {
+function command(code: number, body: Uint8Array, tag = tagSessions): Uint8Array {
   const size = headerSize + body.byteLength;
-  return new Writer().u16(tagSessions).u32(size).u32(code).bytes(body).done();
+  return new Writer().u16(tag).u32(size).u32(code).bytes(body).done();
 }
 
 /** Sends marshalled commands, blocking, on a handle of its own. Everything is opened in the constructor. */

@@ -1,7 +1,16 @@
 // The demo: two nodes, a cable pulled, a verified bundle, on this machine. The program, the protocols and the kernel are real; what
 // stands in for hardware and public services is named on the screen and in `assurance`.
 import { randomBytes } from 'node:crypto';
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -9,6 +18,7 @@ import type { OutboxRow } from '../../src/alerts/outbox.ts';
 import type { DemoOptions, DemoReport } from '../../src/appliance/checkout.ts';
 import type { ZeroizeSummary } from '../../src/appliance/incident.ts';
 import type { ProvisionResult } from '../../src/appliance/provision.ts';
+import { stopSignal } from '../../src/cli/command.ts';
 import type { CustodyRecord } from '../../src/custody/chain.ts';
 import type { EntropyStatus } from '../../src/entropy/status.ts';
 import type { VerifyReport } from '../../src/forensics/claims.ts';
@@ -44,6 +54,9 @@ export async function runDemo(options: DemoOptions): Promise<DemoReport> {
     });
   }
   using _lock = holdLock(join(tmpdir(), `${prefix}.lock`), 'The demo');
+  for (const name of readdirSync(tmpdir())) {
+    if (name.startsWith(`${prefix}-`)) rmSync(join(tmpdir(), name), { recursive: true, force: true });
+  }
   const directory = mkdtempSync(join(tmpdir(), `${prefix}-`));
   try {
     await requireChild('chmod', ['711', directory]);
@@ -62,7 +75,7 @@ class Demo {
   constructor(options: DemoOptions, directory: string) {
     this.#options = options;
     this.#directory = directory;
-    this.#story = new Story(options.quiet);
+    this.#story = new Story(options.quiet, stopSignal());
     this.#output = resolve(options.output);
   }
 
@@ -71,6 +84,7 @@ class Demo {
     const { tpm, sigstore } = this.#options;
     story.title('esoteric-appliance: two nodes, one cable, one pull');
     writeFileSync(join(this.#directory, 'case.key'), randomBytes(32), { mode: 0o600 });
+    clearOutput(this.#output);
     story.standIns([
       ...(tpm ? ['swtpm for a hardware TPM', 'a synthetic firmware event log for measured boot'] : []),
       ...(sigstore ? ['local Fulcio, Rekor and timestamp authority for Sigstore'] : []),
@@ -96,6 +110,7 @@ class Demo {
     );
     const nodes = { alpha, beta };
 
+    using _logs = { [Symbol.dispose]: () => this.#keepLogs(nodes) };
     await this.#provision(nodes);
     await this.#run(nodes, network);
     await this.#plannedFlap(nodes, network);
@@ -169,6 +184,12 @@ url = "${channels.json}"
 url = "${channels.ntfy}"
 `,
     });
+  }
+
+  /** What the nodes and their couriers said is worth most when something went wrong. */
+  #keepLogs(nodes: Record<Name, LabNode>): void {
+    mkdirSync(this.#output, { recursive: true });
+    for (const node of Object.values(nodes)) writeFileSync(join(this.#output, `${node.name}.log`), node.log);
   }
 
   async #provision(nodes: Record<Name, LabNode>): Promise<void> {
@@ -471,6 +492,14 @@ url = "${channels.ntfy}"
     const [command, args] = inside(network.namespaces[from], process.execPath, script('fetch.ts'), url);
     return JSON.parse((await requireChild(command, args)).stdout.toString()) as Fetched;
   }
+}
+
+/** Removes what an earlier demo left, and nothing else. */
+function clearOutput(directory: string): void {
+  if (!existsSync(directory)) return;
+  const ours = /^(alpha|beta)[-.]|^(alerts\.json|case\.key|trusted_root\.json)$/;
+  for (const name of readdirSync(directory))
+    if (ours.test(name)) rmSync(join(directory, name), { recursive: true });
 }
 
 /** The head of a node's custody log, as whoever asks for its status may keep it. */

@@ -1,8 +1,8 @@
 // A node of the lab: its configuration, its TPM with a synthetic firmware log, its journal, and the real program run on them.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, chownSync, mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { chmodSync, chownSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Status } from '../../src/appliance/status.ts';
@@ -14,6 +14,7 @@ import { type Journald, startJournald } from './journald.ts';
 import { inside } from './network.ts';
 import { type Swtpm, startSwtpm } from './swtpm.ts';
 
+const root = fileURLToPath(new URL('../../', import.meta.url));
 const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
 const nodeArguments = ['--disable-warning=ExperimentalWarning', main];
 
@@ -114,24 +115,38 @@ export class LabNode implements AsyncDisposable {
 
   /** Starts `run` and waits until it answers as running. */
   async run(): Promise<void> {
-    const words = [process.execPath, ...nodeArguments, 'run', ...this.arguments];
+    const words = this.#reachable([process.execPath, ...nodeArguments, 'run', ...this.arguments]);
     const { namespace } = this.#options;
     const [command, args] =
       namespace === undefined ? [words[0] ?? '', words.slice(1)] : inside(namespace, ...words);
     const child = spawn('setpriv', ['--pdeathsig', 'KILL', command, ...args], {
       stdio: ['ignore', 'inherit', 'pipe'],
     });
+    const before = this.log.length;
     child.stderr.on('data', (chunk: Buffer) => {
       this.log += chunk.toString('utf8');
     });
     this.#process = child;
     for (let waited = 0; waited < 30_000; waited += 50) {
-      if (this.log.includes(' is running.')) return;
+      if (this.log.includes(' is running.', before)) return;
       if (child.exitCode !== null)
         throw new Error(`Node ${this.name} ended with ${child.exitCode}: ${this.log}`);
       await sleep(50);
     }
     throw new Error(`Node ${this.name} did not start: ${this.log}`);
+  }
+
+  /**
+   * A courier of another user must be able to read the program. Where the checkout lies in a closed directory (/root), the
+   * node runs from a bind mount of it at an open place, in a mount namespace that goes with the process.
+   */
+  #reachable(words: readonly string[]): string[] {
+    if (this.#options.courierUser === undefined || isOpenToAll(root)) return [...words];
+    const place = join(this.#options.directory, 'program');
+    mkdirSync(place, { recursive: true, mode: 0o755 });
+    const moved = words.map((word) => (word === main ? join(place, relative(root, main)) : word));
+    const script = 'mount --bind "$1" "$2" && shift 2 && exec "$@"';
+    return ['unshare', '--mount', 'sh', '-c', script, 'sh', root, place, ...moved];
   }
 
   get pid(): number {
@@ -140,6 +155,13 @@ export class LabNode implements AsyncDisposable {
 
   kill(): void {
     this.#process?.kill('SIGKILL');
+  }
+
+  /** A reboot as its TPM sees it: reset, and the firmware's measurements made again. The node must not run. */
+  async reboot(): Promise<void> {
+    if (this.tpm === null) return;
+    await this.tpm.restart();
+    await bootFirmware(this.tpm.tcti, join(this.#options.directory, 'eventlog.bin'));
   }
 
   /** Ends the daemon as a service manager would. */
@@ -194,6 +216,12 @@ export class LabNode implements AsyncDisposable {
       chmodSync(path, 0o400);
     }
   }
+}
+
+/** Whether every directory on the way may be entered by any user. */
+function isOpenToAll(path: string): boolean {
+  const open = (statSync(path).mode & 0o001) !== 0;
+  return open && (dirname(path) === path || isOpenToAll(dirname(path)));
 }
 
 /** Does what firmware would have done: extends the synthetic log into the PCRs and leaves it where the kernel would. */

@@ -2,13 +2,20 @@
 import type { DemoReport } from '../../src/appliance/checkout.ts';
 import { paint, table } from '../../src/cli/output.ts';
 import type { VerifyReport } from '../../src/forensics/claims.ts';
+import { Failure } from '../../src/host/failure.ts';
 
 export class Story {
   readonly #quiet: boolean;
   readonly #began = performance.now();
+  readonly #interrupted: Promise<never>;
 
-  constructor(quiet: boolean) {
+  /** `signal` ends the story at the step it has come to, so that everything is cleaned up behind it. */
+  constructor(quiet: boolean, signal: AbortSignal) {
     this.#quiet = quiet;
+    const { promise, reject } = Promise.withResolvers<never>();
+    signal.addEventListener('abort', () => reject(new Failure('interrupted', 'The demo was interrupted.')));
+    promise.catch(() => {});
+    this.#interrupted = promise;
   }
 
   title(text: string): void {
@@ -33,7 +40,7 @@ export class Story {
   async step<T>(text: string, work: () => Promise<T>): Promise<T> {
     const began = performance.now();
     try {
-      const result = await work();
+      const result = await Promise.race([work(), this.#interrupted]);
       this.#say(
         `  ${paint('green', 'ok')}  ${text} ${paint('dim', `(${Math.round(performance.now() - began)} ms)`)}`,
       );

@@ -1,0 +1,124 @@
+// From the kernel being told that a cable is gone to the arena wiped, p95 over many pulls: the interlock against a C program that
+// does the same (carrier.c), pulled in turn. Each watches in a namespace of its own, so that neither hears the other's cable.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { BenchResult } from '../../src/appliance/checkout.ts';
+import { requireChild } from '../../src/host/child.ts';
+import { exitStatus, Failure } from '../../src/host/failure.ts';
+import { holdLock } from '../../src/host/lock.ts';
+import { createNetwork } from '../lab/network.ts';
+import { type Benchmark, judge, type Progress, quantile, words } from './benchmark.ts';
+import { Dialogue } from './dialogue.ts';
+
+const name = 'carrier-loss-to-wipe';
+const target = { atMost: 2 } as const;
+const prefix = 'ea-bench';
+const pullsVariable = 'ESOTERIC_BENCH_PULLS';
+const defaultPulls = 1000;
+
+export const carrierLossToWipe: Benchmark = {
+  name,
+  target: `${words(target)}, veth and TAP`,
+  needs: { root: true, programs: ['gcc', 'ip', 'setpriv'], files: ['/dev/net/tun'] },
+  run: (progress) => measureCarrierLoss(pullsAskedFor(process.env[pullsVariable]), progress),
+};
+
+/** Pulls of each kind of cable on each side. */
+function pullsAskedFor(text: string | undefined): number {
+  if (text === undefined) return defaultPulls;
+  if (/^[1-9]\d{0,5}$/.test(text)) return Number(text);
+  throw new Failure('usage', `${pullsVariable} is a number of pulls, not "${text}".`, {
+    remedy: `Leave it out for ${defaultPulls}, or set it to a number from 1 to 999999.`,
+    status: exitStatus.usage,
+  });
+}
+
+/** A watcher, and the names of the interfaces whose cables it watches: within its namespace, and as the hand pulls them. */
+interface Side {
+  readonly watcher: Dialogue;
+  readonly cables: Record<Kind, { readonly near: string; readonly far: string }>;
+  readonly micros: Record<Kind, number[]>;
+}
+const kinds = ['veth', 'TAP'] as const;
+type Kind = (typeof kinds)[number];
+
+/** Two results: pulls of a veth, and of a TAP. `pulls` of each on each side. */
+export async function measureCarrierLoss(pulls: number, { signal, say }: Progress): Promise<BenchResult[]> {
+  using _lock = holdLock(join(tmpdir(), `${prefix}.lock`), 'The benchmark');
+  const directory = mkdtempSync(join(tmpdir(), `${prefix}-`));
+  try {
+    const reference = join(directory, 'carrier');
+    await requireChild('gcc', ['-O2', '-o', reference, join(import.meta.dirname, 'carrier.c')]);
+    await using network = await createNetwork(prefix);
+    const { alpha, beta, services } = network.namespaces;
+    const program = (file: string, ...args: string[]): string[] => [
+      process.execPath,
+      '--disable-warning=ExperimentalWarning',
+      join(import.meta.dirname, file),
+      ...args,
+    ];
+    await using hand = new Dialogue(services, program('carrier-cable.ts'));
+    await using interlock = new Dialogue(alpha, program('carrier-watcher.ts', directory));
+    await using inC = new Dialogue(beta, [reference]);
+    const subject = await side(hand, interlock, services, alpha, 'alpha0', 'tap-alpha');
+    const compared = await side(hand, inC, services, beta, 'beta0', 'tap-beta');
+    for (let round = 0; round < pulls; round++) {
+      say(`${round} of ${pulls} pulls`);
+      for (const kind of kinds) {
+        for (const each of round % 2 === 0 ? [subject, compared] : [compared, subject]) {
+          each.micros[kind].push(await pull(hand, each, kind));
+          signal.throwIfAborted();
+        }
+      }
+    }
+    return kinds.map((kind) => resultOf(kind, subject.micros[kind], compared.micros[kind]));
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+/** The management link of the lab is the veth; a TAP is made by the hand and moved to the watcher. */
+async function side(
+  hand: Dialogue,
+  watcher: Dialogue,
+  from: string,
+  to: string,
+  far: string,
+  tap: string,
+): Promise<Side> {
+  await hand.ask(`tap ${tap}`);
+  await requireChild('ip', ['-n', from, 'link', 'set', tap, 'netns', to]);
+  await requireChild('ip', ['-n', to, 'link', 'set', tap, 'up']);
+  return {
+    watcher,
+    cables: { veth: { near: 'mgmt0', far }, TAP: { near: tap, far: tap } },
+    micros: { veth: [], TAP: [] },
+  };
+}
+
+/** Microseconds from right before the kernel is told to the arena wiped. */
+async function pull(hand: Dialogue, { watcher, cables }: Side, kind: Kind): Promise<number> {
+  const { near, far } = cables[kind];
+  await watcher.ask(`arm ${near}`);
+  await sleep(10 + 10 * Math.random()); // At no fixed place between two looks at the counters.
+  const told = Number(await hand.ask(`down ${far}`));
+  const wiped = Number(await watcher.next());
+  await hand.ask(`up ${far}`);
+  return wiped - told;
+}
+
+function resultOf(kind: Kind, ours: readonly number[], theirs: readonly number[]): BenchResult {
+  return judge({
+    name,
+    value: quantile(ours, 0.95),
+    unit: 'us',
+    reference: {
+      name: `C, rtnetlink and explicit_bzero, p95 of ${theirs.length} pulls of a ${kind}`,
+      value: quantile(theirs, 0.95),
+    },
+    target,
+    note: '(and < 2000 us on an idle machine)',
+  });
+}

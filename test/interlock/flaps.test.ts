@@ -1,0 +1,250 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { listInterfaces } from '../../src/host/netlink.ts';
+import { setCable } from '../lab/cable.ts';
+import { addCable, enterOwnNetwork, ip, Tap } from '../lab/namespace.ts';
+import { Guard, until } from './guard.ts';
+
+beforeAll(() => enterOwnNetwork());
+
+describe('a pulled cable', () => {
+  beforeEach(async () => addCable('near0', 'far0'));
+  afterEach(async () => {
+    if (listInterfaces().some(({ name }) => name === 'far0')) await ip('link', 'delete', 'far0');
+  });
+
+  it('wipes the arena, and says where and how', async () => {
+    await using guard = await Guard.start();
+    expect(guard.wiped).toBe(false);
+    expect(guard.interlock.outcome).toBeUndefined();
+    const pull = setCable('far0', 'down');
+    const outcome = await guard.struck();
+    expect(guard.wiped).toBe(true);
+    expect(outcome).toMatchObject({
+      cause: 'link-flap',
+      interface: 'near0',
+      level: 'lock',
+      stages: {
+        kernel: { failures: 0 },
+        tpm: { result: 'not part of this level' },
+        disk: { result: 'done' },
+      },
+    });
+    // Within a millisecond of drift between the two clocks' calibrations, and long before anybody could copy a key.
+    expect(outcome.detectedAtMicros).toBeGreaterThan(pull.before - 1000);
+    expect(outcome.detectedAtMicros - pull.after).toBeLessThan(500_000);
+    for (const stage of Object.values(outcome.stages)) expect(stage.micros).toBeGreaterThanOrEqual(0);
+    expect(guard.interlock.outcome).toEqual(outcome);
+    expect(guard.interlock.status().phase).toBe('zeroized');
+    expect(JSON.parse(readFileSync(guard.statePath, 'utf8'))).toMatchObject({
+      state: 'zeroized',
+      cause: 'link-flap',
+      level: 'lock',
+    });
+  });
+
+  it('counts, when the watched end itself is set down', async () => {
+    await using guard = await Guard.start();
+    await ip('link', 'set', 'near0', 'down');
+    expect(await guard.struck()).toMatchObject({ cause: 'link-flap', interface: 'near0' });
+    expect(guard.wiped).toBe(true);
+  });
+
+  it.each([
+    ['is removed', ['link', 'delete', 'far0'], ['interface-removed', 'link-flap']],
+    ['gets another name', ['link', 'set', 'near0', 'name', 'other0'], ['interface-renamed', 'link-flap']],
+    [
+      'gets another address',
+      ['link', 'set', 'near0', 'address', '02:00:00:00:00:07'],
+      ['interface-address-changed'],
+    ],
+  ])('wipes when the interface %s', async (_, command, allowed) => {
+    await using guard = await Guard.start();
+    await ip(...command);
+    const { cause } = await guard.struck();
+    expect(allowed).toContain(cause);
+    expect(guard.wiped).toBe(true);
+    if (listInterfaces().some(({ name }) => name === 'other0')) await ip('link', 'delete', 'other0');
+  });
+
+  it('names a new name as the cause where the carrier stays', async () => {
+    using tap = new Tap('tap1');
+    await ip('link', 'set', 'tap1', 'up');
+    await using guard = await Guard.start({ interfaces: ['tap1'] });
+    await ip('link', 'set', 'tap1', 'name', 'tap2');
+    expect(await guard.struck()).toMatchObject({ cause: 'interface-renamed', interface: 'tap1' });
+    tap.carrier(false);
+  });
+
+  it('wipes when the interface is moved to another namespace', async () => {
+    const elsewhere = `ea-t1-${process.pid}`;
+    await ip('netns', 'add', elsewhere);
+    try {
+      await using guard = await Guard.start();
+      await ip('link', 'set', 'near0', 'netns', elsewhere);
+      expect(['interface-removed', 'link-flap']).toContain((await guard.struck()).cause);
+      expect(guard.wiped).toBe(true);
+    } finally {
+      await ip('netns', 'delete', elsewhere);
+    }
+  });
+
+  it('says nothing of interfaces that are not watched', async () => {
+    await addCable('near1', 'far1');
+    await using guard = await Guard.start();
+    setCable('far1', 'down');
+    await ip('link', 'delete', 'far1');
+    await sleep(50);
+    expect(guard.wiped).toBe(false);
+    expect(guard.outcomes).toEqual([]);
+  });
+
+  it('is heard although messages about other interfaces never cease', async () => {
+    await addCable('near1', 'far1');
+    await using guard = await Guard.start({ interfaces: ['near0', 'near0'], pollMilliseconds: 20 });
+    const storm = (milliseconds: number): void => {
+      for (const start = performance.now(); performance.now() - start < milliseconds; ) {
+        setCable('far1', 'down');
+        setCable('far1', 'up');
+      }
+    };
+    storm(100);
+    expect(guard.arena.zeroized).toBe(false);
+    setCable('far0', 'down');
+    storm(100);
+    expect(guard.wiped).toBe(true);
+    expect((await guard.struck()).cause).toBe('link-flap');
+    await ip('link', 'delete', 'far1');
+  });
+
+  it('is not confused with an interface that enters a bridge and leaves it again', async () => {
+    await ip('link', 'add', 'bridge0', 'type', 'bridge');
+    await using guard = await Guard.start();
+    await ip('link', 'set', 'near0', 'master', 'bridge0');
+    await ip('link', 'set', 'near0', 'nomaster');
+    await ip('link', 'delete', 'bridge0');
+    await sleep(20);
+    expect(guard.outcomes).toEqual([]);
+    setCable('far0', 'down');
+    expect((await guard.struck()).cause).toBe('link-flap');
+  });
+
+  it('gives one outcome however many causes come at once', async () => {
+    await addCable('near1', 'far1');
+    await using guard = await Guard.start({ interfaces: ['near0', 'near1'] });
+    setCable('far0', 'down');
+    setCable('far1', 'down');
+    const outcomes = await Promise.all([
+      guard.interlock.zeroize('operator'),
+      guard.interlock.zeroize('tpm-lost'),
+      guard.struck(),
+    ]);
+    expect(new Set(outcomes.map((outcome) => JSON.stringify(outcome))).size).toBe(1);
+    await sleep(20);
+    expect(guard.outcomes).toHaveLength(1);
+    await ip('link', 'delete', 'far1');
+  });
+
+  it('is refused to be watched for where there is no such interface', async () => {
+    const before = openDescriptors();
+    await expect(Guard.start({ interfaces: ['near0', 'nowhere0'] })).rejects.toMatchObject({
+      code: 'interface-missing',
+      remedy: expect.stringContaining('near0'),
+    });
+    expect(openDescriptors()).toBe(before);
+  });
+
+  it('concerns at most 16 interfaces', async () => {
+    for (let pair = 1; pair <= 8; pair += 1) await ip('link', 'add', `many${pair}`, 'type', 'veth');
+    const names = listInterfaces().map(({ name }) => name);
+    expect(names.length).toBeGreaterThan(16);
+    await expect(Guard.start({ interfaces: names })).rejects.toMatchObject({ code: 'interfaces-too-many' });
+    for (let pair = 1; pair <= 8; pair += 1) await ip('link', 'delete', `many${pair}`);
+  });
+});
+
+describe('a carrier whose events the kernel delays', () => {
+  it('is missed by no more than the poll: a flap of 50 ms that comes as one message', async () => {
+    using tap = new Tap('tap0');
+    await ip('link', 'set', 'tap0', 'up');
+    await using guard = await Guard.start({ interfaces: ['tap0'] });
+    const before = guard.interlock.status().watched[0];
+    expect(before).toMatchObject({ interface: 'tap0', carrier: true });
+    tap.carrier(false);
+    await sleep(50);
+    tap.carrier(true);
+    expect(await guard.struck()).toMatchObject({ cause: 'link-flap', interface: 'tap0' });
+  });
+
+  it('is understood by its counters alone when down and up lie between two looks', async () => {
+    using tap = new Tap('tap0');
+    await ip('link', 'set', 'tap0', 'up');
+    await using guard = await Guard.start({ interfaces: ['tap0'], pollMilliseconds: 200 });
+    await sleep(20);
+    tap.carrier(false);
+    tap.carrier(true);
+    const link = listInterfaces().find(({ name }) => name === 'tap0');
+    expect(link).toMatchObject({ carrier: true });
+    expect(await guard.struck()).toMatchObject({ cause: 'link-flap' });
+  });
+
+  it('is found down although nobody told: the carrier was lost between the list and the watch', async () => {
+    using tap = new Tap('tap0');
+    await ip('link', 'set', 'tap0', 'up');
+    const guard = new Guard({ interfaces: ['tap0'] });
+    const { Interlock } = await import('../../src/interlock/interlock.ts');
+    const starting = Interlock.start(guard.options);
+    tap.carrier(false); // The worker thread takes longer to start than this.
+    await expect(starting).rejects.toMatchObject({ code: 'watcher-lost' });
+    expect(guard.outcomes).toMatchObject([{ cause: 'link-flap', interface: 'tap0' }]);
+    expect(guard.wiped).toBe(true);
+    await guard[Symbol.asyncDispose]();
+  });
+});
+
+describe('an interlock that is stopped', () => {
+  it('leaves no thread, no descriptor and no wipe behind', async () => {
+    await addCable('near0', 'far0');
+    const once = async (): Promise<void> => {
+      const guard = await Guard.start();
+      await guard.interlock[Symbol.asyncDispose]();
+      await guard.interlock[Symbol.asyncDispose]();
+      setCable('far0', 'down');
+      await sleep(20);
+      expect(guard.wiped).toBe(false);
+      expect(existsSync(guard.statePath)).toBe(false);
+      setCable('far0', 'up');
+      await guard[Symbol.asyncDispose]();
+    };
+    await once();
+    const threads = (): number => readdirSync('/proc/self/task').length;
+    const before = { threads: threads(), descriptors: openDescriptors() };
+    for (let round = 0; round < 3; round += 1) await once();
+    await until('the threads to end', () => (threads() <= before.threads ? true : undefined));
+    expect(openDescriptors()).toBe(before.descriptors);
+    await ip('link', 'delete', 'far0');
+  });
+
+  it('ends without a descriptor left when it has struck', async () => {
+    await addCable('near0', 'far0');
+    const before = openDescriptors();
+    {
+      await using guard = await Guard.start();
+      setCable('far0', 'down');
+      await guard.struck();
+    }
+    await until('the descriptors to close', () => (openDescriptors() <= before ? true : undefined));
+    await ip('link', 'delete', 'far0');
+  });
+
+  it('watches nothing but the clock and the operator where the node has no data interface', async () => {
+    await using guard = await Guard.start({ interfaces: ['CPU', 'CPU[1]', 'any'] });
+    expect(guard.interlock.status()).toMatchObject({ phase: 'armed', watched: [], window: null });
+    const outcome = await guard.interlock.zeroize('operator', 'purge');
+    expect(outcome).toMatchObject({ cause: 'operator', interface: null, level: 'purge' });
+    expect(guard.wiped).toBe(true);
+  });
+});
+
+const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
