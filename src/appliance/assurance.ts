@@ -1,6 +1,10 @@
 // What stands behind a node's evidence, and what does not: the bypasses and stand-ins that are said everywhere.
+import { Failure } from '../host/failure.ts';
 import type { Config } from './config.ts';
-import type { Assurance } from './node-record.ts';
+import type { Assurance, NodeRecord } from './node-record.ts';
+
+const noTpm = 'no TPM: keys are volatile and evidence is unsigned';
+const noSigstore = 'no Sigstore: evidence is in no transparency log and has no timestamp';
 
 /** `simulator`: what the TPM says of itself; undefined without a TPM. */
 export function assuranceOf(
@@ -16,12 +20,38 @@ export function assuranceOf(
     sigstore: mode === 'none' ? 'bypassed' : anyService ? 'on' : 'pending',
     standIns: [...new Set([...(simulator === true ? ['swtpm'] : []), ...config.tpm.stand_ins, ...services])],
     notes: [
-      ...(simulator === undefined ? ['no TPM: keys are volatile and evidence is unsigned'] : []),
+      ...(simulator === undefined ? [noTpm] : []),
       ...(simulator === false ? ['the TPM was not tied to its maker: no EK certificate was checked'] : []),
-      ...(mode === 'none' ? ['no Sigstore: evidence is in no transparency log and has no timestamp'] : []),
+      ...(mode === 'none' ? [noSigstore] : []),
       ...notes,
     ],
   };
+}
+
+/** The assurance of a provisioned node under this configuration: what only this run bypasses is said as well. */
+export function assuranceNow(config: Config, { assurance }: NodeRecord): Assurance {
+  const tpmToo = config.tpm.mode === 'none' && assurance.tpm !== 'bypassed';
+  const sigstoreToo = config.sigstore.mode === 'none' && assurance.sigstore !== 'bypassed';
+  return {
+    ...assurance,
+    ...(tpmToo ? { tpm: 'bypassed' } : {}),
+    ...(sigstoreToo ? { sigstore: 'bypassed' } : {}),
+    notes: [
+      ...assurance.notes,
+      ...(tpmToo ? ['the TPM is bypassed: evidence is unsigned'] : []),
+      ...(sigstoreToo ? [noSigstore] : []),
+    ],
+  };
+}
+
+/** @throws Failure `provisioned-otherwise` where the node has a TPM and --no-tpm is given, or the other way round. */
+export function requireSameKind(config: Config, { tpm }: NodeRecord): void {
+  if ((tpm === null) === (config.tpm.mode === 'none')) return;
+  const [was, as] = tpm === null ? ['without', 'with'] : ['with', 'without'];
+  throw new Failure('provisioned-otherwise', `This node was provisioned ${was} a TPM.`, {
+    kept: 'Nothing was touched.',
+    remedy: `Repeat the command ${as} --no-tpm, or give another --state-dir.`,
+  });
 }
 
 /** One line for each thing that is bypassed, for the start of a command. */

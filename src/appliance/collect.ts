@@ -1,12 +1,26 @@
 // `collect-forensics`: by the running node where there is one; else here, with the TPM opened for it.
+import { copyFileSync, mkdirSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { CustodyLog } from '../custody/log.ts';
 import { reasonOf } from '../host/failure.ts';
 import { holdLock } from '../host/lock.ts';
+import { assuranceNow } from './assurance.ts';
 import type { Config } from './config.ts';
 import { askNode, isRunning } from './control.ts';
 import { type BundleMade, type BundleRequest, makeBundle } from './evidence.ts';
 import { NodeKeys } from './node-keys.ts';
 import { readNodeRecord, stateLayout } from './node-record.ts';
+
+/** Leaves copies of the two files in a directory of the caller's, written with the caller's rights. */
+export function copyBundle(made: BundleMade, directory: string): BundleMade {
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const copy = (file: string): string => {
+    const target = join(directory, basename(file));
+    copyFileSync(file, target);
+    return target;
+  };
+  return { ...made, archive: copy(made.archive), sigstore: copy(made.sigstore) };
+}
 
 /** @throws Failure `unprovisioned`, `canary-survived`, `pack-failed`, `disk-full`. */
 export async function collectForensics(
@@ -18,11 +32,12 @@ export async function collectForensics(
   if (await isRunning(layout.control)) {
     return await askNode<BundleMade>(layout.control, 'collect', { ...request }, onProgress);
   }
-  const record = readNodeRecord(layout);
+  const known = readNodeRecord(layout);
+  const record = { ...known, assurance: assuranceNow(config, known) };
   using _lock = holdLock(layout.lock, `The state directory ${layout.directory}`);
   using custody = CustodyLog.open(layout.custody);
   const keys =
-    record.tpm === null
+    record.tpm === null || config.tpm.mode === 'none'
       ? null
       : await NodeKeys.open(config, record.tpm).catch((error: unknown) => {
           onProgress(`The TPM is not there, so the bundle is unsigned: ${reasonOf(error)}`);

@@ -4,7 +4,6 @@ import { randomBytes } from 'node:crypto';
 import {
   chmodSync,
   chownSync,
-  copyFileSync,
   existsSync,
   mkdirSync,
   readFileSync,
@@ -54,8 +53,6 @@ export interface BundleRequest {
   readonly journalPath?: string | undefined;
   readonly caseName?: string | undefined;
   readonly examiner?: string | undefined;
-  /** A directory that gets a copy of the two files. */
-  readonly output?: string | undefined;
   /** Instead of forensics.upload; empty for no upload. */
   readonly upload?: string | undefined;
 }
@@ -136,10 +133,6 @@ export async function makeBundle(context: EvidenceContext, request: BundleReques
     const job: BundleJob = { archive, sigstore, upload, proofOfPossession: signed.challenge };
     const key = `${record.node}-bundle-${String(sequence).padStart(6, '0')}`;
     dropJob(layout.spool, { kind: 'bundle', key, payload: { ...job } });
-  }
-  if (request.output !== undefined) {
-    mkdirSync(request.output, { recursive: true, mode: 0o700 });
-    for (const file of [archive, sigstore]) copyFileSync(file, join(request.output, basename(file)));
   }
   return {
     archive,

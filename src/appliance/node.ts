@@ -20,7 +20,7 @@ import { Lifecycle } from '../keys/lifecycle.ts';
 import { generateKey, publicHalf, sealedKeyPath } from '../keys/sealed.ts';
 import { marshalPcrExtend } from '../tpm/raw.ts';
 import { Announcer } from './announce.ts';
-import { bypassLines } from './assurance.ts';
+import { assuranceNow, bypassLines, requireSameKind } from './assurance.ts';
 import type { Config } from './config.ts';
 import { enrolmentOf } from './enrolment.ts';
 import { type BundleMade, type BundleRequest, makeBundle } from './evidence.ts';
@@ -70,12 +70,14 @@ export class Node implements AsyncDisposable {
   }
 
   /**
-   * @throws Failure `unprovisioned`, `state-in-use`, `zeroized`, `tpm-unreachable`, `tpm-swapped`, `interface-missing`;
+   * @throws Failure `unprovisioned`, `provisioned-otherwise`, `state-in-use`, `zeroized`, `tpm-unreachable`, `tpm-swapped`, `interface-missing`;
    *   TpmError `tpm-policy` where the TPM refuses to unseal.
    */
   static async start(config: Config, log: (line: string) => void): Promise<Node> {
     const layout = stateLayout(config.node.state_dir);
-    const record = readNodeRecord(layout);
+    const known = readNodeRecord(layout);
+    requireSameKind(config, known);
+    const record = { ...known, assurance: assuranceNow(config, known) };
     const lock = holdLock(layout.lock, `The state directory ${layout.directory}`);
     let node: Node | undefined;
     try {

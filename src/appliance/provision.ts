@@ -1,5 +1,6 @@
 // Provisioning: anchors in the TPM, sealed keys, the enrolment record. Each step is found done or is done, and what it made is
 // on the medium before the next one starts, so the same command completes after a kill at any instant.
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type EnrolmentRecord, signingKeyQualifyingData } from '../attestation/enrolment.ts';
 import { CustodyLog } from '../custody/log.ts';
@@ -20,7 +21,7 @@ import {
 import { Lifecycle } from '../keys/lifecycle.ts';
 import { createSealedKey, readSealedKey } from '../keys/sealed.ts';
 import { openTpm, type Tpm } from '../tpm/context.ts';
-import { assuranceOf } from './assurance.ts';
+import { assuranceOf, requireSameKind } from './assurance.ts';
 import type { Config } from './config.ts';
 import { enrolmentOf } from './enrolment.ts';
 import { NodeKeys } from './node-keys.ts';
@@ -33,11 +34,12 @@ import {
   stateLayout,
   writeNodeRecord,
 } from './node-record.ts';
+import { profilePath } from './policies.ts';
 import { keysOf, loadProfile, type Profile } from './profile.ts';
 import { Progress } from './progress.ts';
 
 export interface ProvisionOptions {
-  /** Path of a profile; undefined takes the keys of the configuration alone. */
+  /** Path of a profile; that of the node's role unless told. */
   readonly profile?: string | undefined;
   /** Say what would be done, do nothing. */
   readonly dryRun?: boolean;
@@ -72,7 +74,7 @@ export interface ProvisionResult {
 /** @throws Failure `zeroized` on a zeroized node without `rearm`; `state-in-use` while the node runs. */
 export async function provision(config: Config, options: ProvisionOptions = {}): Promise<ProvisionResult> {
   const layout = stateLayout(config.node.state_dir);
-  const profile = options.profile === undefined ? undefined : loadProfile(options.profile);
+  const profile = profileOf(config, options.profile);
   if (options.dryRun === true) return await dryRun(config, layout, profile);
   const { user } = config.courier;
   makeStateDirectories(layout, user === '' ? undefined : findUser(user));
@@ -106,6 +108,12 @@ async function requireUncapped(config: Config, layout: StateLayout): Promise<voi
   });
 }
 
+/** The profile that is named, else that of the node's role; a role without one has the keys of its configuration alone. */
+function profileOf(config: Config, path: string | undefined): Profile | undefined {
+  const chosen = path ?? profilePath(config.node.role);
+  return path === undefined && !existsSync(chosen) ? undefined : loadProfile(chosen);
+}
+
 /** The keys that a node should have: those of its profile, then those of the configuration. */
 const wantedKeys = (config: Config, profile: Profile | undefined): NodeRecord['keys'] =>
   profile === undefined ? config.keys : keysOf(profile, config);
@@ -134,30 +142,20 @@ class ProvisioningRun {
 
   async complete(): Promise<ProvisionResult> {
     const known = readIfPresent(this.#layout.node) === undefined ? undefined : readNodeRecord(this.#layout);
-    if (known !== undefined) this.#requireSameKind(known);
+    if (known !== undefined) requireSameKind(this.#config, known);
     if (this.#config.tpm.mode === 'none') {
-      const record = known === undefined ? this.#newRecord(null, undefined) : this.#withNewKeys(known);
+      const record = known === undefined ? this.#newRecord(null, undefined) : this.#renewed(known, undefined);
       if (known === undefined) this.#save(record);
       return this.#result(record, this.#enrol(record));
     }
     await using tpm = await openTpm({ tcti: this.#config.tpm.tcti });
     await tpm.flushAbandoned();
-    const record = known === undefined ? await this.#anchor(tpm) : this.#withNewKeys(known);
+    const record =
+      known === undefined
+        ? await this.#anchor(tpm)
+        : this.#renewed(known, (await tpm.properties()).simulator);
     await this.#seal(tpm, record);
     return this.#result(record, this.#enrol(record));
-  }
-
-  #requireSameKind(known: NodeRecord): void {
-    const bypassed = this.#config.tpm.mode === 'none';
-    if ((known.tpm === null) === bypassed) return;
-    throw new Failure(
-      'provisioned-otherwise',
-      `This node was provisioned ${known.tpm === null ? 'without' : 'with'} a TPM.`,
-      {
-        kept: 'Nothing was touched.',
-        remedy: `Give another --state-dir, or provision ${known.tpm === null ? 'with' : 'without'} --no-tpm as before.`,
-      },
-    );
   }
 
   /** Finds or makes the anchors, noting each in a progress file, and writes the node's record at the end. */
@@ -219,13 +217,13 @@ class ProvisioningRun {
     };
   }
 
-  /** Keys that the profile or the configuration has got since the node was provisioned. */
-  #withNewKeys(known: NodeRecord): NodeRecord {
+  /** With the keys and the bypasses that the configuration has got since the node was provisioned. */
+  #renewed(known: NodeRecord, simulator: boolean | undefined): NodeRecord {
     const names = new Set(known.keys.map(({ name }) => name));
     const added = wantedKeys(this.#config, this.#profile).filter(({ name }) => !names.has(name));
-    if (added.length === 0) return known;
-    const record = { ...known, keys: [...known.keys, ...added] };
-    this.#save(record);
+    const assurance = assuranceOf(this.#config, simulator, []);
+    const record = { ...known, assurance, keys: [...known.keys, ...added] };
+    if (JSON.stringify(record) !== JSON.stringify(known)) this.#save(record);
     return record;
   }
 

@@ -78,7 +78,6 @@ function methodsOf(node: Node): Methods {
           journalPath: text(params.journalPath),
           caseName: text(params.caseName),
           examiner: text(params.examiner),
-          output: text(params.output),
           upload: text(params.upload),
         },
         caller.progress,

@@ -3,6 +3,7 @@ import { readdirSync } from 'node:fs';
 import { readCounts } from '../alerts/outbox.ts';
 import { CustodyLog } from '../custody/log.ts';
 import { Lifecycle } from '../keys/lifecycle.ts';
+import { assuranceNow } from './assurance.ts';
 import type { Config } from './config.ts';
 import { askNode, isRunning } from './control.ts';
 import type { LiveState } from './live-state.ts';
@@ -45,7 +46,7 @@ export async function statusOf(config: Config): Promise<Status> {
   return {
     node: record.node,
     state,
-    assurance: record.assurance,
+    assurance: assuranceNow(config, record),
     ...nothing,
     zeroize: state === 'zeroized' ? { cause: cause ?? 'unknown', at: since ?? '' } : null,
     custody: custody.head(),

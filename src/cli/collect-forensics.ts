@@ -20,21 +20,21 @@ export const collectForensicsCommand = command(
   .option('--examiner <name>', 'examiner, for the manifest')
   .action((options) =>
     ending(options.json, async () => {
-      const { collectForensics } = await import('../appliance/collect.ts');
+      const { collectForensics, copyBundle } = await import('../appliance/collect.ts');
       const progress = progressLine();
-      const made = await collectForensics(
+      const kept = await collectForensics(
         await configOf(options),
         {
           reason: options.reason,
           since: options.since,
           journalPath: options.journalPath === undefined ? undefined : resolve(options.journalPath),
-          output: options.output === undefined ? undefined : resolve(options.output),
           upload: options.upload,
           caseName: options.case,
           examiner: options.examiner,
         },
         progress.step,
       ).finally(progress.done);
+      const made = options.output === undefined ? kept : copyBundle(kept, resolve(options.output));
       if (options.json) {
         printJson(made);
         return;

@@ -1,3 +1,4 @@
+import { fstatSync } from 'node:fs';
 import { command, configOf, ending, stopSignal } from './command.ts';
 import { logLine, printJson } from './output.ts';
 
@@ -17,10 +18,14 @@ export const courierCommand = command(
     }),
   );
 
-/** Aborted when standard input ends, where it is a pipe: the node that started this courier is gone. */
+/**
+ * Aborted when standard input ends, where it is a pipe: the node that started this courier is gone. Under a service manager
+ * standard input is a file, and the manager itself ends the courier.
+ */
 function parentGone(): AbortSignal {
   const controller = new AbortController();
-  if (!process.stdin.isTTY) {
+  const input = fstatSync(0);
+  if (input.isFIFO() || input.isSocket()) {
     process.stdin.resume();
     process.stdin.once('end', () => controller.abort());
     process.stdin.once('error', () => controller.abort());

@@ -1,19 +1,34 @@
 // Files that survive kill -9 and power loss at any instant: written beside, synced, renamed, directory synced.
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fchmodSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 
 /** Replaces `path` atomically: a reader sees the old content or the new, never a part. */
 export function writeDurably(path: string, content: string | Uint8Array, mode = 0o600): void {
   const beside = `${path}.${process.pid}.new`;
-  const fd = openSync(beside, 'w', mode);
   try {
-    const bytes = typeof content === 'string' ? Buffer.from(content) : content;
-    for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
+    const fd = openSync(beside, 'w', mode);
+    try {
+      fchmodSync(fd, mode); // Whatever the umask is.
+      const bytes = typeof content === 'string' ? Buffer.from(content) : content;
+      for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(beside, path);
+  } catch (error) {
+    rmSync(beside, { force: true });
+    throw error;
   }
-  renameSync(beside, path);
   syncDirectory(dirname(path));
 }
 

@@ -162,7 +162,7 @@ export class NetlinkSocket implements Disposable {
     const received = this.receive();
     if (received < 0) return -received;
     const answered = received >= headerLength + 4 && this.view.getUint16(4, true) === messageType.error;
-    return answered ? -this.view.getInt32(headerLength, true) : EBADMSG;
+    return answered ? Math.abs(this.view.getInt32(headerLength, true)) : EBADMSG;
   }
 
   /** Bytes received into `buffer`, or the negated errno. */

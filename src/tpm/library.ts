@@ -18,6 +18,7 @@ export interface Tss {
   readonly closeObject: NativeFunction;
   readonly objectName: NativeFunction;
   readonly setSessionAttributes: NativeFunction;
+  readonly sessionNonce: NativeFunction;
   command(name: CommandName): Command<NativeFunction>;
   /** `Tss2_MU_<type>_Marshal` or `_Unmarshal`. */
   marshaller(type: string, direction: 'Marshal' | 'Unmarshal'): NativeFunction;
@@ -82,6 +83,7 @@ export function loadTssFrom(libraries: TssLibraries): Tss {
       'uint8_t',
       'uint8_t',
     ]),
+    sessionNonce: esys.func('Esys_TRSess_GetNonceTPM', 'uint32_t', ['uintptr_t', 'uint32_t', 'void *']),
     command: (name) => fromMap(commands, name, () => bindCommand(esys, name)),
     marshaller: (type, direction) =>
       fromMap(marshallers, type + direction, () =>

@@ -219,7 +219,7 @@ export function unseal(
   );
 }
 
-const publicStructure = (connection: Connection, publicArea: Uint8Array): Uint8Array =>
+export const publicStructure = (connection: Connection, publicArea: Uint8Array): Uint8Array =>
   structure(connection, 'TPM2B_PUBLIC', new Writer().sized(publicArea).done());
 
 /** No outside information, no PCRs recorded at creation. */
@@ -239,7 +239,8 @@ function publicAreaAt(connection: Connection, address: bigint): Uint8Array {
   return new Reader(wireOf(connection, 'TPM2B_PUBLIC', address)).sized().slice();
 }
 
-function nameOfHandle(connection: Connection, handle: number): Uint8Array {
+/** Of a handle that ESYS knows. */
+export function nameOfHandle(connection: Connection, handle: number): Uint8Array {
   const address = new BigUint64Array(1);
   const rc = connection.tss.objectName(connection.esys, handle, address);
   if (rc !== 0) throw tpmError(rc, 'Esys_TR_GetName');

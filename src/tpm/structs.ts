@@ -2,8 +2,8 @@
 // own marshalling fills and reads them. TPM2B structures are a 16-bit length in host order and a fixed-size buffer.
 
 import type { Connection } from './connection.ts';
+import { algorithm } from './registry.ts';
 import { type TpmError, tpmError } from './responses.ts';
-import { algorithm } from './templates.ts';
 import { Writer } from './wire.ts';
 
 /** sizeof of the C structures, the same in tss2 3.2 and 4.2. */
@@ -13,6 +13,7 @@ const sizes = {
   TPML_PCR_SELECTION: 132,
   TPML_DIGEST: 532,
   TPML_DIGEST_VALUES: 1060,
+  TPMT_SIGNATURE: 518,
 } as const;
 export const bufferSizes = {
   DIGEST: 64,
@@ -20,6 +21,9 @@ export const bufferSizes = {
   SENSITIVE_DATA: 256,
   PRIVATE: 1550,
   MAX_NV_BUFFER: 2048,
+  NAME: 68,
+  ID_OBJECT: 132,
+  ENCRYPTED_SECRET: 512,
 } as const;
 const sensitiveCreateSize = 326;
 const sensitiveDataOffset = 2 + 66; // after its own size and the (empty) authorization
@@ -90,6 +94,9 @@ export const noHashTicket: Uint8Array = (() => {
   view.setUint32(4, 0x40000007, true); // TPM_RH_NULL
   return ticket;
 })();
+
+/** sizeof TPMT_TK_VERIFIED, which is handed back to the TPM as it came. */
+export const ticketSize = 76;
 
 function littleEndian16(...values: number[]): Uint8Array {
   const bytes = new Uint8Array(values.length * 2);

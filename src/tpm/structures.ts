@@ -1,19 +1,23 @@
-// Strict parsers of the TPM 2.0 structures that evidence is made of: TPMS_ATTEST, TPMT_PUBLIC and TPMT_SIGNATURE
+// Strict parsers of the TPM 2.0 structures that evidence is made of: TPMS_ATTEST and TPMT_PUBLIC
 // (TPM 2.0 Library, Part 2: Structures, sections 10.12, 11.2 to 11.4, 12.2). Pure: no TPM, no native code.
 import { createHash, createPublicKey } from 'node:crypto';
-import { Failure } from '../host/failure.ts';
+import {
+  algorithm,
+  type Curve,
+  coordinateSize,
+  curves,
+  type HashName,
+  hashAlgorithms,
+  invalid,
+  known,
+  type Scheme,
+  schemes,
+} from './registry.ts';
+import { withoutLeadingZeros } from './signature.ts';
 import { Reader } from './wire.ts';
 
-export type HashName = 'sha1' | 'sha256' | 'sha384' | 'sha512';
-
-/** The hash algorithms that are understood, by TPM_ALG_ID (TCG Algorithm Registry), with the digest's size in bytes. */
-export const hashAlgorithms: ReadonlyMap<number, { readonly name: HashName; readonly size: number }> =
-  new Map([
-    [0x0004, { name: 'sha1', size: 20 }],
-    [0x000b, { name: 'sha256', size: 32 }],
-    [0x000c, { name: 'sha384', size: 48 }],
-    [0x000d, { name: 'sha512', size: 64 }],
-  ]);
+export { type HashName, hashAlgorithms, type Scheme } from './registry.ts';
+export { type EcdsaSignature, parseSignature, signatureDer } from './signature.ts';
 
 /** Bits of TPMA_OBJECT (Part 2, section 8.3). */
 export const objectAttribute = {
@@ -42,7 +46,7 @@ export interface PcrSelection {
 
 export interface Attest {
   readonly magic: number;
-  readonly type: 'quote' | 'certify' | 'nv';
+  readonly type: 'quote' | 'certify' | 'nv' | 'time';
   /** Qualified Name of the key that signed. */
   readonly qualifiedSigner: Uint8Array;
   /** The caller's qualifying data, at most 66 bytes. */
@@ -57,6 +61,8 @@ export interface Attest {
   readonly quote?: { readonly selections: PcrSelection[]; readonly digest: Uint8Array };
   readonly certify?: { readonly name: Uint8Array; readonly qualifiedName: Uint8Array };
   readonly nv?: { readonly indexName: Uint8Array; readonly offset: number; readonly contents: Uint8Array };
+  /** TPMS_TIME_ATTEST_INFO; the rest of it is said above too. */
+  readonly time?: { readonly sinceStart: bigint };
 }
 
 /** TPMT_PUBLIC; each attribute of TPMA_OBJECT is a boolean of that name. */
@@ -67,56 +73,26 @@ export interface PublicArea extends Readonly<Record<ObjectAttribute, boolean>> {
   readonly attributes: number;
   readonly authPolicy: Uint8Array;
   readonly scheme: Scheme;
+  /** Of a storage key: what protects its children, by TPM_ALG_ID. */
+  readonly symmetric?: { readonly algorithm: number; readonly bits: number; readonly mode: number };
   readonly ecc?: { readonly curve: Curve; readonly x: Uint8Array; readonly y: Uint8Array };
   readonly rsa?: { readonly bits: number; readonly exponent: number; readonly modulus: Uint8Array };
 }
 
-type Curve = 'P-256' | 'P-384' | 'P-521';
-
-/** The scheme a key is bound to; `any` is TPM_ALG_NULL, chosen at each use. */
-export interface Scheme {
-  readonly algorithm: 'any' | 'ecdsa' | 'rsassa' | 'rsapss' | 'rsaes' | 'oaep' | 'ecdh' | 'hmac';
-  readonly hash?: HashName;
-}
-
-export interface EcdsaSignature {
-  readonly algorithm: 'ecdsa';
-  readonly hash: HashName;
-  readonly r: Uint8Array;
-  readonly s: Uint8Array;
-}
-
 const magicOfTpm = 0xff544347;
-const algNull = 0x0010;
 const attestTypes = new Map<number, Attest['type']>([
   [0x8014, 'nv'],
   [0x8017, 'certify'],
   [0x8018, 'quote'],
+  [0x8019, 'time'],
 ]);
 const objectTypes = new Map<number, PublicArea['type']>([
   [0x0001, 'rsa'],
   [0x0008, 'keyedhash'],
   [0x0023, 'ecc'],
 ]);
-const curves = new Map<number, Curve>([
-  [0x0003, 'P-256'],
-  [0x0004, 'P-384'],
-  [0x0005, 'P-521'],
-]);
-const coordinateSize: Record<Curve, number> = { 'P-256': 32, 'P-384': 48, 'P-521': 66 };
-const schemes = new Map<number, { algorithm: Scheme['algorithm']; hashed: boolean }>([
-  [0x0005, { algorithm: 'hmac', hashed: true }],
-  [algNull, { algorithm: 'any', hashed: false }],
-  [0x0014, { algorithm: 'rsassa', hashed: true }],
-  [0x0015, { algorithm: 'rsaes', hashed: false }],
-  [0x0016, { algorithm: 'rsapss', hashed: true }],
-  [0x0017, { algorithm: 'oaep', hashed: true }],
-  [0x0018, { algorithm: 'ecdsa', hashed: true }],
-  [0x0019, { algorithm: 'ecdh', hashed: true }],
-]);
-
 /**
- * Parses a TPMS_ATTEST (without a size in front) made by quote, certify or NV certify.
+ * Parses a TPMS_ATTEST (without a size in front) made by quote, certify, NV certify or get time.
  * @throws Failure `tpm-structure-invalid` (or `tpm-wire-truncated`) on anything else, trailing bytes included.
  */
 export function parseAttest(bytes: Uint8Array): Attest {
@@ -141,10 +117,21 @@ export function parseAttest(bytes: Uint8Array): Attest {
   return { ...common, ...attested };
 }
 
-function readAttested(type: Attest['type'], reader: Reader): Pick<Attest, 'quote' | 'certify' | 'nv'> {
+function readAttested(
+  type: Attest['type'],
+  reader: Reader,
+): Pick<Attest, 'quote' | 'certify' | 'nv' | 'time'> {
   if (type === 'quote') return { quote: { selections: readSelections(reader), digest: reader.sized() } };
   if (type === 'certify') return { certify: { name: reader.sized(), qualifiedName: reader.sized() } };
+  if (type === 'time') return { time: readTime(reader) };
   return { nv: { indexName: reader.sized(), offset: reader.u16(), contents: reader.sized() } };
+}
+
+function readTime(reader: Reader): NonNullable<Attest['time']> {
+  const sinceStart = reader.u64();
+  reader.bytes(17); // clock, both counts, safe: the same as in the header, where they may be obfuscated
+  reader.bytes(8); // firmware version
+  return { sinceStart };
 }
 
 function readSelections(reader: Reader): PcrSelection[] {
@@ -195,22 +182,23 @@ function attributesOf(bits: number): Record<ObjectAttribute, boolean> {
 function readParameters(
   type: PublicArea['type'],
   reader: Reader,
-): Pick<PublicArea, 'scheme' | 'ecc' | 'rsa'> {
+): Pick<PublicArea, 'scheme' | 'symmetric' | 'ecc' | 'rsa'> {
   if (type === 'keyedhash') {
     const scheme = readScheme(reader);
     reader.sized();
     return { scheme };
   }
-  skipSymmetric(reader);
+  const cipher = readSymmetric(reader);
   const scheme = readScheme(reader);
+  const common = cipher === undefined ? { scheme } : { scheme, symmetric: cipher };
   if (type === 'rsa') {
     const bits = reader.u16();
     const exponent = reader.u32() || 65_537;
-    return { scheme, rsa: { bits, exponent, modulus: reader.sized() } };
+    return { ...common, rsa: { bits, exponent, modulus: reader.sized() } };
   }
   const curve = known(curves, reader.u16(), 'curve');
-  if (reader.u16() !== algNull) known(hashAlgorithms, reader.u16(), 'key derivation hash');
-  return { scheme, ecc: { curve, x: reader.sized(), y: reader.sized() } };
+  if (reader.u16() !== algorithm.null) known(hashAlgorithms, reader.u16(), 'key derivation hash');
+  return { ...common, ecc: { curve, x: reader.sized(), y: reader.sized() } };
 }
 
 function readScheme(reader: Reader): Scheme {
@@ -220,8 +208,9 @@ function readScheme(reader: Reader): Scheme {
     : { algorithm };
 }
 
-function skipSymmetric(reader: Reader): void {
-  if (reader.u16() !== algNull) reader.bytes(4); // key bits and mode
+function readSymmetric(reader: Reader): PublicArea['symmetric'] {
+  const id = reader.u16();
+  return id === algorithm.null ? undefined : { algorithm: id, bits: reader.u16(), mode: reader.u16() };
 }
 
 /**
@@ -284,46 +273,6 @@ function named(algorithm: HashName, ...parts: Uint8Array[]): Uint8Array {
   return Buffer.concat([Uint8Array.of(id >> 8, id & 0xff), hash.digest()]);
 }
 
-/**
- * Parses a TPMT_SIGNATURE made with ECDSA.
- * @throws Failure `tpm-structure-invalid` (or `tpm-wire-truncated`) on any other scheme and on trailing bytes.
- */
-export function parseSignature(bytes: Uint8Array): EcdsaSignature {
-  const reader = new Reader(bytes);
-  const { algorithm } = known(schemes, reader.u16(), 'signature scheme');
-  if (algorithm !== 'ecdsa') throw invalid(`The signature is made with ${algorithm}, not with ECDSA.`);
-  const hash = known(hashAlgorithms, reader.u16(), 'signature hash').name;
-  const r = scalar(reader.sized());
-  const s = scalar(reader.sized());
-  reader.end();
-  return { algorithm, hash, r, s };
-}
-
-/** The signature as X.509 and Sigstore write it: DER of SEQUENCE { r INTEGER, s INTEGER }. */
-export function signatureDer(signature: Uint8Array): Uint8Array {
-  const { r, s } = parseSignature(signature);
-  const body = Buffer.concat([derInteger(r), derInteger(s)]);
-  const length = body.length < 0x80 ? [body.length] : [0x81, body.length];
-  return Buffer.concat([Uint8Array.of(0x30, ...length), body]);
-}
-
-function derInteger(value: Uint8Array): Uint8Array {
-  const magnitude = withoutLeadingZeros(value);
-  const sign = (magnitude[0] ?? 0) & 0x80 ? [0] : [];
-  return Buffer.concat([Uint8Array.of(0x02, magnitude.length + sign.length, ...sign), magnitude]);
-}
-
-function scalar(value: Uint8Array): Uint8Array {
-  if (value.length === 0 || value.length > 66)
-    throw invalid(`The signature has a number of ${value.length} bytes.`);
-  return value;
-}
-
-function withoutLeadingZeros(value: Uint8Array): Uint8Array {
-  const first = value.findIndex((byte) => byte !== 0);
-  return first < 0 ? Uint8Array.of(0) : value.subarray(first);
-}
-
 function padded(value: Uint8Array, size: number): Uint8Array {
   if (value.length > size) throw invalid(`A coordinate has ${value.length} bytes; its curve has ${size}.`);
   return Buffer.concat([new Uint8Array(size - value.length), value]);
@@ -336,15 +285,4 @@ function base64url(bytes: Uint8Array): string {
 function yesNo(value: number): boolean {
   if (value > 1) throw invalid(`A yes-or-no value is ${value}.`);
   return value === 1;
-}
-
-function known<T>(table: ReadonlyMap<number, T>, id: number, what: string): T {
-  const entry = table.get(id);
-  if (entry === undefined)
-    throw invalid(`The ${what} 0x${id.toString(16).padStart(4, '0')} is not supported.`);
-  return entry;
-}
-
-function invalid(message: string, cause?: unknown): Failure {
-  return new Failure('tpm-structure-invalid', message, cause === undefined ? {} : { cause });
 }

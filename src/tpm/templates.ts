@@ -1,20 +1,12 @@
 // Public areas of the objects this appliance makes (TPM 2.0 Library, Part 2, section 12.2.4: TPMT_PUBLIC). ECC P-256
 // throughout; the storage key follows template H-2 of the TCG EK Credential Profile with an empty unique field.
+import { PolicyDigest } from './policy-digest.ts';
+import { algorithm } from './registry.ts';
 import { type ObjectAttribute, objectAttribute } from './structures.ts';
 import { Writer } from './wire.ts';
 
-/** TPM_ALG_ID (TCG Algorithm Registry). */
-export const algorithm = {
-  sha1: 0x0004,
-  aes: 0x0006,
-  keyedHash: 0x0008,
-  sha256: 0x000b,
-  sha384: 0x000c,
-  null: 0x0010,
-  ecdsa: 0x0018,
-  ecc: 0x0023,
-  cfb: 0x0043,
-} as const;
+export { algorithm } from './registry.ts';
+
 const curveP256 = 0x0003;
 
 const attributes = (...names: ObjectAttribute[]): number =>
@@ -23,8 +15,9 @@ const attributes = (...names: ObjectAttribute[]): number =>
 const ownedKey = ['fixedTPM', 'fixedParent', 'sensitiveDataOrigin', 'userWithAuth', 'noDA'] as const;
 
 /** Storage root key: restricted decryption, AES-128-CFB for its children. */
-export const storageRootKey: Uint8Array = eccKey(attributes(...ownedKey, 'restricted', 'decrypt'), (writer) =>
-  writer.u16(algorithm.aes).u16(128).u16(algorithm.cfb).u16(algorithm.null),
+export const storageRootKey: Uint8Array = eccKey(
+  attributes(...ownedKey, 'restricted', 'decrypt'),
+  protectsWithAes,
 );
 
 /** Attestation key: restricted, so it signs only what the TPM itself states. Belongs under the endorsement hierarchy. */
@@ -48,18 +41,51 @@ export function sealedData(authPolicy: Uint8Array): Uint8Array {
     .done();
 }
 
-function eccKey(attributeBits: number, symmetricAndScheme: (writer: Writer) => Writer): Uint8Array {
-  const writer = new Writer()
-    .u16(algorithm.ecc)
-    .u16(algorithm.sha256)
-    .u32(attributeBits)
-    .sized(new Uint8Array());
+/** The public half of a signer outside the TPM (ECDSA P-256 with SHA-256; coordinates of 32 bytes), as tpm2-tools loads it. */
+export const externalSigner = (x: Uint8Array, y: Uint8Array): Uint8Array =>
+  eccKey(attributes('userWithAuth', 'sign'), ecdsaSha256, { x, y });
+
+const endorsementKey = ['fixedTPM', 'fixedParent', 'sensitiveDataOrigin', 'adminWithPolicy'] as const;
+const endorsementAttributes = attributes(...endorsementKey, 'restricted', 'decrypt');
+/** Handle and, being a hierarchy, Name of the endorsement hierarchy. */
+const endorsementName = Uint8Array.of(0x40, 0, 0, 0x0b);
+const endorsementPolicy = PolicyDigest.start.secret(endorsementName).value;
+
+/** Endorsement key, ECC P-256: template L-2 of the TCG EK Credential Profile (2.5, annex B.3.4). */
+export const endorsementKeyEcc: Uint8Array = eccKey(
+  endorsementAttributes,
+  protectsWithAes,
+  { x: new Uint8Array(32), y: new Uint8Array(32) },
+  endorsementPolicy,
+);
+
+/** Endorsement key, RSA 2048: template L-1 of the TCG EK Credential Profile (2.5, annex B.3.3). */
+export const endorsementKeyRsa: Uint8Array = protectsWithAes(
+  new Writer().u16(algorithm.rsa).u16(algorithm.sha256).u32(endorsementAttributes).sized(endorsementPolicy),
+)
+  .u16(2048)
+  .u32(0) // exponent 65537
+  .sized(new Uint8Array(256))
+  .done();
+
+function eccKey(
+  attributeBits: number,
+  symmetricAndScheme: (writer: Writer) => Writer,
+  unique = { x: new Uint8Array(), y: new Uint8Array() },
+  authPolicy = new Uint8Array(),
+): Uint8Array {
+  const writer = new Writer().u16(algorithm.ecc).u16(algorithm.sha256).u32(attributeBits).sized(authPolicy);
   return symmetricAndScheme(writer)
     .u16(curveP256)
     .u16(algorithm.null) // key derivation
-    .sized(new Uint8Array()) // unique x
-    .sized(new Uint8Array()) // unique y
+    .sized(unique.x)
+    .sized(unique.y)
     .done();
+}
+
+/** Children are protected with AES-128-CFB; no scheme. */
+function protectsWithAes(writer: Writer): Writer {
+  return writer.u16(algorithm.aes).u16(128).u16(algorithm.cfb).u16(algorithm.null);
 }
 
 function ecdsaSha256(writer: Writer): Writer {

@@ -63,7 +63,8 @@ function named(name: string): Benchmark {
   );
 }
 
-function whatIsMissing(needs: Benchmark['needs']): string[] {
+/** What this machine lacks, in words. */
+export function whatIsMissing(needs: Benchmark['needs']): string[] {
   const folders = (process.env.PATH ?? '').split(':');
   const found = (program: string): boolean => folders.some((folder) => existsSync(join(folder, program)));
   return [
@@ -78,7 +79,9 @@ function untilInterrupted(): Disposable & { readonly signal: AbortSignal } {
   const controller = new AbortController();
   const abort = (): void =>
     controller.abort(
-      new Failure('interrupted', 'The benchmark was interrupted.', { kept: 'Nothing is left.' }),
+      new Failure('interrupted', 'The benchmark was interrupted.', {
+        kept: 'What it had set up has been removed.',
+      }),
     );
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
   for (const name of signals) process.on(name, abort);

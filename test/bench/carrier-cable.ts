@@ -7,6 +7,8 @@ import { errno, errnoName } from '../../src/host/libc.ts';
 import { monotonicMicros } from '../../src/host/time.ts';
 import { setCable } from '../lab/cable.ts';
 
+export type CableOrder = `${'tap' | 'down' | 'up'} ${string}`;
+
 /** linux/if_tun.h. */
 const TUNSETIFF = 0x400454ca;
 const TUNSETCARRIER = 0x400454e2;

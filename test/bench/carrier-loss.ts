@@ -1,6 +1,5 @@
 // From the kernel being told that a cable is gone to the arena wiped, p95 over many pulls: the interlock against a C program that
 // does the same (carrier.c), pulled in turn. Each watches in a namespace of its own, so that neither hears the other's cable.
-import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -10,13 +9,16 @@ import { exitStatus, Failure } from '../../src/host/failure.ts';
 import { holdLock } from '../../src/host/lock.ts';
 import { createNetwork } from '../lab/network.ts';
 import { type Benchmark, judge, type Progress, quantile, words } from './benchmark.ts';
+import type { CableOrder } from './carrier-cable.ts';
+import { arenaLength, type WatcherOrder } from './carrier-watcher.ts';
 import { Dialogue } from './dialogue.ts';
+import { scratchDirectory } from './scratch.ts';
 
 const name = 'carrier-loss-to-wipe';
 const target = { atMost: 2 } as const;
 const prefix = 'ea-bench';
 const pullsVariable = 'ESOTERIC_BENCH_PULLS';
-const defaultPulls = 1000;
+const defaultPulls = 500;
 
 export const carrierLossToWipe: Benchmark = {
   name,
@@ -37,7 +39,7 @@ function pullsAskedFor(text: string | undefined): number {
 
 /** A watcher, and the names of the interfaces whose cables it watches: within its namespace, and as the hand pulls them. */
 interface Side {
-  readonly watcher: Dialogue;
+  readonly watcher: Dialogue<WatcherOrder>;
   readonly cables: Record<Kind, { readonly near: string; readonly far: string }>;
   readonly micros: Record<Kind, number[]>;
 }
@@ -47,42 +49,39 @@ type Kind = (typeof kinds)[number];
 /** Two results: pulls of a veth, and of a TAP. `pulls` of each on each side. */
 export async function measureCarrierLoss(pulls: number, { signal, say }: Progress): Promise<BenchResult[]> {
   using _lock = holdLock(join(tmpdir(), `${prefix}.lock`), 'The benchmark');
-  const directory = mkdtempSync(join(tmpdir(), `${prefix}-`));
-  try {
-    const reference = join(directory, 'carrier');
-    await requireChild('gcc', ['-O2', '-o', reference, join(import.meta.dirname, 'carrier.c')]);
-    await using network = await createNetwork(prefix);
-    const { alpha, beta, services } = network.namespaces;
-    const program = (file: string, ...args: string[]): string[] => [
-      process.execPath,
-      '--disable-warning=ExperimentalWarning',
-      join(import.meta.dirname, file),
-      ...args,
-    ];
-    await using hand = new Dialogue(services, program('carrier-cable.ts'));
-    await using interlock = new Dialogue(alpha, program('carrier-watcher.ts', directory));
-    await using inC = new Dialogue(beta, [reference]);
-    const subject = await side(hand, interlock, services, alpha, 'alpha0', 'tap-alpha');
-    const compared = await side(hand, inC, services, beta, 'beta0', 'tap-beta');
-    for (let round = 0; round < pulls; round++) {
-      say(`${round} of ${pulls} pulls`);
-      for (const kind of kinds) {
-        for (const each of round % 2 === 0 ? [subject, compared] : [compared, subject]) {
-          each.micros[kind].push(await pull(hand, each, kind));
-          signal.throwIfAborted();
-        }
+  using scratch = scratchDirectory();
+  const reference = join(scratch.path, 'carrier');
+  const source = join(import.meta.dirname, 'carrier.c');
+  await requireChild('gcc', ['-O2', `-DARENA=${arenaLength}`, '-o', reference, source]);
+  await using network = await createNetwork(prefix);
+  const { alpha, beta, services } = network.namespaces;
+  const program = (file: string, ...args: string[]): string[] => [
+    process.execPath,
+    '--disable-warning=ExperimentalWarning',
+    join(import.meta.dirname, file),
+    ...args,
+  ];
+  await using hand = new Dialogue<CableOrder>(services, program('carrier-cable.ts'));
+  await using interlock = new Dialogue<WatcherOrder>(alpha, program('carrier-watcher.ts', scratch.path));
+  await using inC = new Dialogue<WatcherOrder>(beta, [reference]);
+  const subject = await side(hand, interlock, services, alpha, 'alpha0', 'tap-alpha');
+  const compared = await side(hand, inC, services, beta, 'beta0', 'tap-beta');
+  for (let round = 0; round < pulls; round++) {
+    say(`${round} of ${pulls} pulls`);
+    for (const kind of kinds) {
+      for (const each of round % 2 === 0 ? [subject, compared] : [compared, subject]) {
+        each.micros[kind].push(await pull(hand, each, kind));
+        signal.throwIfAborted();
       }
     }
-    return kinds.map((kind) => resultOf(kind, subject.micros[kind], compared.micros[kind]));
-  } finally {
-    rmSync(directory, { recursive: true, force: true });
   }
+  return kinds.map((kind) => resultOf(kind, subject.micros[kind], compared.micros[kind]));
 }
 
 /** The management link of the lab is the veth; a TAP is made by the hand and moved to the watcher. */
 async function side(
-  hand: Dialogue,
-  watcher: Dialogue,
+  hand: Dialogue<CableOrder>,
+  watcher: Dialogue<WatcherOrder>,
   from: string,
   to: string,
   far: string,
@@ -99,7 +98,7 @@ async function side(
 }
 
 /** Microseconds from right before the kernel is told to the arena wiped. */
-async function pull(hand: Dialogue, { watcher, cables }: Side, kind: Kind): Promise<number> {
+async function pull(hand: Dialogue<CableOrder>, { watcher, cables }: Side, kind: Kind): Promise<number> {
   const { near, far } = cables[kind];
   await watcher.ask(`arm ${near}`);
   await sleep(10 + 10 * Math.random()); // At no fixed place between two looks at the counters.

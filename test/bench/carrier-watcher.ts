@@ -6,8 +6,10 @@ import { SecretArena } from '../../src/host/arena.ts';
 import { causes } from '../../src/interlock/causes.ts';
 import { Interlock, type ZeroizeOutcome } from '../../src/interlock/interlock.ts';
 
+export type WatcherOrder = `arm ${string}`;
+
 /** Bytes of the arena, here and in carrier.c. */
-const arenaLength = 1 << 20;
+export const arenaLength = 1 << 20;
 
 /** Resolves to the time at which the arena was wiped, once the cable `name` has been pulled. */
 async function watchOnce(name: string, directory: string): Promise<number> {

@@ -1,6 +1,6 @@
 // The reference of carrier-loss-to-wipe: what the interlock's watcher does, in C. Hears of carrier changes by rtnetlink
 // (linux/rtnetlink.h, linux/if_link.h), compares the counters, asks for them each millisecond as a backstop, and overwrites a
-// locked mebibyte with explicit_bzero. For each line `arm NAME` it answers `armed`, and once wiped the time of that.
+// locked arena of ARENA bytes with explicit_bzero. For each line `arm NAME` it answers `armed`, and once wiped the time of that.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/rtnetlink.h>
@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { ARENA = 1 << 20, POLL_MILLISECONDS = 1 };
+enum { POLL_MILLISECONDS = 1 };
 
 static char buffer[65536];
 static int events, queries, watched_index;

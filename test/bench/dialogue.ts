@@ -8,7 +8,7 @@ import { inside } from '../lab/network.ts';
 const patienceMilliseconds = 10_000;
 
 /** It dies with this process, however that ends, but not by Ctrl-C itself: its group is its own. */
-export class Dialogue implements AsyncDisposable {
+export class Dialogue<Line extends string> implements AsyncDisposable {
   readonly #child: ChildProcess & { readonly stdin: Writable; readonly stdout: Readable };
   readonly #command: string;
   readonly #lines: AsyncIterator<string>;
@@ -24,7 +24,7 @@ export class Dialogue implements AsyncDisposable {
     this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
   }
 
-  tell(line: string): void {
+  tell(line: Line): void {
     this.#child.stdin.write(`${line}\n`);
   }
 
@@ -44,7 +44,7 @@ export class Dialogue implements AsyncDisposable {
     }
   }
 
-  ask(line: string): Promise<string> {
+  ask(line: Line): Promise<string> {
     this.tell(line);
     return this.next();
   }

@@ -1,12 +1,11 @@
 // A gibibyte of output, whole processes from start to end, seeding from noise sources included, against `head` on /dev/urandom and
 // `openssl rand`. The output goes to /dev/null.
 import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import type { BenchResult } from '../../src/appliance/checkout.ts';
 import { Failure } from '../../src/host/failure.ts';
 import { type Benchmark, judge, median, type Progress, timed, words } from './benchmark.ts';
+import { scratchDirectory } from './scratch.ts';
 
 const name = 'stream-1g';
 const gibibyte = 1 << 30;
@@ -16,7 +15,7 @@ const launcher = resolve(import.meta.dirname, '../../scripts/esoteric-appliance'
 export const streamOneGibibyte: Benchmark = {
   name,
   target: `${words(targets.head)} head, ${words(targets.openssl)} openssl rand`,
-  needs: { root: true, programs: ['head', 'openssl', 'setpriv'] },
+  needs: { programs: ['head', 'openssl', 'setpriv'] },
   run: (progress) => measureStream({ rounds: 5, byteLength: gibibyte }, progress),
 };
 
@@ -24,34 +23,21 @@ export async function measureStream(
   load: { readonly rounds: number; readonly byteLength: number },
   { signal, say }: Progress,
 ): Promise<BenchResult[]> {
-  const stateDirectory = mkdtempSync(join(tmpdir(), 'ea-bench-stream-'));
+  using scratch = scratchDirectory();
   const bytes = String(load.byteLength);
   const contenders = [
     {
       samples: [] as number[],
-      words: [
-        launcher,
-        'stream',
-        '--bytes',
-        bytes,
-        '--no-tpm',
-        '--no-sigstore',
-        '--state-dir',
-        stateDirectory,
-      ],
+      words: [launcher, 'stream', '--bytes', bytes, '--no-tpm', '--no-sigstore', '--state-dir', scratch.path],
     },
     { samples: [] as number[], words: ['head', '-c', bytes, '/dev/urandom'] },
     { samples: [] as number[], words: ['openssl', 'rand', bytes] },
   ];
-  try {
-    for (let round = 0; round < load.rounds; round++) {
-      say(`round ${round + 1} of ${load.rounds}`);
-      for (const { samples, words: command } of contenders) {
-        samples.push((await timed(() => runToEnd(command, signal))) / 1000);
-      }
+  for (let round = 0; round < load.rounds; round++) {
+    say(`round ${round + 1} of ${load.rounds}`);
+    for (const { samples, words: command } of contenders) {
+      samples.push((await timed(() => runToEnd(command, signal))) / 1000);
     }
-  } finally {
-    rmSync(stateDirectory, { recursive: true, force: true });
   }
   const [ours = 0, head = 0, openssl = 0] = contenders.map(({ samples }) => median(samples));
   const against = (

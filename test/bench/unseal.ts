@@ -1,7 +1,6 @@
 // Unsealing a key against `tpm2_unseal` on the same TPM, a swtpm. Ours is the operation alone on a connection that is open, as in a
 // node that runs: load, session, policy, unseal into the arena. swtpm serves one client, so ours closes while the other runs.
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { BenchResult } from '../../src/appliance/checkout.ts';
 import { SecretArena } from '../../src/host/arena.ts';
@@ -11,6 +10,7 @@ import { openTpm } from '../../src/tpm/context.ts';
 import { storageRootKey } from '../../src/tpm/templates.ts';
 import { startSwtpm } from '../lab/swtpm.ts';
 import { type Benchmark, judge, median, type Progress, timed, words } from './benchmark.ts';
+import { scratchDirectory } from './scratch.ts';
 
 const name = 'unseal';
 const target = { atMost: 0.5 } as const;
@@ -25,37 +25,33 @@ export const unsealing: Benchmark = {
 };
 
 export async function measureUnseal(rounds: number, { signal }: Progress): Promise<BenchResult> {
-  const directory = mkdtempSync(join(tmpdir(), 'ea-bench-unseal-'));
+  using scratch = scratchDirectory();
+  mkdirSync(join(scratch.path, 'keys'));
+  const swtpm = await startSwtpm(join(scratch.path, 'tpm'));
   try {
-    mkdirSync(join(directory, 'keys'));
-    const swtpm = await startSwtpm(join(directory, 'tpm'));
-    try {
-      using arena = SecretArena.allocate({ allowSwappable: true });
-      const key = await sealOne(swtpm.tcti, arena, directory);
-      const ours: number[] = [];
-      const theirs: number[] = [];
-      // The first round warms up and does not count.
-      for (let round = 0; round <= rounds; round++) {
-        const mine = await unsealOurs(swtpm.tcti, arena, key);
-        const yours = await timed(() => unsealTheirs(swtpm.tcti));
-        if (round === 0) continue;
-        ours.push(mine);
-        theirs.push(yours);
-        signal.throwIfAborted();
-      }
-      return judge({
-        name,
-        value: median(ours),
-        unit: 'ms',
-        reference: { name: 'tpm2_unseal (whole process, key loaded beforehand)', value: median(theirs) },
-        target,
-        note: '(ours on an open connection)',
-      });
-    } finally {
-      await swtpm.stop();
+    using arena = SecretArena.allocate({ allowSwappable: true });
+    const key = await sealOne(swtpm.tcti, arena, scratch.path);
+    const ours: number[] = [];
+    const theirs: number[] = [];
+    // The first round warms up and does not count.
+    for (let round = 0; round <= rounds; round++) {
+      const mine = await unsealOurs(swtpm.tcti, arena, key);
+      const yours = await timed(() => unsealTheirs(swtpm.tcti));
+      if (round === 0) continue;
+      ours.push(mine);
+      theirs.push(yours);
+      signal.throwIfAborted();
     }
+    return judge({
+      name,
+      value: median(ours),
+      unit: 'ms',
+      reference: { name: 'tpm2_unseal (whole process, key loaded beforehand)', value: median(theirs) },
+      target,
+      note: '(ours on an open connection)',
+    });
   } finally {
-    rmSync(directory, { recursive: true, force: true });
+    await swtpm.stop();
   }
 }
 

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { runChild } from '../../src/host/child.ts';
 import { listInterfaces } from '../../src/host/netlink.ts';
 import { setCable } from '../lab/cable.ts';
 import { addCable, enterOwnNetwork, ip, Tap } from '../lab/namespace.ts';
@@ -10,8 +11,9 @@ beforeAll(() => enterOwnNetwork());
 
 describe('a pulled cable', () => {
   beforeEach(async () => addCable('near0', 'far0'));
+  // A namespace that was deleted takes its interfaces a moment later, so it may be gone or going.
   afterEach(async () => {
-    if (listInterfaces().some(({ name }) => name === 'far0')) await ip('link', 'delete', 'far0');
+    await runChild('ip', ['link', 'delete', 'far0']);
   });
 
   it('wipes the arena, and says where and how', async () => {
@@ -100,24 +102,6 @@ describe('a pulled cable', () => {
     expect(guard.outcomes).toEqual([]);
   });
 
-  it('is heard although messages about other interfaces never cease', async () => {
-    await addCable('near1', 'far1');
-    await using guard = await Guard.start({ interfaces: ['near0', 'near0'], pollMilliseconds: 20 });
-    const storm = (milliseconds: number): void => {
-      for (const start = performance.now(); performance.now() - start < milliseconds; ) {
-        setCable('far1', 'down');
-        setCable('far1', 'up');
-      }
-    };
-    storm(100);
-    expect(guard.arena.zeroized).toBe(false);
-    setCable('far0', 'down');
-    storm(100);
-    expect(guard.wiped).toBe(true);
-    expect((await guard.struck()).cause).toBe('link-flap');
-    await ip('link', 'delete', 'far1');
-  });
-
   it('is not confused with an interface that enters a bridge and leaves it again', async () => {
     await ip('link', 'add', 'bridge0', 'type', 'bridge');
     await using guard = await Guard.start();
@@ -187,6 +171,25 @@ describe('a carrier whose events the kernel delays', () => {
     const link = listInterfaces().find(({ name }) => name === 'tap0');
     expect(link).toMatchObject({ carrier: true });
     expect(await guard.struck()).toMatchObject({ cause: 'link-flap' });
+  });
+
+  it('is looked at in time although messages about other interfaces never cease', async () => {
+    await addCable('near1', 'far1');
+    using tap = new Tap('tap0');
+    await ip('link', 'set', 'tap0', 'up');
+    await using guard = await Guard.start({ interfaces: ['tap0', 'tap0'], pollMilliseconds: 50 });
+    const storm = (milliseconds: number): void => {
+      for (const start = performance.now(); performance.now() - start < milliseconds; ) {
+        setCable('far1', 'down');
+        setCable('far1', 'up');
+      }
+    };
+    tap.carrier(false); // Its message goes out at once, and the next ones not within a second.
+    tap.carrier(true);
+    storm(300);
+    expect(guard.wiped).toBe(true);
+    expect((await guard.struck()).interface).toBe('tap0');
+    await ip('link', 'delete', 'far1');
   });
 
   it('is found down although nobody told: the carrier was lost between the list and the watch', async () => {

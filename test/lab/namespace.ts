@@ -6,6 +6,7 @@ import { requireChild } from '../../src/host/child.ts';
 
 const libc = koffi.load('libc.so.6');
 const unshare: (flags: number) => number = libc.func('int unshare(int)');
+const setns: (fd: number, kind: number) => number = libc.func('int setns(int, int)');
 const ioctl: (fd: number, request: number, argument: Uint8Array) => number = libc.func(
   'int ioctl(int, unsigned long, uint8_t *)',
 );
@@ -17,6 +18,29 @@ const IFF_TAP_NO_PI = 0x0002 | 0x1000;
 /** Moves this thread, and the threads and programs that it starts from now on, into a new namespace. */
 export function enterOwnNetwork(): void {
   if (unshare(CLONE_NEWNET) !== 0) throw new Error('A network namespace of its own needs root.');
+}
+
+/** A new namespace that this thread can leave and come back to. */
+export class Namespace implements Disposable {
+  readonly #fd: number;
+
+  constructor() {
+    enterOwnNetwork();
+    this.#fd = openSync('/proc/thread-self/ns/net', 'r');
+  }
+
+  /** For `ip link set … netns`. */
+  get path(): string {
+    return `/proc/${process.pid}/fd/${this.#fd}`;
+  }
+
+  enter(): void {
+    if (setns(this.#fd, CLONE_NEWNET) !== 0) throw new Error('The namespace cannot be entered.');
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#fd);
+  }
 }
 
 export const ip = async (...args: string[]): Promise<void> => {

@@ -1,0 +1,252 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { OutboxRow } from '../../src/alerts/outbox.ts';
+import type { BundleMade } from '../../src/appliance/evidence.ts';
+import type { ProvisionResult } from '../../src/appliance/provision.ts';
+import type { CustodyRecord } from '../../src/custody/chain.ts';
+import type { VerifyReport } from '../../src/forensics/claims.ts';
+import type { ZeroizeOutcome } from '../../src/interlock/interlock.ts';
+import { esoteric, type LabNode } from '../lab/node.ts';
+import { startWebhook, type Webhook } from '../lab/webhook.ts';
+import { freePort, labNode, profile, refusalOf, Scratch } from './scene.ts';
+
+const scratch = new Scratch();
+afterAll(() => scratch[Symbol.dispose]());
+
+const provision = ['provision', '--profile', profile('leaf')];
+const zeroize = (node: LabNode, ...more: string[]): Promise<ZeroizeOutcome> =>
+  node.ask<ZeroizeOutcome>(['zeroize', '--reason', 'a test', ...more]);
+const eventsOf = async (node: LabNode): Promise<string[]> =>
+  (await node.ask<CustodyRecord[]>(['custody', 'show'])).map(({ event }) => event);
+const bundlesOf = (node: LabNode): string[] =>
+  readdirSync(`${node.stateDirectory}/bundles`)
+    .filter((name) => name.endsWith('.tar.gz'))
+    .map((name) => `${node.stateDirectory}/bundles/${name}`);
+const verified = async (node: LabNode, archive: string, ...more: string[]) => {
+  const enrolment = `${node.stateDirectory}/enrolment.json`;
+  const { status, stdout } = await esoteric(['verify', archive, '--enrolment', enrolment, '--json', ...more]);
+  const report = JSON.parse(stdout.toString()) as VerifyReport;
+  return { status, report, failed: report.claims.filter(({ result }) => result === 'failed') };
+};
+
+describe('a zeroized node', () => {
+  let node: LabNode;
+  let webhook: Webhook;
+  let port: number;
+  let firstArchive: string;
+  beforeAll(async () => {
+    webhook = await startWebhook();
+    port = await freePort();
+    node = await labNode(scratch, 'doors', {
+      tpm: true,
+      sigstore: true,
+      configuration: `
+[entropy]
+http = ["127.0.0.1:${port}"]
+[[alerts.channels]]
+url = "${webhook.url('json')}"
+`,
+    });
+    await node.ask(provision);
+    await node.run();
+  });
+  afterAll(async () => {
+    await node[Symbol.asyncDispose]();
+    await webhook.stop();
+  });
+
+  it('has run all stages, certified them, told of them and collected a bundle when the command returns', async () => {
+    expect((await fetch(`http://127.0.0.1:${port}/random?bytes=32`)).status).toBe(200);
+    const outcome = await zeroize(node);
+    expect(outcome).toMatchObject({
+      cause: 'operator',
+      interface: null,
+      level: 'lock',
+      stages: { kernel: { failures: 0 }, tpm: { result: 'done' }, disk: { result: 'done' } },
+    });
+    expect(await eventsOf(node)).toEqual([
+      'provisioned',
+      'started',
+      'zeroize-requested',
+      'zeroized',
+      'zeroize-certified',
+      'bundle-begun',
+      'bundle-made',
+    ]);
+    await webhook.waitFor(1, 15_000);
+    expect(webhook.received[0]?.text).toMatch(/doors-\d+ zeroized: operator/);
+    firstArchive = bundlesOf(node)[0] ?? '';
+    expect((await node.status()).zeroize).toMatchObject({ cause: 'operator', bundle: firstArchive });
+  });
+
+  it('gives no output: stream ends with 4, HTTP answers 503', async () => {
+    const streamed = await esoteric(['stream', '--bytes', '32', ...node.arguments]);
+    expect(streamed).toMatchObject({ status: 4, stdout: Buffer.alloc(0) });
+    const answer = await fetch(`http://127.0.0.1:${port}/random?bytes=32`);
+    expect(answer.status).toBe(503);
+    expect(await answer.json()).toMatchObject({ code: 'zeroized' });
+    expect((await fetch(`http://127.0.0.1:${port}/health`)).status).toBe(503);
+  });
+
+  const standing = async (): Promise<void> => {
+    expect((await node.status()).state).toBe('zeroized');
+    expect(await node.ask(['custody', 'check'])).toMatchObject({ ok: true });
+    expect((await node.ask<OutboxRow[]>(['alert', 'status'])).map(({ kind }) => kind)).toContain('alert');
+    expect(await node.ask(['doctor'])).toContainEqual(
+      expect.objectContaining({ check: 'TPM', result: 'ok' }),
+    );
+    const made = await node.ask<BundleMade>(['collect-forensics', '--reason', 'afterwards']);
+    expect(made.problems).toEqual([]);
+    const { report, failed } = await verified(node, made.archive, '--allow-bypassed');
+    expect(failed).toEqual([]);
+    expect(report.claims).toContainEqual(expect.objectContaining({ claim: 'signature', result: 'proven' }));
+  };
+
+  it('still answers status, doctor, custody, alert, collect and verify while it stands by', async () => {
+    await standing();
+    await node.ask(['alert', 'test']);
+    await webhook.waitFor(2);
+  });
+
+  it('does not zeroize twice', async () => {
+    const again = await zeroize(node, '--level', 'destroy');
+    expect(again).toMatchObject({ cause: 'operator', level: 'lock' });
+    expect((await eventsOf(node)).filter((event) => event === 'zeroized')).toHaveLength(1);
+  });
+
+  it('refuses run and provision with status 4 once it has stopped, and still gives evidence', async () => {
+    expect(await node.stop()).toBe(0);
+    for (const command of ['run', 'provision']) {
+      const refusal = await refusalOf([command, ...node.arguments]);
+      expect(refusal).toMatchObject({ status: 4, code: 'zeroized' });
+      expect(refusal.remedy).toContain('--re-arm');
+    }
+    expect((await esoteric(['stream', '--bytes', '32', ...node.arguments])).status).toBe(4);
+    await standing();
+  });
+
+  it('shows the cap in the certificate and in the quote of its bundle', async () => {
+    const { report } = await verified(node, firstArchive, '--allow-bypassed');
+    const policy = report.claims.find(({ claim }) => claim === 'PCR policy');
+    expect(policy?.result).not.toBe('failed');
+    expect(report.bundle?.reason).toBe('zeroize: operator');
+  });
+
+  it('cannot be re-armed while the TPM holds the cap, and can after a reboot', async () => {
+    const before = readFileSync(`${node.stateDirectory}/state.json`);
+    const refusal = await refusalOf(['provision', '--re-arm', ...node.arguments]);
+    expect(refusal).toMatchObject({ status: 1, code: 'tpm-still-capped' });
+    expect(refusal.remedy).toMatch(/^Reboot/);
+    expect(readFileSync(`${node.stateDirectory}/state.json`)).toEqual(before);
+    await node.reboot();
+    const rearmed = await node.ask<ProvisionResult>(['provision', '--re-arm']);
+    expect(rearmed.changed).toEqual([]);
+    expect((await eventsOf(node)).at(-1)).toBe('re-armed');
+    await node.run();
+    expect((await node.status()).state).toBe('running');
+    expect((await esoteric(['stream', '--bytes', '32', ...node.arguments])).stdout).toHaveLength(32);
+    await node.stop();
+  });
+});
+
+describe('the levels of a zeroize', () => {
+  let node: LabNode;
+  beforeAll(async () => {
+    node = await labNode(scratch, 'levels', { tpm: true });
+    await node.ask(provision);
+  });
+  afterAll(() => node[Symbol.asyncDispose]());
+
+  it('purge leaves TPM and keys alone: a restart brings the node back', async () => {
+    await node.run();
+    expect((await zeroize(node, '--level', 'purge')).stages.tpm.result).toBe('not part of this level');
+    await node.stop();
+    await node.run();
+    expect((await node.status()).state).toBe('running');
+    expect(await eventsOf(node)).toContain('restarted-after-purge');
+  });
+
+  it('lock that ends by kill -9 needs the reboot, and after that is no unclean end', async () => {
+    await zeroize(node);
+    node.kill();
+    await node.stop();
+    expect(await refusalOf(['run', ...node.arguments])).toMatchObject({ status: 4, code: 'zeroized' });
+    await node.reboot();
+    await node.ask(['provision', '--re-arm']);
+    await node.run();
+    const custody = await node.ask<CustodyRecord[]>(['custody', 'show']);
+    expect(custody.at(-1)).toMatchObject({ event: 'started', detail: { unclean: false } });
+  });
+
+  it('destroy takes the sealed keys: what comes after is a node with other keys', async () => {
+    const keysOf = async (): Promise<ProvisionResult['keys']> =>
+      (await node.ask<ProvisionResult>([...provision, '--re-arm'])).keys;
+    const sealed = `${node.stateDirectory}/keys/wireguard.json`;
+    const before = JSON.parse(readFileSync(sealed, 'utf8')) as { publicKey: string };
+    const outcome = await zeroize(node, '--level', 'destroy');
+    expect(outcome).toMatchObject({ level: 'destroy', stages: { disk: { result: 'done' } } });
+    expect(existsSync(sealed)).toBe(false);
+    await node.stop();
+    await node.reboot();
+    const [wireguard] = await keysOf();
+    expect(wireguard?.publicKey).toMatch(/^[A-Za-z0-9+/]{43}=$/);
+    expect(wireguard?.publicKey).not.toBe(before.publicKey);
+  });
+});
+
+describe('a zeroize whose TPM has died', () => {
+  it('completes: memory, links and disk; the failed stage is told, and the bundle is kept unsigned', async () => {
+    await using node = await labNode(scratch, 'tpm-dead', { tpm: true, sigstore: true });
+    await node.ask(provision);
+    await node.run();
+    node.tpm?.kill();
+    await sleep(100);
+    const outcome = await zeroize(node);
+    expect(outcome.stages).toMatchObject({ kernel: { failures: 0 }, disk: { result: 'done' } });
+    expect(outcome.stages.tpm.result).toMatch(/^failed/);
+    expect(await eventsOf(node)).toEqual(
+      expect.arrayContaining([
+        'zeroized',
+        'zeroize-certified',
+        'sequence-uncounted',
+        'bundle-unsigned',
+        'bundle-made',
+      ]),
+    );
+    expect(await node.status()).toMatchObject({ state: 'zeroized', entropy: { state: 'zeroized' } });
+    expect((await esoteric(['stream', '--bytes', '32', ...node.arguments])).status).toBe(4);
+    const [archive = ''] = bundlesOf(node);
+    const strict = await verified(node, archive);
+    expect(strict).toMatchObject({ status: 3, failed: [], report: { verdict: 'incomplete' } });
+    expect(
+      strict.report.claims.filter(({ result }) => result === 'proven').map(({ claim }) => claim),
+    ).toEqual(expect.arrayContaining(['custody chain']));
+    await node.stop();
+    expect(await refusalOf(['run', ...node.arguments])).toMatchObject({ status: 4, code: 'zeroized' });
+    expect(await refusalOf(['provision', ...node.arguments])).toMatchObject({ status: 4 });
+    expect((await refusalOf(['provision', '--re-arm', ...node.arguments])).code).toBe('tpm-unreachable');
+    // Evidence is still made without it, and signed again once it is back.
+    expect((await node.ask<BundleMade>(['collect-forensics'])).sequence).toBe(2);
+    await node.reboot();
+    const made = await node.ask<BundleMade>(['collect-forensics']);
+    const { report } = await verified(node, made.archive, '--allow-bypassed');
+    expect(report.claims).toContainEqual(expect.objectContaining({ claim: 'signature', result: 'proven' }));
+    expect(made.sequence).toBe(3);
+  });
+
+  it('signs evidence again as soon as the TPM is back, without a restart of the node', async () => {
+    await using node = await labNode(scratch, 'tpm-back', { tpm: true, sigstore: true });
+    await node.ask(provision);
+    await node.run();
+    node.tpm?.kill();
+    await sleep(100);
+    const without = await node.ask<BundleMade>(['collect-forensics']);
+    expect((await eventsOf(node)).at(-1)).toBe('bundle-made');
+    expect((await verified(node, without.archive)).report.verdict).toBe('incomplete');
+    await node.reboot();
+    const withTpm = await node.ask<BundleMade>(['collect-forensics']);
+    const { report } = await verified(node, withTpm.archive, '--allow-bypassed');
+    expect(report.claims).toContainEqual(expect.objectContaining({ claim: 'signature', result: 'proven' }));
+  });
+});

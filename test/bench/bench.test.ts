@@ -1,0 +1,123 @@
+import { describe, expect, it, type TestContext } from 'vitest';
+import type { BenchResult } from '../../src/appliance/checkout.ts';
+import { Failure } from '../../src/host/failure.ts';
+import { benchmarks, runBenchmarks, whatIsMissing } from './bench.ts';
+import { type Benchmark, judge, median, type Progress, quantile } from './benchmark.ts';
+import { carrierLossToWipe, measureCarrierLoss } from './carrier-loss.ts';
+import { measureDrbg } from './drbg.ts';
+import { measureHealth } from './health.ts';
+import { measureStart } from './start.ts';
+import { measureStream, streamOneGibibyte } from './stream.ts';
+import { measureUnseal, unsealing } from './unseal.ts';
+
+const undisturbed: Progress = { signal: new AbortController().signal, say: () => {} };
+
+function skipWhereMissing(context: TestContext, { needs }: Benchmark): void {
+  const missing = whatIsMissing(needs);
+  context.skip(missing.length > 0, missing.join(', '));
+}
+
+/** Numbers that can be numbers of a measurement, and a verdict that follows from them; how good they are is not asked. */
+function expectWellFormed(results: BenchResult | readonly BenchResult[], count: number): void {
+  const list = [results].flat();
+  expect(list).toHaveLength(count);
+  for (const { name, value, unit, reference, ratio, target, met } of list) {
+    expect(benchmarks.map((benchmark) => benchmark.name)).toContain(name);
+    expect(value).toBeGreaterThan(0);
+    expect(reference.value).toBeGreaterThan(0);
+    expect(reference.name).not.toBe('');
+    expect(unit).toMatch(/^(MB\/s|s|ms|us)$/);
+    expect(ratio).toBe(value / reference.value);
+    const [, bound, limit] = /^(<=|>=) ([\d.]+)x/.exec(target) ?? [];
+    expect(met).toBe(bound === '<=' ? ratio <= Number(limit) : ratio >= Number(limit));
+  }
+}
+
+describe('the benchmarks', () => {
+  it('have names of their own, and a target each', () => {
+    expect(new Set(benchmarks.map(({ name }) => name)).size).toBe(benchmarks.length);
+    for (const { target } of benchmarks) expect(target).toMatch(/^[<>]= [\d.]+x/);
+  });
+
+  it('run by name, and say which one is running', async () => {
+    const started: string[] = [];
+    const results = await runBenchmarks(['health-tests'], (name) => started.push(name));
+    expect(started).toEqual(['health-tests']);
+    expectWellFormed(results, 1);
+  });
+
+  it('refuse a name that is none, before any is run, and say the nearest', async () => {
+    const started: string[] = [];
+    const refused = runBenchmarks(['start', 'unsael'], (name) => started.push(name));
+    await expect(refused).rejects.toMatchObject({ code: 'benchmark-unknown', status: 2 });
+    await expect(refused).rejects.toThrow('`unseal`');
+    expect(started).toEqual([]);
+  });
+
+  it('name what this machine lacks', () => {
+    expect(whatIsMissing({ programs: ['no-such-program', 'sh'], files: ['/dev/null', '/no/such'] })).toEqual([
+      'no program no-such-program',
+      'no /no/such',
+    ]);
+  });
+
+  it('end between rounds when they are interrupted', async () => {
+    const signal = AbortSignal.abort(new Failure('interrupted', 'The benchmark was interrupted.'));
+    const load = { rounds: 1000, requests: 1, byteLength: 64 };
+    await expect(measureDrbg(load, { ...undisturbed, signal })).rejects.toMatchObject({
+      code: 'interrupted',
+    });
+  });
+});
+
+describe('a measurement gives a value and a reference', () => {
+  it('of the generator', async () => {
+    expectWellFormed(await measureDrbg({ rounds: 3, requests: 1, byteLength: 1 << 16 }, undisturbed), 2);
+  });
+
+  it('of the health tests', async () => {
+    expectWellFormed(await measureHealth({ rounds: 3, byteLength: 1 << 16 }, undisturbed), 1);
+  });
+
+  it('of the start of a command', async () => {
+    expectWellFormed(await measureStart(2, undisturbed), 1);
+  });
+
+  it('of a stream', async (context) => {
+    skipWhereMissing(context, streamOneGibibyte);
+    expectWellFormed(await measureStream({ rounds: 1, byteLength: 1 << 20 }, undisturbed), 2);
+  });
+
+  it('of unsealing', async (context) => {
+    skipWhereMissing(context, unsealing);
+    expectWellFormed(await measureUnseal(2, undisturbed), 1);
+  });
+
+  it('of pulled cables, which the interlock and the C program both notice', async (context) => {
+    skipWhereMissing(context, carrierLossToWipe);
+    const results = await measureCarrierLoss(2, undisturbed).catch((error: unknown) => {
+      context.skip(error instanceof Failure && error.code === 'state-in-use', 'the benchmark runs elsewhere');
+      throw error;
+    });
+    expectWellFormed(results, 2);
+  });
+});
+
+describe('a figure', () => {
+  const figure = { name: 'start', unit: 'ms', reference: { name: 'other', value: 10 } };
+
+  it('meets a bound that it lies on, and fails beyond it', () => {
+    expect(judge({ ...figure, value: 20, target: { atMost: 2 } })).toMatchObject({ ratio: 2, met: true });
+    expect(judge({ ...figure, value: 20.1, target: { atMost: 2 } })).toMatchObject({ met: false });
+    expect(judge({ ...figure, value: 8, target: { atLeast: 0.8 } })).toMatchObject({ ratio: 0.8, met: true });
+    expect(judge({ ...figure, value: 7.9, target: { atLeast: 0.8 } })).toMatchObject({ met: false });
+  });
+
+  it('is the quantile by nearest rank, whatever the order', () => {
+    const hundred = Array.from({ length: 100 }, (_, n) => 100 - n);
+    expect(quantile(hundred, 0.95)).toBe(95);
+    expect(median([3, 1, 2])).toBe(2);
+    expect(quantile([7], 0.95)).toBe(7);
+    expect(() => median([])).toThrow('samples');
+  });
+});
