@@ -1,8 +1,10 @@
 // What follows a zeroize, in this order: custody log, certificate, alert, bundle. A step that fails is told and does not stop
 // the next.
 import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import canonicalize from 'canonicalize';
 import type { Severity } from '../alerts/alert.ts';
+import { checkChain } from '../custody/chain.ts';
 import type { CustodyLog } from '../custody/log.ts';
 import type { Collector } from '../forensics/collect.ts';
 import { reasonOf } from '../host/failure.ts';
@@ -11,7 +13,7 @@ import type { ZeroizeOutcome } from '../interlock/interlock.ts';
 import type { Announcer } from './announce.ts';
 import type { BundleMade, BundleRequest } from './evidence.ts';
 import type { NodeKeys } from './node-keys.ts';
-import type { NodeRecord } from './node-record.ts';
+import type { NodeRecord, StateLayout } from './node-record.ts';
 
 /** As `status` and the alert tell it. */
 export interface ZeroizeSummary extends ZeroizeOutcome {
@@ -153,4 +155,28 @@ export class Incident {
       },
     });
   }
+}
+
+/** Tells of a zeroize whose node was killed before it had told all; the bundle is the operator's to collect. */
+export function tellInterrupted(
+  cause: string,
+  node: {
+    readonly record: NodeRecord;
+    readonly layout: StateLayout;
+    readonly custody: CustodyLog;
+    readonly announcer: Announcer;
+  },
+): void {
+  const { record, layout, custody, announcer } = node;
+  const { records } = checkChain(readFileSync(layout.custody));
+  const ofLastRun = records.slice(records.findLastIndex(({ event }) => event === 'started') + 1);
+  if (ofLastRun.some(({ event }) => event === 'bundle-begun' || event === 'zeroize-interrupted')) return;
+  const { sequence } = custody.append('zeroize-interrupted', { cause });
+  announcer.alert({
+    key: `${record.node}-zeroize-${sequence}`,
+    severity: 'critical',
+    title: `${record.node} zeroized: ${cause}, and was killed before it could tell`,
+    body: 'Its secrets are destroyed. Collect the evidence with `esoteric-appliance collect-forensics`.',
+    facts: { cause },
+  });
 }

@@ -3,15 +3,13 @@
 
 import type { Server } from 'node:http';
 import { CustodyLog } from '../custody/log.ts';
-import { loadCreditPolicy } from '../entropy/credit.ts';
 import { randomServer } from '../entropy/outputs/http.ts';
-import { EntropyPool } from '../entropy/pool.ts';
+import type { EntropyPool } from '../entropy/pool.ts';
 import { SecretArena, type SecretBuffer } from '../host/arena.ts';
 import { writeDurably } from '../host/durable.ts';
 import { Failure, zeroizedFailure } from '../host/failure.ts';
 import { hardenProcess } from '../host/hardening.ts';
 import { holdLock } from '../host/lock.ts';
-import { monotonicMicros } from '../host/time.ts';
 import { type Cause, causes, type ZeroizeLevel } from '../interlock/causes.ts';
 import { Interlock, type InterlockEvent, type ZeroizeOutcome } from '../interlock/interlock.ts';
 import { consequenceOf, type InterlockPolicy, loadInterlockPolicy } from '../interlock/policy.ts';
@@ -24,12 +22,13 @@ import { assuranceNow, bypassLines, requireSameKind } from './assurance.ts';
 import type { Config } from './config.ts';
 import { enrolmentOf } from './enrolment.ts';
 import { type BundleMade, type BundleRequest, makeBundle } from './evidence.ts';
-import { Incident } from './incident.ts';
+import { Incident, tellInterrupted } from './incident.ts';
 import { Links } from './links.ts';
 import { type LiveState, liveCollectors } from './live-state.ts';
 import { NodeKeys } from './node-keys.ts';
 import { type NodeRecord, readNodeRecord, type StateLayout, stateLayout } from './node-record.ts';
 import { policyPath } from './policies.ts';
+import { startPool } from './pool.ts';
 
 /** A thread that has been silent for so many heartbeats is lost. */
 const missedBeats = 3;
@@ -116,7 +115,7 @@ export class Node implements AsyncDisposable {
         onTrouble: (message) => announcer.note('warning', message),
       }),
     );
-    this.#pool = this.#cleanup.use(await this.#startPool());
+    this.#pool = this.#cleanup.use(await startPool(this.config, this.arena, this.layout.directory));
     await this.#serve();
     announcer.note('notice', `Node ${record.node} is running.`);
   }
@@ -174,6 +173,7 @@ export class Node implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     // The watcher may have struck just now: what it did is told although its message has not come yet.
     if (this.#interlock !== undefined && this.zeroized) await this.#strike('operator');
+    await this.#incident?.done;
     for (const server of this.#servers) {
       server.closeAllConnections();
       server.close();
@@ -189,7 +189,11 @@ export class Node implements AsyncDisposable {
   #requireUnzeroized(): void {
     const { state, level, cause = 'unknown' } = this.#lifecycle.read();
     if (state !== 'zeroized') return;
-    if (level !== 'purge') throw zeroizedFailure('Starting');
+    if (level !== 'purge') {
+      if (this.#lifecycle.endedUncleanly) tellInterrupted(cause, this);
+      this.#lifecycle.clearRunning();
+      throw zeroizedFailure('Starting');
+    }
     this.custody.append('restarted-after-purge', { cause });
     this.#lifecycle.markSealed();
   }
@@ -271,19 +275,6 @@ export class Node implements AsyncDisposable {
       );
     }
     return key;
-  }
-
-  async #startPool(): Promise<EntropyPool> {
-    const { sources, directory } = this.config.entropy;
-    const pool = await EntropyPool.start({
-      arena: this.arena,
-      ...(sources.includes('all') ? {} : { sources }),
-      directory: directory === '' ? this.layout.directory : directory,
-      policy: loadCreditPolicy(policyPath('entropy.toml')),
-      clock: monotonicMicros,
-    });
-    await pool.ready();
-    return pool;
   }
 
   async #serve(): Promise<void> {

@@ -1,17 +1,14 @@
 // `stream`: random bytes from the running node, or from a pool of this process where no node runs.
 
 import { tmpdir } from 'node:os';
-import { loadCreditPolicy } from '../entropy/credit.ts';
 import { streamRandom, writeAll } from '../entropy/outputs/stream.ts';
-import { EntropyPool } from '../entropy/pool.ts';
 import { SecretArena } from '../host/arena.ts';
 import { zeroizedFailure } from '../host/failure.ts';
-import { monotonicMicros } from '../host/time.ts';
 import { Lifecycle } from '../keys/lifecycle.ts';
 import type { Config } from './config.ts';
 import { askNodeForBytes, isRunning } from './control.ts';
 import { stateLayout } from './node-record.ts';
-import { policyPath } from './policies.ts';
+import { startPool } from './pool.ts';
 
 /**
  * Writes `bytes` (null: without end) to a descriptor and returns how many were taken.
@@ -30,15 +27,7 @@ export async function streamTo(config: Config, bytes: number | null, fd: number)
     return written;
   }
   using arena = SecretArena.allocate();
-  const { sources, directory } = config.entropy;
-  await using pool = await EntropyPool.start({
-    arena,
-    ...(sources.includes('all') ? {} : { sources }),
-    directory: directory === '' ? tmpdir() : directory,
-    policy: loadCreditPolicy(policyPath('entropy.toml')),
-    clock: monotonicMicros,
-  });
-  await pool.ready();
+  await using pool = await startPool(config, arena, tmpdir());
   return await streamRandom((out) => pool.read(out), bytes, fd);
 }
 

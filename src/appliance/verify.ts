@@ -49,10 +49,7 @@ export async function verifyFiles(options: VerifyOptions): Promise<Verification>
     {
       archive: () => createReadStream(archive),
       sigstoreBundle: readEvidenceJson(options.sigstore ?? sigstoreName(archive)),
-      enrolment:
-        options.enrolment === undefined
-          ? null
-          : parseEnrolment(readGiven('The enrolment record', options.enrolment).toString('utf8')),
+      enrolment: options.enrolment === undefined ? null : readEnrolment(options.enrolment),
       trustedRoot:
         options.trustedRoot === undefined
           ? publicGoodRoot()
@@ -93,6 +90,18 @@ function readEvidenceJson(path: string): unknown {
     return JSON.parse(readFileSync(path, 'utf8'));
   } catch (error) {
     return `not JSON: ${reasonOf(error)}`;
+  }
+}
+
+/** What the relying party itself brought and cannot be used is its own mistake, and no evidence. */
+function readEnrolment(path: string): EnrolmentRecord {
+  const text = readGiven('The enrolment record', path).toString('utf8');
+  try {
+    return parseEnrolment(text);
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    const { code, message, remedy = 'Give the enrolment record that `provision` wrote on the node.' } = error;
+    throw new Failure(code, message, { remedy, status: exitStatus.usage });
   }
 }
 

@@ -190,6 +190,7 @@ function askForCounters(): void {
 function checkWindowEnd(): void {
   const state = Atomics.load(words, word.window);
   if (state === windowState.closed || windowLasts()) return;
+  askForCounters(); // The carrier may have come back since the last look.
   const down = links.find((link) => link.fell && link.carrier === 0);
   for (const link of links) link.fell = false;
   if (down !== undefined) zeroize(causeNumber('window-expired-down'), down.index, nowMicros());

@@ -150,9 +150,12 @@ export class WireGuardLink implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.up) await runChild('ip', ['link', 'delete', this.settings.name]);
     const helper = this.#process;
-    if (helper === undefined || hasEnded(helper)) return;
-    helper.kill('SIGKILL');
-    await once(helper, 'exit');
+    if (helper === undefined) return;
+    if (!hasEnded(helper)) {
+      helper.kill('SIGKILL');
+      await once(helper, 'exit');
+    }
+    rmSync(controlSocket(this.settings.name), { force: true });
   }
 }
 

@@ -4,7 +4,12 @@ import type { SecretArena, SecretBuffer } from '../host/arena.ts';
 import { flushAbandoned } from './abandoned.ts';
 import { noSessions } from './commands.ts';
 import { Connection } from './connection.ts';
+import * as endorsement from './endorsement.ts';
+import * as external from './external.ts';
+import * as lockout from './lockout.ts';
 import * as nv from './nv.ts';
+import type { NvPublic } from './nv-public.ts';
+import { nvReadSecret, nvWriteSecret } from './nv-secret.ts';
 import type { Hierarchy, ObjectBlob, TpmObject } from './object.ts';
 import * as objects from './object.ts';
 import * as pcr from './pcr.ts';
@@ -89,6 +94,18 @@ export class Tpm implements AsyncDisposable {
   load(parent: TpmObject, blob: ObjectBlob): Promise<TpmObject> {
     return objects.load(this.#connection, parent, blob);
   }
+  /** A public key (TPMT_PUBLIC) of a signer outside the TPM, see external.ts. */
+  loadExternal(publicArea: Uint8Array): Promise<TpmObject> {
+    return external.loadExternal(this.#connection, publicArea);
+  }
+  /** A ticket for `PolicySession.policyAuthorize`. @throws TpmError `tpm-refused` when it does not verify. */
+  verifySignature(
+    key: TpmObject,
+    sha256: Uint8Array,
+    signature: Uint8Array,
+  ): Promise<external.VerifiedTicket> {
+    return external.verifySignature(this.#connection, key, sha256, signature);
+  }
   /** Unseals into the arena; dispose of the result to wipe it. @throws TpmError `tpm-policy`. */
   unseal(object: TpmObject, policy: PolicySession, into: SecretArena, label: string): Promise<SecretBuffer> {
     return objects.unseal(this.#connection, object, policy, into, label);
@@ -117,6 +134,10 @@ export class Tpm implements AsyncDisposable {
   certify(object: TpmObject, ak: TpmObject, qualifyingData: Uint8Array): Promise<SignedAttest> {
     return signing.certify(this.#connection, object, ak, qualifyingData);
   }
+  /** The TPM's clock and counts, in words that a verifier can check. */
+  getTime(ak: TpmObject, qualifyingData: Uint8Array): Promise<SignedAttest> {
+    return signing.getTime(this.#connection, ak, qualifyingData);
+  }
   /** ECDSA over a SHA-256 digest; DER. */
   sign(key: TpmObject, sha256: Uint8Array): Promise<Uint8Array> {
     return signing.sign(this.#connection, key, sha256);
@@ -124,6 +145,10 @@ export class Tpm implements AsyncDisposable {
 
   nvDefine(index: number, definition: nv.NvDefinition): Promise<void> {
     return nv.nvDefine(this.#connection, index, definition);
+  }
+  /** Attributes, TPMS_NV_PUBLIC and Name. @throws TpmError `tpm-no-object`. */
+  nvPublic(index: number): Promise<NvPublic & { readonly area: Uint8Array; readonly name: Uint8Array }> {
+    return nv.nvPublic(this.#connection, index);
   }
   nvUndefine(index: number): Promise<void> {
     return nv.nvUndefine(this.#connection, index);
@@ -140,11 +165,50 @@ export class Tpm implements AsyncDisposable {
   nvWrite(index: number, bytes: Uint8Array): Promise<void> {
     return nv.nvWrite(this.#connection, index, bytes);
   }
+  /** In a session salted to `saltKey`, so that the secret is not seen on the bus. */
+  nvWriteSecret(saltKey: TpmObject, index: number, secret: SecretBuffer): Promise<void> {
+    return nvWriteSecret(this.#connection, saltKey, index, secret);
+  }
+  /** Into the arena; `session` encrypts the answer and authorizes nothing. @throws TpmError `tpm-no-object`. */
+  nvReadSecret(
+    index: number,
+    byteLength: number,
+    session: PolicySession,
+    into: SecretArena,
+    label: string,
+  ): Promise<SecretBuffer> {
+    return nvReadSecret(this.#connection, index, byteLength, session, into, label);
+  }
   nvExtend(index: number, bytes: Uint8Array): Promise<void> {
     return nv.nvExtend(this.#connection, index, bytes);
   }
   nvCertify(index: number, ak: TpmObject, qualifyingData: Uint8Array): Promise<SignedAttest> {
     return nv.nvCertify(this.#connection, index, ak, qualifyingData);
+  }
+
+  /** By the default template of the TCG EK Credential Profile. */
+  createEndorsementKey(kind: endorsement.EndorsementKind): Promise<TpmObject> {
+    return this.createPrimary('endorsement', endorsement.endorsementKeys[kind].template);
+  }
+  /** DER, from NV; undefined where the TPM holds none. */
+  endorsementCertificate(kind: endorsement.EndorsementKind): Promise<Uint8Array | undefined> {
+    return endorsement.endorsementCertificate(this.#connection, kind);
+  }
+  /** The answer to a challenge that only this TPM, holding both keys, can give. @throws TpmError `tpm-foreign-blob`. */
+  activateCredential(
+    endorsementKey: TpmObject,
+    key: TpmObject,
+    credential: endorsement.CredentialBlob,
+  ): Promise<Uint8Array> {
+    return endorsement.activateCredential(this.#connection, endorsementKey, key, credential);
+  }
+
+  /** With an empty lockout authorization. */
+  setLockoutParameters(parameters: lockout.LockoutParameters): Promise<void> {
+    return lockout.setLockoutParameters(this.#connection, parameters);
+  }
+  resetLockout(): Promise<void> {
+    return lockout.resetLockout(this.#connection);
   }
 
   /** Crosses the bus in clear: for nonces and as one input among several to a DRBG, never as a key by itself. */

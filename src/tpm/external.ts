@@ -36,9 +36,8 @@ export function loadExternal(connection: Connection, publicArea: Uint8Array): Pr
   );
 }
 
-/** The TPM's word that a signature verifies, for PolicyAuthorize: a TPMT_TK_VERIFIED as the C library holds it. */
-export type VerifiedTicket = Uint8Array & { readonly [verifiedTicket]?: true };
-declare const verifiedTicket: unique symbol;
+/** The TPM's word that a signature verified, for PolicyAuthorize: a TPMT_TK_VERIFIED as the C library holds it. */
+export type VerifiedTicket = Uint8Array;
 
 /**
  * Verifies a TPMT_SIGNATURE over a SHA-256 digest.

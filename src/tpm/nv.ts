@@ -2,38 +2,46 @@
 // Part 3, section 31). A counter that is undefined and defined again never goes back.
 import { emptyAuth, emptyAuths, esysHandle, noSessions } from './commands.ts';
 import type { Connection } from './connection.ts';
+import {
+  marshalNvPublic,
+  type NvAttribute,
+  type NvKind,
+  type NvPublic,
+  nvNameOf,
+  parseNvPublic,
+} from './nv-public.ts';
 import { objectAt, type TpmObject } from './object.ts';
 import { type SignedAttest, signedAttest } from './signing.ts';
 import { bufferSizes, ownScheme, sizedBuffer, sizedContent, structure, wireOf } from './structs.ts';
-import { algorithm } from './templates.ts';
 import { Reader, Writer } from './wire.ts';
 
-export type NvKind = 'ordinary' | 'counter' | 'extend';
 export interface NvDefinition {
   readonly attributes: NvKind;
   /** 8 for a counter, 32 for an extend index (SHA-256). */
   readonly byteLength: number;
+  /** Who may do what; by default the owner and whoever has the index's (empty) authorization, no lockout counted. */
+  readonly access?: readonly NvAttribute[];
+  /** For `policyRead`, `policyWrite` and `policyDelete`. */
+  readonly authPolicy?: Uint8Array;
 }
 
-/** TPMA_NV: read and written with the owner's or the index's (empty) authorization, no lockout counted. */
-const ownerAndAuth = 0x2 | 0x4 | 0x20000 | 0x40000 | (1 << 25);
-const kindBits: Readonly<Record<NvKind, number>> = { ordinary: 0x00, counter: 0x10, extend: 0x40 };
+const ownerAndAuth: readonly NvAttribute[] = ['ownerWrite', 'authWrite', 'ownerRead', 'authRead', 'noDA'];
 /** Smallest TPM2_MAX_NV_BUFFER_SIZE in the field. */
 const chunkSize = 512;
 
-/** @throws TpmError `tpm-nv-defined` when the index exists. */
+/** @throws TpmError `tpm-nv-defined` when the index exists; `tpm-nv-full` when there is no room for it. */
 export async function nvDefine(
   connection: Connection,
   index: number,
   definition: NvDefinition,
 ): Promise<void> {
-  const area = new Writer()
-    .u32(index)
-    .u16(algorithm.sha256)
-    .u32(ownerAndAuth | kindBits[definition.attributes])
-    .sized(new Uint8Array())
-    .u16(definition.byteLength)
-    .done();
+  const area = marshalNvPublic({
+    index,
+    kind: definition.attributes,
+    attributes: definition.access ?? ownerAndAuth,
+    authPolicy: definition.authPolicy ?? new Uint8Array(),
+    byteLength: definition.byteLength,
+  });
   const info = structure(connection, 'TPM2B_NV_PUBLIC', new Writer().sized(area).done());
   const auth = sizedBuffer(new Uint8Array(), bufferSizes.DIGEST);
   const handle = await connection.execute(
@@ -47,6 +55,17 @@ export async function nvDefine(
 export async function nvUndefine(connection: Connection, index: number): Promise<void> {
   const object = await objectAt(connection, index); // ESYS closes the handle itself.
   await connection.execute('NV_UndefineSpace', [esysHandle.owner, object.handle, ...emptyAuth]);
+}
+
+/** What an index is, with its TPMS_NV_PUBLIC and its Name (section 31.6). @throws TpmError `tpm-no-object` */
+export function nvPublic(
+  connection: Connection,
+  index: number,
+): Promise<NvPublic & { readonly area: Uint8Array; readonly name: Uint8Array }> {
+  return withIndex(connection, index, async (nv) => {
+    const area = await readPublicArea(connection, nv);
+    return { ...parseNvPublic(area), area, name: nvNameOf(area) };
+  });
 }
 
 export function nvIncrement(connection: Connection, index: number): Promise<void> {
@@ -114,7 +133,8 @@ export function nvCertify(
   });
 }
 
-async function withIndex<T>(
+/** Runs `work` with the ESYS handle of an index. @throws TpmError `tpm-no-object` */
+export async function withIndex<T>(
   connection: Connection,
   index: number,
   work: (handle: number) => Promise<T>,
@@ -123,11 +143,13 @@ async function withIndex<T>(
   return await work(object.handle);
 }
 
-function dataSize(connection: Connection, nv: number): Promise<number> {
-  return connection.execute('NV_ReadPublic', [nv, ...noSessions], ([area = 0n]) => {
-    const reader = new Reader(new Reader(wireOf(connection, 'TPM2B_NV_PUBLIC', area)).sized());
-    reader.bytes(10); // index, name algorithm, attributes
-    reader.sized();
-    return reader.u16();
-  });
+async function dataSize(connection: Connection, nv: number): Promise<number> {
+  return parseNvPublic(await readPublicArea(connection, nv)).byteLength;
+}
+
+/** TPMS_NV_PUBLIC. */
+function readPublicArea(connection: Connection, nv: number): Promise<Uint8Array> {
+  return connection.execute('NV_ReadPublic', [nv, ...noSessions], ([area = 0n]) =>
+    new Reader(wireOf(connection, 'TPM2B_NV_PUBLIC', area)).sized(),
+  );
 }

@@ -1,9 +1,9 @@
 // Platform configuration registers: read, extend, and which banks there are (TPM 2.0 Library, Part 3, section 22).
 import { emptyAuth, noSessions } from './commands.ts';
 import type { Connection } from './connection.ts';
+import { algorithm } from './registry.ts';
 import { type PcrBank, pcrSelectionStructure, structure, wireOf } from './structs.ts';
 import { hashAlgorithms } from './structures.ts';
-import { algorithm } from './templates.ts';
 import { Reader, Writer } from './wire.ts';
 
 /** Digests to extend with, by bank. A bank that is left out stays as it is. */

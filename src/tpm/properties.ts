@@ -23,6 +23,12 @@ export interface TpmProperties {
     readonly recovery: number;
     readonly inLockout: boolean;
   };
+  /** True where an authorization other than the empty one has been set; this program uses the empty ones. */
+  readonly authorizationSet: {
+    readonly owner: boolean;
+    readonly endorsement: boolean;
+    readonly lockout: boolean;
+  };
   readonly resetCount: number;
   readonly restartCount: number;
   /** Milliseconds the TPM has been powered, over its life. */
@@ -45,7 +51,13 @@ const property = {
 } as const;
 const fixedGroup = 0x100;
 const variableGroup = 0x200;
-const inLockoutBit = 1 << 9;
+/** TPMA_PERMANENT. */
+const permanentBit = {
+  ownerAuth: 1,
+  endorsementAuth: 1 << 1,
+  lockoutAuth: 1 << 2,
+  inLockout: 1 << 9,
+} as const;
 const mostPerAnswer = 254;
 
 export async function readProperties(connection: Connection, tcti: string): Promise<TpmProperties> {
@@ -59,6 +71,7 @@ export async function readProperties(connection: Connection, tcti: string): Prom
     .join('')
     .trim();
   const firmware = value(property.firmware);
+  const permanent = (bit: number): boolean => (value(property.permanent) & bit) !== 0;
   return {
     manufacturer: characters(value(property.manufacturer)).trim(),
     firmware: `${firmware >>> 16}.${firmware & 0xffff}`,
@@ -69,7 +82,12 @@ export async function readProperties(connection: Connection, tcti: string): Prom
       max: value(property.maxAuthFail),
       interval: value(property.lockoutInterval),
       recovery: value(property.lockoutRecovery),
-      inLockout: (value(property.permanent) & inLockoutBit) !== 0,
+      inLockout: permanent(permanentBit.inLockout),
+    },
+    authorizationSet: {
+      owner: permanent(permanentBit.ownerAuth),
+      endorsement: permanent(permanentBit.endorsementAuth),
+      lockout: permanent(permanentBit.lockoutAuth),
     },
     ...(await readClock(connection)),
   };

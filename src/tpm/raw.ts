@@ -1,6 +1,6 @@
 // Commands marshalled beforehand, and a way to the TPM for the interlock's thread that passes ESYS and the main thread
 // by (TPM 2.0 Library, Part 3, section 4: the form of a command).
-import { algorithm } from './templates.ts';
+import { algorithm } from './registry.ts';
 import { openTransport, type Transport } from './transport.ts';
 import { Writer } from './wire.ts';
 
@@ -11,7 +11,12 @@ export interface RawChannel {
 
 const tagSessions = 0x8002;
 const tagNoSessions = 0x8001;
-const commandCode = { nvIncrement: 0x134, flushContext: 0x165, pcrExtend: 0x182 } as const;
+const commandCode = {
+  nvUndefineSpace: 0x122,
+  nvIncrement: 0x134,
+  flushContext: 0x165,
+  pcrExtend: 0x182,
+} as const;
 const ownerHandle = 0x40000001;
 const passwordSession = 0x40000009;
 const headerSize = 10;
@@ -26,6 +31,12 @@ export function marshalPcrExtend(pcr: number, sha256: Uint8Array): Uint8Array {
 export function marshalNvIncrement(index: number): Uint8Array {
   const body = emptyPassword(new Writer().u32(ownerHandle).u32(index));
   return command(commandCode.nvIncrement, body.done());
+}
+
+/** TPM2_NV_UndefineSpace of an index, authorized by the owner. */
+export function marshalNvUndefine(index: number): Uint8Array {
+  const body = emptyPassword(new Writer().u32(ownerHandle).u32(index));
+  return command(commandCode.nvUndefineSpace, body.done());
 }
 
 /** TPM2_FlushContext of an object or a session. */

@@ -1,9 +1,12 @@
 // Sessions: salted to a storage key, AES-128-CFB parameter encryption both ways, so that a secret never crosses the bus
 // in clear; and the policies built in them (TPM 2.0 Library, Part 1, sections 19 and 21; Part 3, sections 11 and 23).
-import { type CommandName, esysHandle, noSessions } from './commands.ts';
+import { type CommandName, emptyAuth, esysHandle, noSessions } from './commands.ts';
 import type { Connection } from './connection.ts';
+import type { VerifiedTicket } from './external.ts';
 import type { NativeArgument } from './library.ts';
-import { release, type TpmObject } from './object.ts';
+import { type Hierarchy, objectAt, release, type TpmObject } from './object.ts';
+import { type Comparison, comparison } from './policy-digest.ts';
+import { algorithm } from './registry.ts';
 import { tpmError } from './responses.ts';
 import {
   bufferSizes,
@@ -13,13 +16,20 @@ import {
   sizedContent,
   structure,
 } from './structs.ts';
-import { algorithm } from './templates.ts';
 import { Writer } from './wire.ts';
 
 const sessionTypes = { hmac: 0, policy: 1, trial: 3 } as const;
 /** TPMA_SESSION: continueSession, decrypt (commands), encrypt (answers). */
 const encryptedBothWays = 0x01 | 0x20 | 0x40;
 const allAttributes = 0xff;
+const neverExpires = 0;
+
+/** Signs a message: a TPMT_SIGNATURE over its SHA-256. May be far away and slow. */
+export type MessageSigner = (message: Uint8Array) => Uint8Array | Promise<Uint8Array>;
+
+/** What PolicySigned wants signed: the session's nonce, no expiration, no command named, and the policy's reference. */
+export const policySignedMessage = (nonce: Uint8Array, policyRef: Uint8Array): Uint8Array =>
+  new Writer().bytes(nonce).u32(neverExpires).bytes(policyRef).done();
 
 /** A policy session, or a trial session that computes what a policy's digest would be. Dispose it: it is flushed. */
 export class PolicySession implements AsyncDisposable {
@@ -49,6 +59,95 @@ export class PolicySession implements AsyncDisposable {
     const list = new Writer().u32(branches.length);
     for (const branch of branches) list.sized(branch);
     await this.#assert('PolicyOR', [structure(this.#connection, 'TPML_DIGEST', list.done())]);
+  }
+
+  /**
+   * PolicyNV (section 23.9), authorized by the owner: what the index holds from `offset` on compares so with `operand`.
+   * Checked now and not again when the session is used.
+   */
+  async policyNv(
+    index: number,
+    operand: Uint8Array,
+    offset = 0,
+    compare: Comparison = 'equal',
+  ): Promise<void> {
+    await using nv = await objectAt(this.#connection, index);
+    await this.#connection.execute('PolicyNV', [
+      esysHandle.owner,
+      nv.handle,
+      this.handle,
+      ...emptyAuth,
+      sizedBuffer(operand, bufferSizes.DIGEST),
+      offset,
+      comparison[compare],
+    ]);
+  }
+
+  /**
+   * PolicyAuthorize (section 23.16): the digest so far is `approvedPolicy`, which the key of this Name approved for
+   * `policyRef`; `ticket` (`verifySignature`) says that its signature over SHA-256(approvedPolicy, policyRef) verified.
+   */
+  async policyAuthorize(
+    signerName: Uint8Array,
+    approvedPolicy: Uint8Array,
+    policyRef: Uint8Array,
+    ticket: VerifiedTicket,
+  ): Promise<void> {
+    await this.#assert('PolicyAuthorize', [
+      sizedBuffer(approvedPolicy, bufferSizes.DIGEST),
+      sizedBuffer(policyRef, bufferSizes.DIGEST),
+      sizedBuffer(signerName, bufferSizes.NAME),
+      ticket,
+    ]);
+  }
+
+  /**
+   * PolicySigned (section 23.3), bound to this session by its nonce and without an expiration: `sign` gets the message and
+   * returns a TPMT_SIGNATURE over its SHA-256, good for this session only.
+   */
+  async policySigned(signer: TpmObject, policyRef: Uint8Array, sign: MessageSigner): Promise<void> {
+    const nonce = await this.nonce();
+    const signature = await sign(policySignedMessage(nonce, policyRef));
+    await this.#connection.execute('PolicySigned', [
+      signer.handle,
+      this.handle,
+      ...noSessions,
+      sizedBuffer(nonce, bufferSizes.DIGEST),
+      sizedBuffer(new Uint8Array(), bufferSizes.DIGEST), // any command
+      sizedBuffer(policyRef, bufferSizes.DIGEST),
+      neverExpires,
+      structure(this.#connection, 'TPMT_SIGNATURE', signature),
+    ]);
+  }
+
+  /** PolicySecret (section 23.4) of a hierarchy with an empty authorization, as the endorsement key wants it. */
+  async policySecret(hierarchy: Hierarchy): Promise<void> {
+    const nothing = sizedBuffer(new Uint8Array(), bufferSizes.DIGEST);
+    const inputs = [nothing, nothing, nothing, neverExpires];
+    await this.#connection.execute('PolicySecret', [
+      esysHandle[hierarchy],
+      this.handle,
+      ...emptyAuth,
+      ...inputs,
+    ]);
+  }
+
+  /** PolicyCommandCode (section 23.11): only this command (TPM_CC). */
+  async policyCommandCode(code: number): Promise<void> {
+    await this.#connection.execute('PolicyCommandCode', [this.handle, ...noSessions, code]);
+  }
+
+  /** The TPM's latest nonce; each command that the session authorizes or encrypts makes a new one. */
+  nonce(): Promise<Uint8Array> {
+    const { tss, esys } = this.#connection;
+    return this.#connection.between(() => {
+      const address = new BigUint64Array(1);
+      const rc = tss.sessionNonce(esys, this.handle, address);
+      if (rc !== 0) throw tpmError(rc, 'Esys_TRSess_GetNonceTPM');
+      const nonce = sizedContent(this.#connection, address[0] ?? 0n);
+      tss.memory.free(address[0] ?? 0n);
+      return nonce;
+    });
   }
 
   /** The policy digest so far, SHA-256. */

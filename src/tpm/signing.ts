@@ -1,5 +1,5 @@
 // What the TPM signs: quotes, certifications, and digests (TPM 2.0 Library, Part 3, sections 18 and 20).
-import { emptyAuth, emptyAuths } from './commands.ts';
+import { emptyAuth, emptyAuths, esysHandle } from './commands.ts';
 import type { Connection, Results } from './connection.ts';
 import type { TpmObject } from './object.ts';
 import {
@@ -51,6 +51,25 @@ export function certify(
   return connection.execute(
     'Certify',
     [object.handle, ak.handle, ...emptyAuths, sizedBuffer(qualifyingData, bufferSizes.DATA), ownScheme],
+    signedAttest(connection),
+  );
+}
+
+/** States the TPM's clock and counts (section 18.7); the endorsement hierarchy allows it. */
+export function getTime(
+  connection: Connection,
+  ak: TpmObject,
+  qualifyingData: Uint8Array,
+): Promise<SignedAttest> {
+  return connection.execute(
+    'GetTime',
+    [
+      esysHandle.endorsement,
+      ak.handle,
+      ...emptyAuths,
+      sizedBuffer(qualifyingData, bufferSizes.DATA),
+      ownScheme,
+    ],
     signedAttest(connection),
   );
 }

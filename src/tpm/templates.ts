@@ -5,8 +5,6 @@ import { algorithm } from './registry.ts';
 import { type ObjectAttribute, objectAttribute } from './structures.ts';
 import { Writer } from './wire.ts';
 
-export { algorithm } from './registry.ts';
-
 const curveP256 = 0x0003;
 
 const attributes = (...names: ObjectAttribute[]): number =>
@@ -71,8 +69,8 @@ export const endorsementKeyRsa: Uint8Array = protectsWithAes(
 function eccKey(
   attributeBits: number,
   symmetricAndScheme: (writer: Writer) => Writer,
-  unique = { x: new Uint8Array(), y: new Uint8Array() },
-  authPolicy = new Uint8Array(),
+  unique: { x: Uint8Array; y: Uint8Array } = { x: new Uint8Array(), y: new Uint8Array() },
+  authPolicy: Uint8Array = new Uint8Array(),
 ): Uint8Array {
   const writer = new Writer().u16(algorithm.ecc).u16(algorithm.sha256).u32(attributeBits).sized(authPolicy);
   return symmetricAndScheme(writer)

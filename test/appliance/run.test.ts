@@ -151,6 +151,23 @@ listen_port = 0
   });
 });
 
+describe('run, after a zeroize that was killed before it could tell', () => {
+  it('tells in the custody log and by an alert what the state says, once, and stays shut', async () => {
+    await using node = await labNode(scratch, 'mute');
+    await node.ask(provision);
+    // What kill -9 leaves between the disk stage and the first word of the main thread.
+    const zeroized = { state: 'zeroized', cause: 'link-flap', level: 'lock' };
+    writeFileSync(`${node.stateDirectory}/state.json`, JSON.stringify(zeroized));
+    writeFileSync(`${node.stateDirectory}/running.json`, '{}');
+    for (let n = 0; n < 2; n += 1) {
+      expect(await refusalOf(['run', ...node.arguments])).toMatchObject({ status: 4, code: 'zeroized' });
+    }
+    expect(await eventsOf(node)).toEqual(['provisioned', 'zeroize-interrupted']);
+    expect(spooled(node).split('\n')).toEqual([expect.stringMatching(/mute-\d+ zeroized: link-flap/)]);
+    expect((await node.status()).zeroize).toMatchObject({ cause: 'link-flap' });
+  });
+});
+
 describe('run, with a TPM', () => {
   let node: LabNode;
   beforeAll(async () => {

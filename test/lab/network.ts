@@ -1,6 +1,6 @@
 // The lab's network: two nodes in namespaces of their own, joined by a veth pair (the cable that is watched), and a
 // management namespace whose two unwatched links carry the services. Removed again, also after an earlier run was killed.
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { requireChild, runChild } from '../../src/host/child.ts';
 
 export interface LabNetwork extends AsyncDisposable {
@@ -120,11 +120,4 @@ async function removeNamespaces(names: readonly string[]): Promise<void> {
     }
     await runChild('ip', ['netns', 'delete', name]);
   }
-}
-
-/** Namespaces of the lab that an earlier, killed run left behind. */
-export function leftoverNamespaces(prefix: string): string[] {
-  return existsSync('/run/netns')
-    ? readdirSync('/run/netns').filter((name) => name.startsWith(`${prefix}-`))
-    : [];
 }

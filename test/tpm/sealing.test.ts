@@ -1,5 +1,5 @@
 import { randomFillSync } from 'node:crypto';
-import { closeSync, mkdtempSync, openSync, readFileSync, readSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -9,11 +9,11 @@ import { openTpm, type Tpm } from '../../src/tpm/context.ts';
 import type { ObjectBlob, TpmObject } from '../../src/tpm/object.ts';
 import { sealedData, storageRootKey } from '../../src/tpm/templates.ts';
 import { type Swtpm, startSwtpm } from '../lab/swtpm.ts';
+import { copiesOutside, masked } from './memory.ts';
 
 const srkHandle = 0x81000001;
 const sealedHandle = 0x81000002;
 const pcrs = [0, 7, 14];
-const mask = 0x5a;
 
 describe('sealing', () => {
   const directory = mkdtempSync(join(tmpdir(), 'ea-seal-'));
@@ -81,16 +81,16 @@ describe('sealing', () => {
     await using tpm = await openTpm({ tcti: swtpm.tcti });
     await using root = await tpm.at(srkHandle);
     using secret = freshSecret();
-    const masked = Uint8Array.from(secret.bytes, (byte) => byte ^ mask);
+    const needle = masked(secret);
     const control = new Uint8Array(4096); // Large enough not to be moved, which would leave copies of it behind.
     control.set(secret.bytes);
-    expect(copiesOutside(arena, masked), 'the search finds a copy that is there').toBeGreaterThan(0);
+    expect(copiesOutside(arena, needle), 'the search finds a copy that is there').toBeGreaterThan(0);
     control.fill(0);
     const blob = await seal(tpm, root, secret);
-    expect(copiesOutside(arena, masked)).toBe(0);
+    expect(copiesOutside(arena, needle)).toBe(0);
     using unsealed = await unseal(tpm, root, blob);
     expect(Buffer.compare(unsealed.bytes, secret.bytes)).toBe(0);
-    expect(copiesOutside(arena, masked)).toBe(0);
+    expect(copiesOutside(arena, needle)).toBe(0);
   });
 
   it('does not show the secret on the bus; tpm2_unseal without an encrypted session does', async () => {
@@ -158,47 +158,3 @@ describe('sealing', () => {
     expect(Buffer.from((await after.pcrRead('sha256', [14])).get(14) ?? [])).toEqual(Buffer.alloc(32));
   });
 });
-
-/** Counts copies in writable memory, comparing byte by byte with the mask so that the search makes none itself. */
-function copiesOutside(arena: SecretArena, masked: Uint8Array): number {
-  const { address, byteLength } = arena.region;
-  const chunk = Buffer.alloc(4 << 20);
-  const memory = openSync('/proc/self/mem', 'r');
-  let found = 0;
-  for (const line of readFileSync('/proc/self/maps', 'utf8').split('\n')) {
-    const [, from, to] = /^([0-9a-f]+)-([0-9a-f]+) rw/.exec(line) ?? [];
-    if (from === undefined || to === undefined) continue;
-    const end = BigInt(`0x${to}`);
-    for (let at = BigInt(`0x${from}`); at < end; at += BigInt(chunk.length - masked.length)) {
-      const length = readMemory(memory, chunk, at, end);
-      for (const offset of matches(chunk.subarray(0, length), masked)) {
-        const place = at + BigInt(offset);
-        if (place < address || place >= address + BigInt(byteLength)) found++;
-      }
-      chunk.fill(0);
-    }
-  }
-  closeSync(memory);
-  return found;
-}
-
-function readMemory(memory: number, chunk: Buffer, at: bigint, end: bigint): number {
-  const left = end - at;
-  try {
-    return readSync(memory, chunk, 0, left < BigInt(chunk.length) ? Number(left) : chunk.length, at);
-  } catch {
-    return 0; // Not readable: a guard page or a device.
-  }
-}
-
-function matches(chunk: Buffer, masked: Uint8Array): number[] {
-  const offsets: number[] = [];
-  const first = (masked[0] ?? 0) ^ mask;
-  for (let at = chunk.indexOf(first); at !== -1; at = chunk.indexOf(first, at + 1)) {
-    if (masked.every((byte, index) => chunk[at + index] === (byte ^ mask))) {
-      offsets.push(at);
-      chunk.fill(0, at, at + masked.length);
-    }
-  }
-  return offsets;
-}

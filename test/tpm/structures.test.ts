@@ -166,7 +166,7 @@ describe('malformed structures', () => {
     const invalid = 'tpm-structure-invalid';
     const withMagic = (magic: number) => attestHeader(magic, 0x8018, qualifyingData).done();
     expect(failure(() => parseAttest(withMagic(0xff544348)))).toBe(invalid);
-    expect(failure(() => parseAttest(attestHeader(0xff544347, 0x8019, qualifyingData).done()))).toBe(invalid);
+    expect(failure(() => parseAttest(attestHeader(0xff544347, 0x801a, qualifyingData).done()))).toBe(invalid);
     const manyBanks = attestHeader(0xff544347, 0x8018, qualifyingData).u32(0xffffffff).done();
     expect(failure(() => parseAttest(manyBanks))).toBe(invalid);
     const neitherYesNorNo = new Uint8Array(real.quote.attest);
