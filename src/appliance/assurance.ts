@@ -17,12 +17,13 @@ export function assuranceOf(
   return {
     // "hardware" is claimed only where an EK certificate was checked and activated, which provisioning does not do yet.
     tpm: simulator === undefined ? 'bypassed' : 'simulator',
-    sigstore: mode === 'none' ? 'bypassed' : anyService ? 'on' : 'pending',
+    // Without a TPM nobody signs, so there is nothing to countersign.
+    sigstore: mode === 'none' || simulator === undefined ? 'bypassed' : anyService ? 'on' : 'pending',
     standIns: [...new Set([...(simulator === true ? ['swtpm'] : []), ...config.tpm.stand_ins, ...services])],
     notes: [
       ...(simulator === undefined ? [noTpm] : []),
       ...(simulator === false ? ['the TPM was not tied to its maker: no EK certificate was checked'] : []),
-      ...(mode === 'none' ? [noSigstore] : []),
+      ...(mode === 'none' || simulator === undefined ? [noSigstore] : []),
       ...notes,
     ],
   };

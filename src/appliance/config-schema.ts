@@ -40,7 +40,7 @@ function hasNoSecret(url: string): boolean {
 
 /** What `-I` and `node.interfaces` take: `any`, an interface, `CPU` or `CPU0`. */
 export const dataInterface = z.union(
-  [z.literal('any'), z.string().regex(/^CPU[0-9]{0,4}$/), interfaceName],
+  [z.literal('any'), z.string().regex(/^CPU(\[?[0-9]{1,4}\]?)?$/), interfaceName],
   'any, CPU, CPU with a number, or the name of an interface',
 );
 
@@ -201,7 +201,9 @@ const sigstore = z.strictObject({
   identity: z.string().default('').describe("Subject of the courier's OIDC identity"),
   issuer: z.string().default('').describe('Issuer of that identity'),
   identity_token_file: pathOrNone.default('').describe("The courier's file that holds the identity token"),
-  trusted_root: pathOrNone.default('').describe('trusted_root.json for verify; "" for the public-good root'),
+  trusted_root: pathOrNone
+    .default('')
+    .describe('trusted_root.json that the courier checks testimony against; "" for no check'),
   stand_ins: z
     .array(z.string())
     .default([])

@@ -1,4 +1,4 @@
-// What is given to a node by its role: the profile (provisioning/ROLE.toml), and the PCR policy (policies/pcr.toml).
+// What is given to a node by its role: the profile (provisioning/ROLE.toml).
 import { z } from 'zod';
 import { readToml } from '../host/toml.ts';
 import { type Config, keyEntry } from './config-schema.ts';
@@ -14,24 +14,9 @@ export const profileSchema = z.strictObject({
 });
 export type Profile = z.output<typeof profileSchema>;
 
-export const pcrPolicySchema = z
-  .strictObject({
-    format: z.literal('esoteric-appliance-pcr/1'),
-    bank: z.literal('sha256'),
-    pcrs: z.array(z.int().min(0).max(23)).min(1).describe('PCRs that keys are sealed to, beside the cap'),
-    cap: z.int().min(0).max(15).describe('PCR that a lock extends'),
-  })
-  .refine(({ pcrs, cap }) => !pcrs.includes(cap), { error: 'another PCR than the cap', path: ['pcrs'] });
-export type PcrPolicy = z.output<typeof pcrPolicySchema>;
-
 /** @throws Failure `config-missing` or `config-invalid`, status 2. */
 export function loadProfile(path: string): Profile {
   return readToml(path, profileSchema);
-}
-
-/** @throws Failure `config-missing` or `config-invalid`, status 2. */
-export function loadPcrPolicy(path: string): PcrPolicy {
-  return readToml(path, pcrPolicySchema);
 }
 
 /** The keys that a node has: those of its profile and those of its configuration, which wins where both name one. */

@@ -146,7 +146,9 @@ function checkCertification(tpm: TpmEnrolment): Appraisal {
 function checkTpmKind(kind: EnrolmentRecord['assurance']['tpm']): Appraisal {
   return kind === 'hardware'
     ? proven('The node was enrolled with a hardware TPM.')
-    : notProven('The TPM is a simulator: whoever runs it holds its keys.');
+    : notProven(
+        'No EK certificate ties the TPM to its maker: it may be a simulator, and whoever runs that holds its keys.',
+      );
 }
 
 function spki(key: string): Buffer {

@@ -84,15 +84,19 @@ export function appraiseRollback(
 ): Appraisal {
   if (custody === null || chain.result === 'failed')
     return notProven('There is no whole custody log to look at.');
-  for (const head of [known, enrolment?.custodyHead]) {
+  // A record that was renewed after the bundle was made knows a later head, which says nothing about the bundle.
+  const enrolled = enrolment === null ? undefined : enrolment.custodyHead;
+  const renewed = enrolled !== undefined && enrolled.sequence > custody.head.sequence;
+  for (const head of [known, renewed ? undefined : enrolled]) {
     const checked = head === undefined ? { ok: true } : checkRollback(custody, head);
     if (!checked.ok) return failed(checked.problem ?? 'The custody log was rolled back.');
   }
   if (known !== undefined) {
     return proven(`The custody log still holds record ${known.sequence}, which was seen earlier.`);
   }
-  const since =
-    enrolment === null ? '' : ` It still holds record ${enrolment.custodyHead.sequence} of the enrolment.`;
+  if (renewed)
+    return notProven('The enrolment record is younger than this bundle, and no earlier head was given.');
+  const since = enrolled === undefined ? '' : ` It still holds record ${enrolled.sequence} of the enrolment.`;
   return notProven(`No later head of the custody log, kept elsewhere, was given.${since}`);
 }
 

@@ -36,7 +36,7 @@ export function appraiseTpm<E extends Enrolment>(
   const simulated =
     evidence.tpm === 'hardware'
       ? undefined
-      : 'But the TPM is a simulator: whoever runs it can make it say anything.';
+      : 'But no maker vouches for the TPM: whoever runs a simulator can make it say anything.';
   const upon = (claim: () => Appraisal): Appraisal =>
     quoteHolds ? weakened(claim(), simulated) : notProven('The quote that would show it is not proven.');
   const claims = {
@@ -77,7 +77,9 @@ function appraiseIdentity<E extends Enrolment>(
     if (certified.result !== 'proven') return certified;
   }
   if (tpm === 'simulator')
-    return notProven('A simulator: no maker vouches for this TPM, and its keys can be copied.');
+    return notProven(
+      'No EK certificate ties this TPM to its maker: it may be a simulator, whose keys can be copied.',
+    );
   return record;
 }
 

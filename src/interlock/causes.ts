@@ -11,7 +11,6 @@ export const causes = [
   'main-lost',
   'watcher-lost',
   'operator',
-  'tpm-lost',
   'link-key-lost',
   'unclean-start',
 ] as const;

@@ -11,12 +11,6 @@ const rule = z.strictObject({
     .record(z.string().regex(/^[a-z0-9][a-z0-9-]{0,31}$/, 'the name of a role'), level)
     .default({})
     .describe('Other levels for nodes of these roles'),
-  debounce_milliseconds: z
-    .int()
-    .min(0)
-    .max(1000)
-    .default(0)
-    .describe('How long the cause must last before it counts; 0 wipes at once'),
   severity: z
     .enum(['emergency', 'alert', 'critical', 'error', 'warning'])
     .describe('Severity of the alert (RFC 5424)'),
@@ -32,7 +26,6 @@ export type InterlockPolicy = z.output<typeof interlockPolicySchema>;
 
 export interface Consequence {
   readonly level: ZeroizeLevel;
-  readonly debounceMilliseconds: number;
   readonly severity: z.output<typeof rule>['severity'];
   readonly bundle: boolean;
 }
@@ -53,7 +46,6 @@ export function consequenceOf(
   const wanted = Object.hasOwn(found.roles, role) ? (found.roles[role] ?? found.level) : found.level;
   return {
     level: wanted === 'configured' ? configured : wanted,
-    debounceMilliseconds: found.debounce_milliseconds,
     severity: found.severity,
     bundle: found.bundle,
   };

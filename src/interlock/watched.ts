@@ -11,7 +11,7 @@ import { watchedLimit } from './board.ts';
 export function watchedInterfaces(names: readonly string[]): Interface[] {
   const present = listInterfaces();
   const named = names.flatMap((name) => {
-    if (/^CPU(\[\d+\])?$/.test(name)) return [];
+    if (/^CPU(\[\d+\]|\d+)?$/.test(name)) return [];
     if (name === 'any') return present.filter((link) => isPhysical(link.name));
     const found = present.find((link) => link.name === name);
     if (found === undefined) throw missing(name, present);

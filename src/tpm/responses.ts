@@ -51,7 +51,7 @@ const known = (name: string, code: string, sentence: string, remedy?: string): K
 });
 
 const policyRemedy =
-  'Compare the PCRs with the enrolment record (`esoteric-appliance status`). After an approved update or a zeroize, have a new approval signed and re-arm the node.';
+  'After a zeroize: reboot, so that the cap PCR is reset, then `esoteric-appliance provision --re-arm`. After a firmware update the PCRs differ for good: see docs/operations.md.';
 const memoryRemedy =
   'Close other programs that use the TPM, or use /dev/tpmrm0, whose resource manager swaps objects; as a last resort `tpm2_flushcontext --transient-object`.';
 const lockoutRemedy =

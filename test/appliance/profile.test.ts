@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { loadConfig } from '../../src/appliance/config.ts';
-import { keysOf, loadPcrPolicy, loadProfile } from '../../src/appliance/profile.ts';
+import { keysOf, loadProfile } from '../../src/appliance/profile.ts';
 
 const root = resolve(import.meta.dirname, '../..');
 const directory = mkdtempSync(join(tmpdir(), 'ea-profile-'));
@@ -44,21 +44,5 @@ describe('profiles', () => {
       { name: 'drbg-seed', purpose: 'macsec' },
       { name: 'cak', purpose: 'macsec' },
     ]);
-  });
-});
-
-describe('the PCR policy', () => {
-  it('is shipped with the values that the configuration has by default', () => {
-    const policy = loadPcrPolicy(join(root, 'policies/pcr.toml'));
-    const { tpm } = loadConfig({ path: write('empty.toml', '') });
-    expect(policy).toMatchObject({ bank: 'sha256', pcrs: tpm.pcrs, cap: tpm.cap_pcr });
-  });
-
-  it.each([
-    ['cap = 16', 'cap: expected at most 15'],
-    ['cap = 7', 'pcrs: expected another PCR than the cap'],
-  ])('refuses %s', (cap, message) => {
-    const text = `format = "esoteric-appliance-pcr/1"\nbank = "sha256"\npcrs = [0, 7]\n${cap}\n`;
-    expect(() => loadPcrPolicy(write('pcr.toml', text))).toThrow(message);
   });
 });

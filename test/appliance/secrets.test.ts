@@ -10,7 +10,7 @@ import {
 } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { OutboxRow } from '../../src/alerts/outbox.ts';
+import { readRows } from '../../src/alerts/outbox.ts';
 import { SecretArena } from '../../src/host/arena.ts';
 import { runChild } from '../../src/host/child.ts';
 import { findUser } from '../../src/host/privileges.ts';
@@ -169,8 +169,8 @@ listen_port = 0
   });
 
   it('has reached no file, bundle, spool, log or journal by the end of the run, where a planted copy is found', async () => {
-    await until('everything is delivered', async () => {
-      const rows = await node.ask<OutboxRow[]>(['alert', 'status']);
+    await until('everything is delivered', () => {
+      const rows = readRows(`${node.stateDirectory}/courier/outbox.sqlite`);
       return rows.length === 2 && rows.every(({ state }) => state === 'delivered') ? rows : undefined;
     });
     await node.journald.flush();

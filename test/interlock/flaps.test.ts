@@ -121,7 +121,7 @@ describe('a pulled cable', () => {
     setCable('far1', 'down');
     const outcomes = await Promise.all([
       guard.interlock.zeroize('operator'),
-      guard.interlock.zeroize('tpm-lost'),
+      guard.interlock.zeroize('link-key-lost'),
       guard.struck(),
     ]);
     expect(new Set(outcomes.map((outcome) => JSON.stringify(outcome))).size).toBe(1);
