@@ -16,6 +16,7 @@ import { holdLock } from '../host/lock.ts';
 import { becomeUser, findUser } from '../host/privileges.ts';
 import { utcNow } from '../host/time.ts';
 import { readToml } from '../host/toml.ts';
+import { unprovisioned } from '../keys/lifecycle.ts';
 import type { Config } from './config.ts';
 import type { BundleJob } from './evidence.ts';
 import { type StateLayout, stateLayout } from './node-record.ts';
@@ -29,12 +30,15 @@ export interface CourierOptions {
   readonly log: (line: string) => void;
 }
 
+/** How long an ending courier goes on. */
+const lastAttemptMilliseconds = 5000;
 /** Requests to Sigstore services give up after this; the delivery is tried again. */
 const sigstoreTimeout = 15_000;
 
 /** Returns the number of jobs that are still queued. @throws Failure `state-in-use` when a courier runs already. */
 export async function runCourier(config: Config, options: CourierOptions): Promise<number> {
   const layout = stateLayout(config.node.state_dir);
+  if (!existsSync(layout.spool)) throw unprovisioned(layout.directory);
   using _lock = holdLock(layout.courierLock, 'The outbox');
   const policy = readToml(policyPath('alerts.toml'), alertPolicySchema);
   const channels = openChannels(config);
@@ -47,12 +51,13 @@ export async function runCourier(config: Config, options: CourierOptions): Promi
   using outbox = new Outbox(layout.outbox, Date.now, {
     deduplicationMilliseconds: policy.deduplicationMilliseconds,
   });
-  const deliverer = new Deliverer({
-    outbox,
-    channels: new Map([...channels].map(([id, { channel }]) => [id, channel])),
-    bundle: (payload, signal) => deliverBundle(config, layout, payload as BundleJob, signal),
-    report: (event) => options.log(eventLine(event)),
-  });
+  const deliverer = (): Deliverer =>
+    new Deliverer({
+      outbox,
+      channels: new Map([...channels].map(([id, { channel }]) => [id, channel])),
+      bundle: (payload, signal) => deliverBundle(config, layout, payload as BundleJob, signal),
+      report: (event) => options.log(eventLine(event)),
+    });
   const routed: RoutedChannel[] = [...channels].map(([id, { tag, minSeverity }]) => ({
     id,
     ...(minSeverity === '' ? {} : { minSeverity }),
@@ -67,10 +72,10 @@ export async function runCourier(config: Config, options: CourierOptions): Promi
   };
   if (options.once) {
     takeIn();
-    await deliverer.runOnce();
+    await deliverer().runOnce();
     return outbox.counts().queued;
   }
-  const delivering = deliverer.loop(options.signal, options.log);
+  const delivering = deliverer().loop(options.signal, options.log);
   while (!options.signal.aborted) {
     try {
       takeIn();
@@ -81,6 +86,9 @@ export async function runCourier(config: Config, options: CourierOptions): Promi
     await delay(config.courier.poll_milliseconds, undefined, { signal: options.signal }).catch(() => {});
   }
   await delivering;
+  // What came in last, such as the alert of a node that has just died, gets one attempt of its own.
+  takeIn();
+  await Promise.race([deliverer().runOnce(), delay(lastAttemptMilliseconds, undefined, { ref: false })]);
   return outbox.counts().queued;
 }
 

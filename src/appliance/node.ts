@@ -166,7 +166,12 @@ export class Node implements AsyncDisposable {
   /** The red button. Resolves when certificate, alert and bundle are made. */
   async zeroize(reason: string, level: ZeroizeLevel | undefined): Promise<ZeroizeOutcome> {
     this.custody.append('zeroize-requested', { reason, level: level ?? 'configured' });
-    return await this.#strike('operator', level);
+    const before = this.interlock.outcome?.level;
+    const outcome = await this.#strike('operator', level);
+    if (before !== undefined && before !== outcome.level) {
+      this.custody.append('zeroize-deepened', { from: before, to: outcome.level, stages: outcome.stages });
+    }
+    return outcome;
   }
 
   /** A clean end: links and processes go, the marker is cleared. */

@@ -85,11 +85,12 @@ export async function provision(config: Config, options: ProvisionOptions = {}):
   if (lifecycle.read().state === 'zeroized') await requireUncapped(config, layout);
   const run = new ProvisioningRun(config, layout, profile, custody, options.onStep ?? (() => {}));
   const result = await run.complete();
-  if (lifecycle.read().state !== 'sealed') {
-    custody.append(lifecycle.read().state === 'zeroized' ? 're-armed' : 'provisioned', {
-      assurance: result.assurance,
-      changed: result.changed,
-    });
+  const { state } = lifecycle.read();
+  if (state !== 'sealed' || result.changed.length > 0) {
+    const { assurance, changed } = result;
+    custody.append(state === 'zeroized' ? 're-armed' : 'provisioned', { assurance, changed });
+  }
+  if (state !== 'sealed') {
     lifecycle.clearRunning();
     lifecycle.markSealed();
   }

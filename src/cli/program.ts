@@ -11,6 +11,7 @@ import { custodyCommand } from './custody.ts';
 import { demoCommand } from './demo.ts';
 import { doctorCommand } from './doctor.ts';
 import { maintenanceCommand } from './maintenance.ts';
+import { printJson } from './output.ts';
 import { provisionCommand } from './provision.ts';
 import { runCommand } from './run.ts';
 import { statusCommand } from './status.ts';
@@ -52,7 +53,9 @@ export async function runProgram(args: readonly string[]): Promise<number> {
     return ended.status;
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
-    return error.exitCode === 0 ? exitStatus.done : exitStatus.usage;
+    if (error.exitCode === 0) return exitStatus.done;
+    if (args.includes('--json')) printJson({ error: { code: 'usage', message: error.message } });
+    return exitStatus.usage;
   }
 }
 

@@ -54,6 +54,7 @@ function statusLines(status: Status): string[] {
 
 function entropyRows(entropy: Status['entropy']): string[][] {
   if (entropy === null || !('sources' in entropy)) return [];
+  if (entropy.state === 'zeroized') return [['entropy', 'zeroized: no output']];
   const healthy = entropy.sources.filter(({ state }) => state === 'healthy').length;
   return [
     [

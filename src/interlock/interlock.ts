@@ -2,7 +2,7 @@
 // and takes over the stages where the watcher is lost.
 import { Worker } from 'node:worker_threads';
 import type { SecretArena } from '../host/arena.ts';
-import { Failure } from '../host/failure.ts';
+import { Failure, zeroizedFailure } from '../host/failure.ts';
 import { close as closeDescriptor, eventfd, write } from '../host/libc.ts';
 import type { Interface } from '../host/netlink.ts';
 import { Board, type KernelAction, moment, nowMicros, phase, windowState, word } from './board.ts';
@@ -124,7 +124,8 @@ export class Interlock implements AsyncDisposable {
 
   /**
    * Opens a maintenance window.
-   * @throws Failure `window-open` when one is open; `interface-missing`; `window-refused` beyond the hourly limit.
+   * @throws Failure `window-open` when one is open; `interface-missing`; `window-refused` beyond the hourly limit;
+   *   `nothing-watched`; `zeroized`.
    */
   openWindow(request: {
     readonly interfaces: readonly string[];
@@ -133,6 +134,16 @@ export class Interlock implements AsyncDisposable {
     readonly reason: string;
   }): MaintenanceWindow {
     const { words } = this.#board;
+    if (Atomics.load(words, word.phase) !== phase.armed) throw zeroizedFailure('A maintenance window');
+    if (this.#watched.length === 0) {
+      throw new Failure(
+        'nothing-watched',
+        'No interface is watched, so no flap needs a maintenance window.',
+        {
+          remedy: 'Name the data interfaces in node.interfaces, or with -I.',
+        },
+      );
+    }
     if (this.#window !== undefined || Atomics.load(words, word.window) !== windowState.closed) {
       const reason = this.#window?.reason ?? 'the last one is just being closed';
       throw new Failure('window-open', `A maintenance window is open already: ${reason}.`, {
@@ -180,9 +191,14 @@ export class Interlock implements AsyncDisposable {
     return this.#window;
   }
 
-  /** The red button. Resolves when all stages have run. */
+  /** The red button. Resolves when all stages have run; on a zeroized node it adds what a higher level asks for. */
   async zeroize(cause: Cause, level?: ZeroizeLevel): Promise<ZeroizeOutcome> {
     const { words } = this.#board;
+    if (level !== undefined && this.outcome !== undefined) {
+      using stages = new Stages(this.#options.arena, this.#board, this.#options.plan);
+      stages.deepen(level);
+      return this.#outcome();
+    }
     if (level !== undefined) Atomics.store(words, word.requestedLevel, levels.indexOf(level) + 1);
     Atomics.store(words, word.request, causeNumber(cause));
     this.#wake();

@@ -74,6 +74,16 @@ export class Stages implements Disposable {
     return true;
   }
 
+  /** What a higher level adds to a zeroize that has run. False where it adds nothing. */
+  deepen(level: ZeroizeLevel): boolean {
+    const { words } = this.#board;
+    if (levels.indexOf(level) < Atomics.load(words, word.level)) return false;
+    Atomics.store(words, word.level, levels.indexOf(level) + 1);
+    Atomics.store(words, word.tpmResult, this.#lockTpm(level));
+    Atomics.store(words, word.diskResult, this.#markDisk(Atomics.load(words, word.cause), level));
+    return true;
+  }
+
   [Symbol.dispose](): void {
     this.#netlink[Symbol.dispose]();
     this.#transport?.[Symbol.dispose]();

@@ -24,10 +24,13 @@ export function cleanseCopies(connection: Connection, secret: SecretBuffer): voi
 }
 
 function cleanse({ tss: { memory } }: Connection, { start, end }: Range, secret: SecretBuffer): void {
-  for (;;) {
-    const copy = memory.find(start, Number(end - start), secret.address, secret.byteLength);
+  const length = BigInt(secret.byteLength);
+  // Onwards from each copy: one of zeros would be found again.
+  for (let from = start; from + length <= end; ) {
+    const copy = memory.find(from, Number(end - from), secret.address, secret.byteLength);
     if (copy === 0n) return;
     memory.cleanse(copy, secret.byteLength);
+    from = copy + length;
   }
 }
 

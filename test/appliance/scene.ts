@@ -43,13 +43,13 @@ export async function labNode(
   });
 }
 
-/** Asks every 50 ms until there is an answer. */
+/** Asks every 20 ms until there is an answer. */
 export async function until<T>(
   what: string,
   ask: () => T | undefined | Promise<T | undefined>,
   milliseconds = 20_000,
 ): Promise<T> {
-  for (const deadline = Date.now() + milliseconds; Date.now() < deadline; await sleep(50)) {
+  for (const deadline = Date.now() + milliseconds; Date.now() < deadline; await sleep(20)) {
     const answer = await ask();
     if (answer !== undefined) return answer;
   }
