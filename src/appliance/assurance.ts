@@ -4,6 +4,7 @@ import type { Config } from './config.ts';
 import type { Assurance, NodeRecord } from './node-record.ts';
 
 const noTpm = 'no TPM: keys are volatile and evidence is unsigned';
+const swappable = 'memory is not locked: secrets may reach swap';
 const noSigstore = 'no Sigstore: evidence is in no transparency log and has no timestamp';
 
 /** `simulator`: what the TPM says of itself; undefined without a TPM. */
@@ -30,7 +31,7 @@ export function assuranceOf(
 }
 
 /** The assurance of a provisioned node under this configuration: what only this run bypasses is said as well. */
-export function assuranceNow(config: Config, { assurance }: NodeRecord): Assurance {
+export function assuranceNow(config: Config, { assurance }: NodeRecord, memoryLocked = true): Assurance {
   const tpmToo = config.tpm.mode === 'none' && assurance.tpm !== 'bypassed';
   const sigstoreToo = config.sigstore.mode === 'none' && assurance.sigstore !== 'bypassed';
   return {
@@ -41,6 +42,7 @@ export function assuranceNow(config: Config, { assurance }: NodeRecord): Assuran
       ...assurance.notes,
       ...(tpmToo ? ['the TPM is bypassed: evidence is unsigned'] : []),
       ...(sigstoreToo ? [noSigstore] : []),
+      ...(memoryLocked ? [] : [swappable]),
     ],
   };
 }
@@ -64,6 +66,7 @@ export function bypassLines(assurance: Assurance): string[] {
     ...(assurance.sigstore === 'bypassed'
       ? ['BYPASS  Sigstore: evidence is not logged and not timestamped (--no-sigstore)']
       : []),
+    ...(assurance.notes.includes(swappable) ? [`BYPASS  ${swappable} (--allow-swappable)`] : []),
     ...assurance.standIns.map((part) => `STAND-IN  ${part}: what hangs on it is not proven`),
   ];
 }

@@ -57,7 +57,13 @@ export class Node implements AsyncDisposable {
   /** Bundles are made one at a time. */
   #collecting: Promise<unknown> = Promise.resolve();
 
-  private constructor(config: Config, layout: StateLayout, record: NodeRecord, log: (line: string) => void) {
+  private constructor(
+    config: Config,
+    layout: StateLayout,
+    record: NodeRecord,
+    arena: SecretArena,
+    log: (line: string) => void,
+  ) {
     this.config = config;
     this.layout = layout;
     this.record = record;
@@ -65,22 +71,27 @@ export class Node implements AsyncDisposable {
     this.#lifecycle = new Lifecycle(layout.directory);
     this.custody = this.#cleanup.use(CustodyLog.open(layout.custody));
     this.announcer = this.#cleanup.use(new Announcer(config, layout, log));
-    this.arena = this.#cleanup.use(SecretArena.allocate());
+    this.arena = this.#cleanup.use(arena);
   }
 
   /**
-   * @throws Failure `unprovisioned`, `provisioned-otherwise`, `state-in-use`, `zeroized`, `tpm-unreachable`, `tpm-swapped`, `interface-missing`;
+   * @throws Failure `unprovisioned`, `provisioned-otherwise`, `state-in-use`, `memory-unlockable`, `zeroized`, `tpm-unreachable`, `tpm-swapped`, `interface-missing`;
    *   TpmError `tpm-policy` where the TPM refuses to unseal.
    */
-  static async start(config: Config, log: (line: string) => void): Promise<Node> {
+  static async start(
+    config: Config,
+    log: (line: string) => void,
+    options: { readonly allowSwappable?: boolean } = {},
+  ): Promise<Node> {
     const layout = stateLayout(config.node.state_dir);
     const known = readNodeRecord(layout);
     requireSameKind(config, known);
-    const record = { ...known, assurance: assuranceNow(config, known) };
+    const arena = SecretArena.allocate(options);
+    const record = { ...known, assurance: assuranceNow(config, known, arena.locked) };
     const lock = holdLock(layout.lock, `The state directory ${layout.directory}`);
     let node: Node | undefined;
     try {
-      node = new Node(config, layout, record, log);
+      node = new Node(config, layout, record, arena, log);
       node.#cleanup.use(lock);
       await node.#start();
       return node;

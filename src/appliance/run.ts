@@ -17,6 +17,8 @@ export interface RunOptions {
   readonly courierArguments: readonly string[];
   /** Provision first where nothing is: only without a TPM, where nothing lasting is made. */
   readonly provisionFirst: boolean;
+  /** Go on where memory cannot be locked. */
+  readonly allowSwappable: boolean;
   /** Aborted when the node is to stop. */
   readonly signal: AbortSignal;
   readonly log: (line: string) => void;
@@ -26,7 +28,7 @@ export interface RunOptions {
 /** Runs until `signal` aborts. A node that is zeroized meanwhile stays and answers. @throws as `Node.start`. */
 export async function runNode(config: Config, options: RunOptions): Promise<void> {
   if (options.provisionFirst && !existsSync(stateLayout(config.node.state_dir).node)) await provision(config);
-  await using node = await Node.start(config, options.log);
+  await using node = await Node.start(config, options.log, { allowSwappable: options.allowSwappable });
   await using _control = await serveControl(node.layout.control, methodsOf(node));
   await using _courier = config.courier.spawn
     ? startCourier(options)

@@ -12,6 +12,7 @@ export const runCommand = command('run', 'run the node: links, entropy, interloc
 ])
   .option('-I, --interface <names>', 'data interfaces to watch: any, eth0,eth1, or CPU[n] for none')
   .option('--demo', 'implies -I CPU --no-gpu --no-tpm --no-sigstore, and a state directory of its own')
+  .option('--allow-swappable', 'go on where memory cannot be locked: secrets may reach swap')
   .action((given) =>
     ending(given.json, async () => {
       const { runNode } = await import('../appliance/run.ts');
@@ -28,6 +29,7 @@ export const runCommand = command('run', 'run the node: links, entropy, interloc
       await runNode(config, {
         courierArguments: commonArguments(options),
         provisionFirst: given.demo === true || config.tpm.mode === 'none',
+        allowSwappable: given.allowSwappable === true,
         signal: stopSignal(),
         log: logLine,
         onReady: (node) => {

@@ -74,7 +74,7 @@ export class SecretArena implements Disposable {
         {
           kept: 'No secret has been unsealed.',
           remedy:
-            'Raise the limit (`LimitMEMLOCK=64M` in the unit, or `ulimit -l unlimited`), or accept the risk with --allow-swappable.',
+            'Raise the limit (`LimitMEMLOCK=64M` in the unit, or `ulimit -l unlimited`), or accept the risk with `run --allow-swappable`.',
         },
       );
     }

@@ -248,19 +248,21 @@ describe.each(['swtpm', 'pcap'] as const)('a key sealed under an approval and a 
     expect(await vault.tpm.nvIndices()).toEqual(indices);
   });
 
-  it.runIf(way === 'pcap')('never showed the key, its share or its payload on the bus', () => {
+  /** Runs `work` with a connection that is closed before this returns. */
+  async function withVault<T>(work: (vault: Opened) => Promise<T>): Promise<T> {
+    await using vault = await scene.open();
+    return await work(vault);
+  }
+
+  if (way === 'swtpm') return;
+
+  it('never showed the key, its share or its payload on the bus', () => {
     const { captured, secrets, seen } = scene.sightings();
     expect(scene.captured(policyRefOf(wireguard)), 'the search finds what is there').toBe(true);
     expect(captured).toBeGreaterThan(10_000);
     expect(secrets).toBeGreaterThan(30);
     expect(seen).toBe(0);
   });
-
-  /** Runs `work` with a connection that is closed before this returns. */
-  async function withVault<T>(work: (vault: Opened) => Promise<T>): Promise<T> {
-    await using vault = await scene.open();
-    return await work(vault);
-  }
 });
 
 describe('a key policy', () => {
