@@ -9,7 +9,7 @@ import type { CustodyLog } from '../custody/log.ts';
 import type { Collector } from '../forensics/collect.ts';
 import { reasonOf } from '../host/failure.ts';
 import { utcNow } from '../host/time.ts';
-import type { ZeroizeOutcome } from '../interlock/interlock.ts';
+import type { ZeroizeOutcome } from '../interlock/outcome.ts';
 import type { Announcer } from './announce.ts';
 import type { BundleMade, BundleRequest } from './evidence.ts';
 import type { NodeKeys } from './node-keys.ts';

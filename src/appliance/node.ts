@@ -10,13 +10,12 @@ import { writeDurably } from '../host/durable.ts';
 import { Failure, zeroizedFailure } from '../host/failure.ts';
 import { hardenProcess } from '../host/hardening.ts';
 import { holdLock } from '../host/lock.ts';
-import { type Cause, causes, type ZeroizeLevel } from '../interlock/causes.ts';
-import { Interlock, type InterlockEvent, type ZeroizeOutcome } from '../interlock/interlock.ts';
+import type { Cause, ZeroizeLevel } from '../interlock/causes.ts';
+import { Interlock, type InterlockEvent } from '../interlock/interlock.ts';
+import type { ZeroizeOutcome } from '../interlock/outcome.ts';
 import { consequenceOf, type InterlockPolicy, loadInterlockPolicy } from '../interlock/policy.ts';
-import type { StagePlan } from '../interlock/stages.ts';
 import { Lifecycle } from '../keys/lifecycle.ts';
-import { generateKey, publicHalf, sealedKeyPath } from '../keys/sealed.ts';
-import { marshalPcrExtend } from '../tpm/raw.ts';
+import { generateKey, publicHalf } from '../keys/sealed.ts';
 import { Announcer } from './announce.ts';
 import { assuranceNow, bypassLines, requireSameKind } from './assurance.ts';
 import type { Config } from './config.ts';
@@ -29,11 +28,10 @@ import { NodeKeys } from './node-keys.ts';
 import { type NodeRecord, readNodeRecord, type StateLayout, stateLayout } from './node-record.ts';
 import { policyPath } from './policies.ts';
 import { startPool } from './pool.ts';
+import { stagePlan } from './stage-plan.ts';
 
 /** A thread that has been silent for so many heartbeats is lost. */
 const missedBeats = 3;
-/** The TPM stage gives up after this; the stages after it go on. */
-const tpmStageMilliseconds = 500;
 
 export class Node implements AsyncDisposable {
   readonly config: Config;
@@ -215,27 +213,14 @@ export class Node implements AsyncDisposable {
   }
 
   async #arm(): Promise<Interlock> {
-    const { config, record } = this;
-    const levelOf = (cause: (typeof causes)[number]): ZeroizeLevel =>
-      consequenceOf(this.#policy, cause, record.role, config.interlock.level).level;
-    const plan: StagePlan = {
-      levels: causes.map(levelOf),
-      tpm:
-        this.#tpm === null || record.tpm === null
-          ? null
-          : {
-              channel: this.#tpm.rawChannel(),
-              commands: [marshalPcrExtend(record.tpm.capPcr, capDigest)],
-              timeoutMilliseconds: tpmStageMilliseconds,
-            },
-      disk: {
-        statePath: this.#lifecycle.path,
-        blobs:
-          record.tpm === null
-            ? []
-            : record.keys.map(({ name }) => sealedKeyPath(this.layout.directory, name)),
-      },
-    };
+    const { config, record, layout } = this;
+    const plan = stagePlan({
+      config,
+      record,
+      layout,
+      policy: this.#policy,
+      channel: this.#tpm?.rawChannel() ?? null,
+    });
     return await Interlock.start({
       arena: this.arena,
       interfaces: config.node.interfaces,
@@ -352,8 +337,3 @@ export class Node implements AsyncDisposable {
     });
   }
 }
-
-/** What the cap PCR is extended with: SHA-256 of nothing that anyone would extend by chance. */
-const capDigest: Uint8Array = new Uint8Array(
-  await crypto.subtle.digest('SHA-256', new TextEncoder().encode('esoteric-appliance/cap/1')),
-);

@@ -1,6 +1,6 @@
 import { Option } from '@commander-js/extra-typings';
 import { levels } from '../interlock/causes.ts';
-import type { ZeroizeOutcome } from '../interlock/interlock.ts';
+import type { ZeroizeOutcome } from '../interlock/outcome.ts';
 import { command, configOf, ending } from './command.ts';
 import { printJson, printLine, table } from './output.ts';
 

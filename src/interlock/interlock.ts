@@ -6,8 +6,9 @@ import { Failure, zeroizedFailure } from '../host/failure.ts';
 import { close as closeDescriptor, eventfd, write } from '../host/libc.ts';
 import type { Interface } from '../host/netlink.ts';
 import { Board, type KernelAction, moment, nowMicros, phase, windowState, word } from './board.ts';
-import { type Cause, causeNamed, causeNumber, levels, type ZeroizeLevel } from './causes.ts';
-import { type StagePlan, Stages, stageSkipped } from './stages.ts';
+import { type Cause, causeNumber, levels, type ZeroizeLevel } from './causes.ts';
+import { outcomeOf, type ZeroizeOutcome } from './outcome.ts';
+import { type StagePlan, Stages } from './stages.ts';
 import { missing, watchedInterfaces } from './watched.ts';
 import type { WatcherEvent, WatcherInput } from './watcher.ts';
 
@@ -34,21 +35,6 @@ export interface MaintenanceWindow {
   readonly seconds: number;
   readonly flaps: number;
 }
-
-/** What a zeroize did, as the node asserts it. Times in microseconds of CLOCK_MONOTONIC. */
-export interface ZeroizeOutcome {
-  readonly cause: Cause;
-  readonly interface: string | null;
-  readonly level: ZeroizeLevel;
-  readonly detectedAtMicros: number;
-  readonly stages: {
-    readonly memory: { readonly micros: number };
-    readonly kernel: { readonly micros: number; readonly failures: number };
-    readonly tpm: { readonly micros: number; readonly result: StageResult };
-    readonly disk: { readonly micros: number; readonly result: StageResult };
-  };
-}
-type StageResult = 'done' | 'not part of this level' | `failed (${string})`;
 
 const hour = 3_600_000;
 
@@ -197,7 +183,7 @@ export class Interlock implements AsyncDisposable {
     if (level !== undefined && this.outcome !== undefined) {
       using stages = new Stages(this.#options.arena, this.#board, this.#options.plan);
       stages.deepen(level);
-      return this.#outcome();
+      return outcomeOf(this.#board, this.#watched);
     }
     if (level !== undefined) Atomics.store(words, word.requestedLevel, levels.indexOf(level) + 1);
     Atomics.store(words, word.request, causeNumber(cause));
@@ -207,11 +193,13 @@ export class Interlock implements AsyncDisposable {
       if (this.#board.now() > deadline && Atomics.load(words, word.cause) === 0) this.#runStagesHere(cause);
       await new Promise((resolve) => setTimeout(resolve, 1));
     }
-    return this.#outcome();
+    return outcomeOf(this.#board, this.#watched);
   }
 
   get outcome(): ZeroizeOutcome | undefined {
-    return Atomics.load(this.#board.words, word.phase) === phase.zeroized ? this.#outcome() : undefined;
+    return Atomics.load(this.#board.words, word.phase) === phase.zeroized
+      ? outcomeOf(this.#board, this.#watched)
+      : undefined;
   }
 
   status(): {
@@ -272,6 +260,8 @@ export class Interlock implements AsyncDisposable {
   /** Fail closed: a watcher that is gone while it should watch is a cause of its own. */
   #watcherLost(): void {
     if (this.#reported || Atomics.load(this.#board.words, word.stop) !== 0) return;
+    // One that was never armed has guarded nothing yet: the start fails, and that is all.
+    if (Atomics.load(this.#board.words, word.phase) === phase.starting) return;
     if (Atomics.load(this.#board.words, word.cause) === 0) this.#runStagesHere('watcher-lost');
     this.#report();
   }
@@ -286,29 +276,7 @@ export class Interlock implements AsyncDisposable {
   #report(): void {
     if (this.#reported) return;
     this.#reported = true;
-    this.#options.onZeroized(this.#outcome());
-  }
-
-  #outcome(): ZeroizeOutcome {
-    const { words, moments } = this.#board;
-    const at = (name: keyof typeof moment): number => moments[moment[name]] ?? 0;
-    const took = (from: number, to: number): number => Math.round(to - from);
-    const index = Atomics.load(words, word.causeInterface);
-    return {
-      cause: causeNamed(Atomics.load(words, word.cause)) ?? 'state-unparsable',
-      interface: this.#watched.find((link) => link.index === index)?.name ?? null,
-      level: levels[Atomics.load(words, word.level) - 1] ?? 'lock',
-      detectedAtMicros: Math.round(at('detected')),
-      stages: {
-        memory: { micros: took(at('detected'), at('memory')) },
-        kernel: {
-          micros: took(at('memory'), at('kernel')),
-          failures: Atomics.load(words, word.kernelFailures),
-        },
-        tpm: { micros: took(at('kernel'), at('tpm')), result: resultOf(Atomics.load(words, word.tpmResult)) },
-        disk: { micros: took(at('tpm'), at('disk')), result: resultOf(Atomics.load(words, word.diskResult)) },
-      },
-    };
+    this.#options.onZeroized(outcomeOf(this.#board, this.#watched));
   }
 
   #positionOf(name: string): number {
@@ -341,9 +309,4 @@ export class Interlock implements AsyncDisposable {
     this.#options.onEvent({ kind: 'window-closed', why, window });
     return window;
   }
-}
-
-function resultOf(code: number): StageResult {
-  if (code === 0) return 'done';
-  return code === stageSkipped ? 'not part of this level' : `failed (0x${code.toString(16)})`;
 }

@@ -115,6 +115,12 @@ describe('after a zeroize', () => {
     await until('the hanging channel has been asked', () =>
       keysAt(webhook, 'hanging').length > 0 ? true : undefined,
     );
+    // Killed between a send and its record, a courier would send once more; so this waits for the record.
+    await until('the other delivery is recorded', () =>
+      rowsOf(node).some(({ channel, state }) => channel === 'ntfy-2' && state === 'delivered')
+        ? true
+        : undefined,
+    );
     const row = rowsOf(node).find(({ kind, channel }) => kind === 'alert' && channel === 'json-1');
     expect(row).toMatchObject({ state: 'queued', key });
     process.kill(courier, 'SIGKILL');

@@ -6,7 +6,7 @@ import type { BundleMade } from '../../src/appliance/evidence.ts';
 import type { ProvisionResult } from '../../src/appliance/provision.ts';
 import type { CustodyRecord } from '../../src/custody/chain.ts';
 import type { VerifyReport } from '../../src/forensics/claims.ts';
-import type { ZeroizeOutcome } from '../../src/interlock/interlock.ts';
+import type { ZeroizeOutcome } from '../../src/interlock/outcome.ts';
 import { esoteric, type LabNode } from '../lab/node.ts';
 import { startWebhook, type Webhook } from '../lab/webhook.ts';
 import { freePort, labNode, profile, refusalOf, Scratch } from './scene.ts';
@@ -109,8 +109,8 @@ url = "${webhook.url('json')}"
     await webhook.waitFor(2);
   });
 
-  it('does not zeroize twice', async () => {
-    const again = await zeroize(node, '--level', 'destroy');
+  it('does not zeroize twice, and takes nothing back for a lower level', async () => {
+    const again = await zeroize(node, '--level', 'purge');
     expect(again).toMatchObject({ cause: 'operator', level: 'lock' });
     expect((await eventsOf(node)).filter((event) => event === 'zeroized')).toHaveLength(1);
   });
@@ -179,13 +179,16 @@ describe('the levels of a zeroize', () => {
     expect(custody.at(-1)).toMatchObject({ event: 'started', detail: { unclean: false } });
   });
 
-  it('destroy takes the sealed keys: what comes after is a node with other keys', async () => {
+  it('destroy takes the sealed keys, also of a locked node: what comes after is a node with other keys', async () => {
     const keysOf = async (): Promise<ProvisionResult['keys']> =>
       (await node.ask<ProvisionResult>([...provision, '--re-arm'])).keys;
     const sealed = `${node.stateDirectory}/keys/wireguard.json`;
     const before = JSON.parse(readFileSync(sealed, 'utf8')) as { publicKey: string };
+    expect(await zeroize(node)).toMatchObject({ level: 'lock' });
+    expect(existsSync(sealed)).toBe(true);
     const outcome = await zeroize(node, '--level', 'destroy');
     expect(outcome).toMatchObject({ level: 'destroy', stages: { disk: { result: 'done' } } });
+    expect((await eventsOf(node)).at(-1)).toBe('zeroize-deepened');
     expect(existsSync(sealed)).toBe(false);
     await node.stop();
     await node.reboot();

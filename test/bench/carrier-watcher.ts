@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { SecretArena } from '../../src/host/arena.ts';
 import { causes } from '../../src/interlock/causes.ts';
-import { Interlock, type ZeroizeOutcome } from '../../src/interlock/interlock.ts';
+import { Interlock } from '../../src/interlock/interlock.ts';
+import type { ZeroizeOutcome } from '../../src/interlock/outcome.ts';
 
 export type WatcherOrder = `arm ${string}`;
 

@@ -7,12 +7,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { SecretArena } from '../../src/host/arena.ts';
 import { viewMemory } from '../../src/host/libc.ts';
 import { causes, type ZeroizeLevel } from '../../src/interlock/causes.ts';
-import {
-  Interlock,
-  type InterlockEvent,
-  type InterlockOptions,
-  type ZeroizeOutcome,
-} from '../../src/interlock/interlock.ts';
+import { Interlock, type InterlockEvent, type InterlockOptions } from '../../src/interlock/interlock.ts';
+import type { ZeroizeOutcome } from '../../src/interlock/outcome.ts';
 import type { StagePlan } from '../../src/interlock/stages.ts';
 
 export interface GuardOptions {

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { runChild } from '../../src/host/child.ts';
-import type { ZeroizeOutcome } from '../../src/interlock/interlock.ts';
+import type { ZeroizeOutcome } from '../../src/interlock/outcome.ts';
 import { setCable } from '../lab/cable.ts';
 import { addCable, enterOwnNetwork } from '../lab/namespace.ts';
 import { until } from './guard.ts';
