@@ -1,17 +1,7 @@
 // The making of a forensic bundle: collect -> redact -> pack -> quote and sign -> hand to the courier. Works while the node runs,
 // when it is zeroized, and with the TPM gone: what is missing is said in the manifest and never stops the bundle.
 import { randomBytes } from 'node:crypto';
-import {
-  chmodSync,
-  chownSync,
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  rmSync,
-  statfsSync,
-  statSync,
-} from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { chmodSync, chownSync, mkdirSync, readFileSync, rmSync, statfsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { dropJob } from '../alerts/spool.ts';
 import { fulcioChallenge, preAuthEncoding } from '../attestation/dsse.ts';
@@ -38,11 +28,10 @@ import { readIfPresent, writeDurably } from '../host/durable.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
 import { findUser } from '../host/privileges.ts';
 import { utcNow } from '../host/time.ts';
-import { readJournal } from '../journal/read.ts';
 import { parseAttest, publicKeyPem } from '../tpm/structures.ts';
+import { type BundleSubject, bundleMembers, canaryMember, eventLogPath } from './bundle-members.ts';
 import type { Config } from './config.ts';
 import type { NodeKeys } from './node-keys.ts';
-import type { NodeRecord, StateLayout } from './node-record.ts';
 import { policyPath } from './policies.ts';
 
 /** What the bundle is about, beside what every bundle holds. */
@@ -70,10 +59,7 @@ export interface BundleMade {
 }
 
 /** What the caller has at hand of the node. */
-export interface EvidenceContext {
-  readonly config: Config;
-  readonly layout: StateLayout;
-  readonly record: NodeRecord;
+export interface EvidenceContext extends BundleSubject {
   readonly custody: CustodyLog;
   /** Null where the TPM cannot be reached or is bypassed. */
   readonly keys: NodeKeys | null;
@@ -83,7 +69,6 @@ export interface EvidenceContext {
 }
 
 const collectorTimeout = 60_000;
-const journalLimit = 1 << 30;
 
 export async function makeBundle(context: EvidenceContext, request: BundleRequest): Promise<BundleMade> {
   const { layout, custody, record } = context;
@@ -98,11 +83,15 @@ export async function makeBundle(context: EvidenceContext, request: BundleReques
   mkdirSync(work, { mode: 0o700 });
   const redactor = redactorOf(context.config);
   const canaries = plantCanaries();
-  const collected = await collectInto(work, allCollectors(context, request, canaries), {
-    timeoutMilliseconds: collectorTimeout,
-    redactor,
-    onProgress: ({ name, status }) => progress(`${name}: ${status}`),
-  });
+  const collected = await collectInto(
+    work,
+    [...bundleMembers(context, request), canaryMember(canaries), ...context.collectors, ...hostCollectors()],
+    {
+      timeoutMilliseconds: collectorTimeout,
+      redactor,
+      onProgress: ({ name, status }) => progress(`${name}: ${status}`),
+    },
+  );
   await refuseCanaries(work, canaries);
   const manifest: Manifest = {
     format: bundleFormat,
@@ -187,7 +176,7 @@ function requireRoom(directory: string, reserve: number): void {
   if (bavail * bsize > reserve) return;
   throw new Failure('disk-full', `Less than ${reserve} bytes are free at ${directory}.`, {
     kept: 'Earlier bundles and the custody log are intact.',
-    remedy: 'Make room, or collect to another disk with --output.',
+    remedy: 'Make room there, then collect again.',
   });
 }
 
@@ -204,83 +193,6 @@ function redactorOf(config: Config): Redactor {
 /** Secrets that nobody uses, planted among the inputs: one that is still there after redaction stops the bundle. */
 function plantCanaries(): Canary[] {
   return ['PrivateKey', 'PresharedKey'].map((label) => ({ label, value: randomBytes(32) }));
-}
-
-function allCollectors(
-  context: EvidenceContext,
-  request: BundleRequest,
-  canaries: readonly Canary[],
-): Collector[] {
-  const { config, layout, record } = context;
-  return [
-    journalCollector(config, request),
-    {
-      name: 'custody log',
-      path: custodyPath,
-      source: 'The custody log of this node, whole and unredacted',
-      limitBytes: journalLimit,
-      redact: false,
-      gather: () => readFile(layout.custody),
-    },
-    ...context.collectors,
-    ...(record.tpm === null
-      ? []
-      : [
-          {
-            name: 'event log',
-            path: 'evidence/eventlog.bin',
-            source: `${config.tpm.event_log}: what the firmware measured into the PCRs`,
-            limitBytes: 16 << 20,
-            redact: false,
-            gather: () => readFile(config.tpm.event_log),
-          },
-        ]),
-    {
-      name: 'enrolment record',
-      path: 'evidence/enrolment.json',
-      source: 'The enrolment record as the node holds it; compare with the one that the verifier holds',
-      limitBytes: 1 << 20,
-      redact: false,
-      gather: () => readFile(layout.enrolment),
-    },
-    {
-      name: 'redaction check',
-      path: 'redaction/canaries.conf',
-      source: 'Planted secrets, to see that the redaction rules work on this node',
-      limitBytes: 1 << 16,
-      redact: true,
-      gather: async () =>
-        canaries.map(({ label, value }) => `${label} = ${Buffer.from(value).toString('base64')}\n`).join(''),
-    },
-    ...hostCollectors(),
-  ];
-}
-
-function journalCollector(config: Config, request: BundleRequest): Collector {
-  const { namespace, directory, units } = config.journal;
-  const path = request.journalPath ?? (directory === '' ? undefined : directory);
-  const isFile = path !== undefined && existsSync(path) && statSync(path).isFile();
-  return {
-    name: 'journal',
-    path: 'journal/entries.jsonl',
-    source: `journalctl --output=json${namespace === '' ? '' : ` --namespace=${namespace}`}: what was logged`,
-    limitBytes: journalLimit,
-    redact: true,
-    gather: (signal) =>
-      readJournal({
-        format: 'json',
-        signal,
-        units,
-        ...(path === undefined
-          ? namespace === ''
-            ? {}
-            : { namespace }
-          : isFile
-            ? { file: path }
-            : { directory: path }),
-        ...(request.since === undefined ? {} : { since: request.since }),
-      }),
-  };
 }
 
 interface Signed {
@@ -301,7 +213,7 @@ async function sign(
   const quoted = keys === null ? null : await keys.quote(Buffer.from(packed.sha256, 'hex')).catch(() => null);
   const attest = quoted === null ? null : parseAttest(quoted.attest);
   const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
-  const log = manifest.files.find(({ path }) => path === 'evidence/eventlog.bin');
+  const log = manifest.files.find(({ path }) => path === eventLogPath);
   const predicate: BundlePredicate = {
     node: record.node,
     sequence: manifest.sequence,

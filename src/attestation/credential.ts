@@ -1,13 +1,13 @@
 // TPM2_MakeCredential on the verifier's side, without a TPM: a challenge that only the TPM with this endorsement key can read,
 // and only while it holds the key of this Name (TPM 2.0 Library, Part 1, section 24; key derivation, section 11.4.10).
 import {
+  constants,
   createCipheriv,
   createHash,
   createHmac,
   createPublicKey,
   diffieHellman,
   generateKeyPairSync,
-  constants,
   publicEncrypt,
   randomBytes,
   timingSafeEqual,
@@ -46,7 +46,9 @@ export function makeCredential(
     throw unsuitable('it does not protect with AES-CFB');
   if (secret.length === 0 || secret.length > digestSize(nameAlg))
     throw new RangeError(`A credential has 1 to ${digestSize(nameAlg)} bytes, not ${secret.length}.`);
-  const { seed, encryptedSecret } = area.rsa ? rsaSeed(area, endorsementPublic) : eccSeed(area, endorsementPublic);
+  const { seed, encryptedSecret } = area.rsa
+    ? rsaSeed(area, endorsementPublic)
+    : eccSeed(area, endorsementPublic);
   const key = kdfA(nameAlg, seed, 'STORAGE', keyName, none, symmetric.bits);
   const cipher = createCipheriv(`aes-${symmetric.bits}-cfb` as 'aes-128-cfb', key, Buffer.alloc(16));
   const identity = cipher.update(new Writer().sized(secret).done());
@@ -116,14 +118,22 @@ export function kdfA(
 }
 
 /** KDFe (section 11.4.10.3; SP 800-56A, single-step), as many bits as the digest has. */
-function kdfE(hash: HashName, z: Uint8Array, label: string, partyU: Uint8Array, partyV: Uint8Array): Uint8Array {
+function kdfE(
+  hash: HashName,
+  z: Uint8Array,
+  label: string,
+  partyU: Uint8Array,
+  partyV: Uint8Array,
+): Uint8Array {
   return derive(hash, digestSize(hash) * 8, (counter) =>
     createHash(hash).update(counter).update(z).update(`${label}\0`).update(partyU).update(partyV).digest(),
   );
 }
 
 function derive(hash: HashName, bits: number, block: (counter: Uint8Array) => Uint8Array): Uint8Array {
-  const blocks = Array.from({ length: Math.ceil(bits / 8 / digestSize(hash)) }, (_, at) => block(u32(at + 1)));
+  const blocks = Array.from({ length: Math.ceil(bits / 8 / digestSize(hash)) }, (_, at) =>
+    block(u32(at + 1)),
+  );
   return Buffer.concat(blocks).subarray(0, bits / 8);
 }
 
@@ -132,6 +142,7 @@ const u32 = (value: number): Uint8Array => new Writer().u32(value).done();
 
 function unsuitable(why: string): Failure {
   return new Failure('endorsement-key-unsuitable', `The endorsement key cannot take a credential: ${why}.`, {
-    remedy: 'Enrol the node with an endorsement key made by a default template of the TCG EK Credential Profile.',
+    remedy:
+      'Enrol the node with an endorsement key made by a default template of the TCG EK Credential Profile.',
   });
 }

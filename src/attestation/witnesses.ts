@@ -13,11 +13,7 @@ import {
 } from '@sigstore/verify';
 import { reasonOf } from '../host/failure.ts';
 import { trustMaterial } from './trusted-root.ts';
-
-export interface Appraisal {
-  readonly result: 'proven' | 'failed' | 'not-proven';
-  readonly detail: string;
-}
+import type { Appraisal } from './verdict.ts';
 
 export interface SigstoreClaims {
   readonly signature: Appraisal;

@@ -1,11 +1,10 @@
-// Approvals: the node asks with its state, the policy signer answers off the node, the node checks before it tries. Formats
-// esoteric-appliance-approval-request/1 and esoteric-appliance-approval/1, JSON. Pure. The TPM judges again by itself; the
-// signature covers the policy digests only, so that `created` is asserted, not proven.
+// Approvals: the node asks with its state, the policy signer answers off the node, the node checks before it tries. Pure. The
+// TPM judges again by itself; the signature covers the policy digests only, so that `created` is asserted, not proven.
 import { type KeyObject, sign, verify } from 'node:crypto';
-import { z } from 'zod';
-import { Failure, reasonOf } from '../host/failure.ts';
+import { Failure } from '../host/failure.ts';
 import { nvNameOf, parseNvPublic } from '../tpm/nv-public.ts';
 import { signatureFromDer } from '../tpm/signature.ts';
+import type { Approval, ApprovalRequest } from './approval-format.ts';
 import {
   type ApprovedState,
   approvalMessage,
@@ -15,53 +14,6 @@ import {
   policyRefOf,
   type SignedState,
 } from './policy.ts';
-
-const sha256Hex = z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 lower-case hexadecimal digits');
-const text = z.string().min(1).max(253);
-const state = {
-  node: text,
-  /** SHA-256 bank, hex by PCR number. */
-  pcrs: z.object({
-    bank: z.literal('sha256'),
-    values: z.record(z.string().regex(/^(?:\d|1\d|2[0-3])$/, 'expected a PCR number, 0 to 23'), sha256Hex),
-  }),
-  /** The armed counter's value, decimal. */
-  counter: z
-    .string()
-    .regex(/^(?:0|[1-9]\d{0,19})$/, 'expected a decimal number')
-    .refine((digits) => BigInt(digits) < 2n ** 64n, 'expected a number of 64 bits'),
-  /** TPMS_NV_PUBLIC of the armed counter: that it is a counter must be seen, its Name alone does not show it. */
-  counterPublic: z.base64(),
-  /** RFC 3339. */
-  created: z.iso.datetime({ offset: true }),
-};
-
-const requestSchema = z.object({
-  format: z.literal('esoteric-appliance-approval-request/1'),
-  ...state,
-  keys: z.array(z.object({ name: text, purpose: text })).min(1),
-});
-export type ApprovalRequest = z.infer<typeof requestSchema>;
-
-const approvalSchema = z.object({
-  format: z.literal('esoteric-appliance-approval/1'),
-  ...state,
-  keys: z
-    .array(
-      z.object({
-        name: text,
-        purpose: text,
-        policyRef: sha256Hex,
-        approvedPolicy: sha256Hex,
-        /** DER. */
-        signature: z.base64(),
-      }),
-    )
-    .min(1),
-  /** Hex SHA-256 of the policy signer's SubjectPublicKeyInfo. */
-  signer: sha256Hex,
-});
-export type Approval = z.infer<typeof approvalSchema>;
 
 /** The node's question: may its keys open in this state? Times and values are handed in. */
 export function approvalRequest(question: {
@@ -85,14 +37,6 @@ export function approvalRequest(question: {
     created: question.created.toISOString(),
   };
 }
-
-/** @throws Failure `approval-request-invalid` naming the first member that is wrong. */
-export const parseApprovalRequest = (json: string): ApprovalRequest =>
-  parse(requestSchema, json, 'approval-request-invalid', 'The approval request');
-
-/** @throws Failure `approval-invalid` naming the first member that is wrong. */
-export const parseApproval = (json: string): Approval =>
-  parse(approvalSchema, json, 'approval-invalid', 'The approval');
 
 /** What the signer should look at twice before signing; empty when all is as usual. */
 export function concernsAbout(request: ApprovalRequest, capPcr: number): string[] {
@@ -240,27 +184,6 @@ function refused(code: string, message: string): Failure {
     remedy:
       'Make a new request on this node and have it signed off the node: `esoteric-appliance approve`, then `esoteric-appliance provision --re-arm APPROVAL`.',
   });
-}
-
-/** Longer documents are refused. */
-const longestDocument = 1 << 20;
-
-function parse<T>(schema: z.ZodType<T>, json: string, code: string, what: string): T {
-  const fail = (why: string): Failure =>
-    new Failure(code, `${what} is not valid: ${why}.`, {
-      remedy: 'Use the file as `esoteric-appliance` wrote it.',
-    });
-  if (json.length > longestDocument) throw fail(`it is longer than ${longestDocument} characters`);
-  let document: unknown;
-  try {
-    document = JSON.parse(json);
-  } catch (cause) {
-    throw fail(`it is not JSON (${reasonOf(cause)})`);
-  }
-  const result = schema.safeParse(document);
-  if (result.success) return result.data;
-  const [issue] = result.error.issues;
-  throw fail(`${issue?.path.join('.') || 'the document'}: ${issue?.message ?? 'not as expected'}`);
 }
 
 function hex(bytes: Uint8Array): string {

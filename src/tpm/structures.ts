@@ -17,7 +17,7 @@ import { withoutLeadingZeros } from './signature.ts';
 import { Reader } from './wire.ts';
 
 export { type HashName, hashAlgorithms, type Scheme } from './registry.ts';
-export { type EcdsaSignature, parseSignature, signatureDer } from './signature.ts';
+export { parseSignature, signatureDer } from './signature.ts';
 
 /** Bits of TPMA_OBJECT (Part 2, section 8.3). */
 export const objectAttribute = {

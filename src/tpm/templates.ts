@@ -39,7 +39,10 @@ export function sealedData(authPolicy: Uint8Array): Uint8Array {
     .done();
 }
 
-/** The public half of a signer outside the TPM (ECDSA P-256 with SHA-256; coordinates of 32 bytes), as tpm2-tools loads it. */
+/**
+ * The public half of a signer outside the TPM: ECDSA P-256 with SHA-256, coordinates of 32 bytes. tpm2-tools gives it the same
+ * Name: `tpm2_loadexternal -G ecc:ecdsa-sha256 -a 'userwithauth|sign'`.
+ */
 export const externalSigner = (x: Uint8Array, y: Uint8Array): Uint8Array =>
   eccKey(attributes('userWithAuth', 'sign'), ecdsaSha256, { x, y });
 

@@ -17,6 +17,7 @@ import {
   unsealWithShare,
 } from '../../src/keys/share.ts';
 import type { PolicySession } from '../../src/tpm/session.ts';
+import { copiesOutside, masked } from '../tpm/memory.ts';
 import { capPcr, counterIndex, newAuthority, type Opened, Scene, wireguard } from './scene.ts';
 
 const capped = { sha256: new Uint8Array(32).fill(0xca) };
@@ -39,6 +40,18 @@ describe.each(['swtpm', 'pcap'] as const)('a key sealed under an approval and a 
       using opened = await scene.unsealApproved(vault, blob, await scene.approve(vault.tpm));
       expect(same(opened, secret)).toBe(true);
     }
+  });
+
+  it('leaves no copy of key, share or payload in the memory of the process outside the arena', async () => {
+    await using vault = await scene.open();
+    const { blob } = await scene.seal(vault, wireguard);
+    const approval = await scene.approve(vault.tpm);
+    const copies = () => scene.lastSecrets.map((secret) => copiesOutside(scene.arena, masked(secret)));
+    expect(copies()).toEqual([0, 0, 0]);
+    using approved = await scene.unsealApproved(vault, blob, approval);
+    using recovered = await scene.unsealRecovered(vault, blob);
+    expect(same(approved, recovered)).toBe(true);
+    expect(copies()).toEqual([0, 0, 0]);
   });
 
   it('opens after an update with a new approval, and nothing is resealed', async () => {
@@ -233,6 +246,19 @@ describe.each(['swtpm', 'pcap'] as const)('a key sealed under an approval and a 
       await vault.tpm.pcrExtend(capPcr, capped);
     });
     await expect(attempt).rejects.toMatchObject({ ...policyRefusal, rc: 0x128 });
+  });
+
+  it('is told to be damaged when its file says another length than the TPM', async () => {
+    await using vault = await scene.open();
+    const { blob } = await scene.seal(vault, wireguard);
+    const approval = await scene.approve(vault.tpm);
+    const shorter = scene.unsealApproved(vault, { ...blob, byteLength: 16 }, approval);
+    await expect(shorter).rejects.toMatchObject({ code: 'sealed-key-invalid' });
+    const longer = scene.unsealApproved(vault, { ...blob, byteLength: 48 }, approval);
+    await expect(longer).rejects.toMatchObject({ code: 'tpm-nv' });
+    expect(() => vault.tpm.nvReadSecret(blob.shareIndex, 513, {} as PolicySession, scene.arena, 'x')).toThrow(
+      RangeError,
+    );
   });
 
   it('gives the index of the share back when sealing fails, and takes none that is in use', async () => {

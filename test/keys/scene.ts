@@ -5,14 +5,8 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SecretArena, type SecretBuffer } from '../../src/host/arena.ts';
-import {
-  type Approval,
-  approvalRequest,
-  parseApproval,
-  parseApprovalRequest,
-  signApproval,
-  signedStateOf,
-} from '../../src/keys/approval.ts';
+import { approvalRequest, signApproval, signedStateOf } from '../../src/keys/approval.ts';
+import { type Approval, parseApproval, parseApprovalRequest } from '../../src/keys/approval-format.ts';
 import {
   type KeyIdentity,
   type KeyPolicy,
@@ -106,7 +100,9 @@ export class Scene implements AsyncDisposable {
     await using session = await vault.tpm.startPolicySession(vault.srk, 'policy');
     const share = await vault.tpm.nvReadSecret(blob.shareIndex, byteLength, session, this.arena, 'share');
     const payload = this.arena.take(byteLength, 'payload');
-    payload.bytes.set(secret.bytes.map((byte, at) => byte ^ (share.bytes[at] ?? 0)));
+    for (let at = 0; at < byteLength; at++) {
+      payload.bytes[at] = (secret.bytes[at] ?? 0) ^ (share.bytes[at] ?? 0);
+    }
     this.#secrets.push(secret, share, payload);
     return { secret, blob };
   }
@@ -151,6 +147,11 @@ export class Scene implements AsyncDisposable {
     return unsealWithShare(vault, blob, key.name, (session) =>
       satisfyRecovery(vault.tpm, session, this.policyOf(key), sign),
     );
+  }
+
+  /** Of the key sealed last: itself, its share and its payload. */
+  get lastSecrets(): readonly SecretBuffer[] {
+    return this.#secrets.slice(-3);
   }
 
   /** How often each secret so far crossed the bus in clear, and whether anything was captured at all. */
