@@ -1,4 +1,4 @@
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { command, commonArguments, configOf, ending, stopSignal } from './command.ts';
@@ -16,13 +16,14 @@ export const runCommand = command('run', 'run the node: links, entropy, interloc
   .action((given) =>
     ending(given.json, async () => {
       const { runNode } = await import('../appliance/run.ts');
+      using scratch = given.demo === true && given.stateDir === undefined ? scratchDirectory() : undefined;
       const options = given.demo
         ? {
             ...given,
             interface: 'CPU',
             tpm: false as const,
             sigstore: false,
-            stateDir: given.stateDir ?? mkdtempSync(join(tmpdir(), 'esoteric-demo-')),
+            stateDir: given.stateDir ?? scratch?.path,
           }
         : given;
       const config = await configOf(options);
@@ -38,3 +39,9 @@ export const runCommand = command('run', 'run the node: links, entropy, interloc
       });
     }),
   );
+
+/** A state directory that goes when the node does. */
+function scratchDirectory(): Disposable & { readonly path: string } {
+  const path = mkdtempSync(join(tmpdir(), 'esoteric-demo-'));
+  return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }) };
+}
