@@ -59,6 +59,7 @@ async function answer(socket: Socket, methods: Methods): Promise<void> {
   const say = (line: Answer): void => {
     if (socket.writable) socket.write(`${JSON.stringify(line)}\n`);
   };
+  let taken = false;
   try {
     const request = await readRequest(socket);
     const method = Object.hasOwn(methods, request.method) ? methods[request.method] : undefined;
@@ -67,7 +68,6 @@ async function answer(socket: Socket, methods: Methods): Promise<void> {
         remedy: 'Use the same version of the program as the node that runs.',
       });
     }
-    let taken = false;
     const result = await method(request.params, {
       progress: (step) => say({ progress: step }),
       raw: () => {
@@ -78,6 +78,10 @@ async function answer(socket: Socket, methods: Methods): Promise<void> {
     });
     if (!taken) say({ result });
   } catch (thrown) {
+    if (taken) {
+      socket.destroy(); // Words would pass for what was promised.
+      return;
+    }
     const failure = thrown instanceof Failure ? thrown : new Failure('internal', reasonOf(thrown));
     say({ error: { ...failure.toJSON(), status: failure.status } });
   }

@@ -1,6 +1,7 @@
 // The courier: takes jobs from the spool into its outbox and delivers them. It has the network and the delivery credentials, and
 // neither the TPM nor a secret of the node. It can die at any time; what it had not acknowledged is sent again.
 import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Channel, openChannel } from '../alerts/channel.ts';
 import { Deliverer, type DeliveryEvent } from '../alerts/deliver.ts';
@@ -39,7 +40,6 @@ const sigstoreTimeout = 15_000;
 export async function runCourier(config: Config, options: CourierOptions): Promise<number> {
   const layout = stateLayout(config.node.state_dir);
   if (!existsSync(layout.spool)) throw unprovisioned(layout.directory);
-  using _lock = holdLock(layout.courierLock, 'The outbox');
   const policy = readToml(policyPath('alerts.toml'), alertPolicySchema);
   const channels = openChannels(config);
   await loadBeforeDropping(config);
@@ -47,6 +47,8 @@ export async function runCourier(config: Config, options: CourierOptions): Promi
     becomeUser(findUser(config.courier.user));
     requireReadableProgram(config.courier.user);
   }
+  // Only now: the lock lies in a directory of the courier's, where root must follow no link.
+  using _lock = holdLock(layout.courierLock, 'The outbox');
 
   using outbox = new Outbox(layout.outbox, Date.now, {
     deduplicationMilliseconds: policy.deduplicationMilliseconds,
@@ -136,18 +138,23 @@ async function deliverBundle(
   job: BundleJob,
   signal: AbortSignal,
 ): Promise<void> {
-  await countersignWherePending(config, layout, job);
+  const sigstore = await countersigned(config, layout, job);
   if (job.upload === '') return;
   await deliver({
-    files: [job.archive, job.sigstore],
+    files: [job.archive, sigstore],
     target: parseUploadUrl(job.upload),
     credentials: async () => readS3Credentials(config.courier.s3_credentials_file),
     signal,
   });
 }
 
-/** Replaces the pending bundle by the countersigned one. What the node signed stays as it is, byte for byte. */
-async function countersignWherePending(config: Config, layout: StateLayout, job: BundleJob): Promise<void> {
+/**
+ * The signature file to deliver: countersigned, in a directory of the courier's own, or the node's where there is nothing to
+ * countersign. What the node signed stays as it is, byte for byte, and where it is.
+ */
+async function countersigned(config: Config, layout: StateLayout, job: BundleJob): Promise<string> {
+  const own = join(layout.countersigned, basename(job.sigstore));
+  if (existsSync(own)) return own;
   const {
     mode,
     fulcio,
@@ -159,9 +166,9 @@ async function countersignWherePending(config: Config, layout: StateLayout, job:
   const enrolment = parseEnrolment(readFileSync(layout.enrolment, 'utf8'));
   const bundle: unknown = JSON.parse(readFileSync(job.sigstore, 'utf8'));
   const anyService = [fulcio, rekor, tsa].some((url) => url !== '');
-  if (mode === 'none' || !anyService || enrolment.tpm === null || !isPending(bundle)) return;
+  if (mode === 'none' || !anyService || enrolment.tpm === null || !isPending(bundle)) return job.sigstore;
   const proof = job.proofOfPossession;
-  const countersigned = await countersign({
+  const complete = await countersign({
     bundle,
     publicKeyPem: enrolment.tpm.signingKey.publicKey,
     proofOfPossession:
@@ -179,7 +186,8 @@ async function countersignWherePending(config: Config, layout: StateLayout, job:
     ...(rootFile === '' ? {} : { trustedRoot: JSON.parse(readFileSync(rootFile, 'utf8')) }),
     timeoutMilliseconds: sigstoreTimeout,
   });
-  writeDurably(job.sigstore, `${JSON.stringify(countersigned)}\n`, 0o644);
+  writeDurably(own, `${JSON.stringify(complete)}\n`, 0o644);
+  return own;
 }
 
 /** Signed by the node, and by no witness yet. */

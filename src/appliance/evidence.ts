@@ -32,6 +32,7 @@ import { parseAttest, publicKeyPem } from '../tpm/structures.ts';
 import { type BundleSubject, bundleMembers, canaryMember, eventLogPath } from './bundle-members.ts';
 import type { Config } from './config.ts';
 import type { NodeKeys } from './node-keys.ts';
+import type { NodeRecord } from './node-record.ts';
 import { policyPath } from './policies.ts';
 
 /** What the bundle is about, beside what every bundle holds. */
@@ -68,6 +69,8 @@ export interface EvidenceContext extends BundleSubject {
   readonly onProgress?: (step: string) => void;
 }
 
+/** Said in the bundle, by nobody who could sign it. */
+const tpmSilent = 'the TPM did not answer: this bundle is unsigned';
 const collectorTimeout = 60_000;
 
 export async function makeBundle(context: EvidenceContext, request: BundleRequest): Promise<BundleMade> {
@@ -99,7 +102,7 @@ export async function makeBundle(context: EvidenceContext, request: BundleReques
     sequence,
     created,
     reason: request.reason,
-    assurance: record.assurance,
+    assurance: await assuranceNow(context),
     files: collected.files,
     collectors: collected.collectors,
     redaction: { keyId: redactor.keyId },
@@ -136,13 +139,14 @@ export async function makeBundle(context: EvidenceContext, request: BundleReques
   };
 }
 
-/** The archive for the courier's group to read, the signature file for the courier to countersign. */
-function shareWithCourier(config: Config, archive: string, sigstore: string): void {
+/** For the courier's group to read. Their directory is the node's alone, so the paths are what they were. */
+function shareWithCourier(config: Config, ...files: string[]): void {
   if (config.courier.user === '' || process.geteuid?.() !== 0) return;
-  const { uid, gid } = findUser(config.courier.user);
-  chownSync(archive, 0, gid);
-  chmodSync(archive, 0o640);
-  chownSync(sigstore, uid, gid);
+  const { gid } = findUser(config.courier.user);
+  for (const file of files) {
+    chownSync(file, 0, gid);
+    chmodSync(file, 0o640);
+  }
 }
 
 /** The job of the courier: countersign, upload, read back. Paths, and nothing secret. */
@@ -152,6 +156,13 @@ export interface BundleJob {
   /** Empty: countersign only. */
   readonly upload: string;
   readonly proofOfPossession: Signed['challenge'];
+}
+
+/** As the node's, and what this bundle lacks beside. */
+async function assuranceNow({ record, keys }: EvidenceContext): Promise<NodeRecord['assurance']> {
+  if (record.tpm === null) return record.assurance;
+  const answers = keys !== null && (await keys.capPcr().then(Boolean, () => false));
+  return answers ? record.assurance : { ...record.assurance, notes: [...record.assurance.notes, tpmSilent] };
 }
 
 /** The next bundle's number: the TPM's counter, or a file where there is no TPM or it does not answer. */
@@ -219,7 +230,7 @@ async function sign(
     sequence: manifest.sequence,
     created: manifest.created,
     reason: manifest.reason,
-    assurance: record.assurance,
+    assurance: manifest.assurance,
     manifestDigest: { sha256: packed.manifestSha256 },
     quote:
       quoted === null

@@ -22,6 +22,8 @@ export interface StateLayout {
   /** Held by the courier while it runs. */
   readonly courierLock: string;
   readonly bundles: string;
+  /** The courier's: signature files with what the Sigstore services added, under the names that they have in `bundles`. */
+  readonly countersigned: string;
 }
 
 export function stateLayout(directory: string): StateLayout {
@@ -37,13 +39,14 @@ export function stateLayout(directory: string): StateLayout {
     outbox: join(directory, 'courier', 'outbox.sqlite'),
     courierLock: join(directory, 'courier', 'lock'),
     bundles: at('bundles'),
+    countersigned: join(directory, 'courier', 'countersigned'),
   };
 }
 
 /**
- * Creates the directories. `courier` is the user that the courier runs as: the spool and the outbox are that user's, the
- * bundles are readable by its group, and in their sticky directory it can replace only files of its own. Everything else
- * is its owner's alone.
+ * Creates the directories. `courier` is the user that the courier runs as: the spool, the outbox and what it countersigns are
+ * that user's; the bundles are for its group to read and for nobody but the node to write. Everything else is its owner's
+ * alone. The node writes nothing into a directory of the courier's but the spool, and follows no link there.
  */
 export function makeStateDirectories(layout: StateLayout, courier: User | undefined): void {
   const make = (path: string, mode: number, owner?: { uid: number; gid: number }): void => {
@@ -55,7 +58,8 @@ export function makeStateDirectories(layout: StateLayout, courier: User | undefi
   make(join(layout.directory, 'keys'), 0o700);
   make(layout.spool, 0o700, courier);
   make(join(layout.directory, 'courier'), 0o700, courier);
-  make(layout.bundles, courier === undefined ? 0o700 : 0o1770, courier && { uid: 0, gid: courier.gid });
+  make(layout.countersigned, 0o700, courier);
+  make(layout.bundles, courier === undefined ? 0o700 : 0o750, courier && { uid: 0, gid: courier.gid });
 }
 
 const assurance = z.object({

@@ -1,9 +1,9 @@
 // The node daemon: unseals, brings the links up, collects entropy, serves it, and stands by when the interlock has struck. The
 // watcher is armed before the first unseal; a marker written before it makes an unclean end visible at the next start.
 
-import type { Server } from 'node:http';
 import { CustodyLog } from '../custody/log.ts';
-import { randomServer } from '../entropy/outputs/http.ts';
+import { type RandomServer, randomServer } from '../entropy/outputs/http.ts';
+import { Turns } from '../entropy/outputs/turns.ts';
 import type { EntropyPool } from '../entropy/pool.ts';
 import { SecretArena, type SecretBuffer } from '../host/arena.ts';
 import { writeDurably } from '../host/durable.ts';
@@ -48,7 +48,7 @@ export class Node implements AsyncDisposable {
   #interlock: Interlock | undefined;
   #links: Links | undefined;
   #pool: EntropyPool | undefined;
-  #servers: Server[] = [];
+  #servers: RandomServer[] = [];
   #incident: Incident | undefined;
   /** The marker of a running node is on disk. */
   #marked = false;
@@ -279,10 +279,13 @@ export class Node implements AsyncDisposable {
   }
 
   async #serve(): Promise<void> {
+    const turns = new Turns();
     for (const listen of this.config.entropy.http) {
       const colon = listen.lastIndexOf(':');
       const host = listen.slice(0, colon).replace(/^\[|\]$/g, '');
-      this.#servers.push(await randomServer(this.pool, { host, port: Number(listen.slice(colon + 1)) }));
+      this.#servers.push(
+        await randomServer(this.pool, { host, port: Number(listen.slice(colon + 1)) }, turns),
+      );
     }
   }
 
@@ -317,6 +320,7 @@ export class Node implements AsyncDisposable {
   /** Memory, kernel, TPM and disk are done when this is called; what is left is to tell, once. */
   #struck(outcome: ZeroizeOutcome): void {
     if (this.#incident !== undefined) return;
+    for (const server of this.#servers) server.closeNow();
     const consequence = consequenceOf(
       this.#policy,
       outcome.cause,

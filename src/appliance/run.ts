@@ -90,13 +90,16 @@ function methodsOf(node: Node): Methods {
       const block = new Uint8Array(65_536);
       node.pool.read(block.subarray(0, 1)); // Refuses before anything is promised.
       const socket = caller.raw();
-      for (let sent = 0; sent < wanted && socket.writable; ) {
-        const part = block.subarray(0, Math.min(block.length, wanted - sent));
-        node.pool.read(part);
-        await new Promise((resolve) => socket.write(part, resolve));
-        sent += part.length;
+      try {
+        for (let sent = 0; sent < wanted && socket.writable; ) {
+          const part = block.subarray(0, Math.min(block.length, wanted - sent));
+          node.pool.read(part);
+          await new Promise((resolve) => socket.write(part, resolve));
+          sent += part.length;
+        }
+      } finally {
+        block.fill(0);
       }
-      block.fill(0);
     },
     alert: async (params) => {
       const key = `${node.record.node}-test-${Date.now()}`;

@@ -33,16 +33,26 @@ export async function streamTo(config: Config, bytes: number | null, fd: number)
 
 async function relay(path: string, bytes: number | null, fd: number): Promise<number> {
   const { first, socket } = await askNodeForBytes(path, 'stream', { bytes });
+  const wanted = bytes ?? Number.POSITIVE_INFINITY;
   let written = 0;
+  /** False when the reader has gone. */
+  const pass = async (chunk: Buffer): Promise<boolean> => {
+    const part = chunk.subarray(0, wanted - written);
+    const taken = await writeAll(part, fd);
+    if (taken) written += part.length;
+    return taken;
+  };
   try {
-    if (!(await writeAll(first, fd))) return written;
-    written += first.length;
-    for await (const chunk of socket as AsyncIterable<Buffer>) {
-      if (!(await writeAll(chunk, fd))) return written;
-      written += chunk.length;
-    }
+    if (!(await pass(first))) return written;
+    for await (const chunk of socket as AsyncIterable<Buffer>) if (!(await pass(chunk))) return written;
+  } catch (error) {
+    // Cut off in the middle: whoever asked looks whether the node has been zeroized.
+    if (!isReset(error)) throw error;
   } finally {
     socket.destroy();
   }
   return written;
 }
+
+const isReset = (error: unknown): boolean =>
+  ['ECONNRESET', 'ERR_STREAM_PREMATURE_CLOSE'].includes((error as NodeJS.ErrnoException).code ?? '');

@@ -30,6 +30,7 @@ export async function packBundle(directory: string, manifest: Manifest, outPath:
   const beside = `${outPath}.${process.pid}.new`;
   try {
     writeFileSync(join(directory, manifestPath), encoded, { mode: 0o600 });
+    rmSync(beside, { force: true });
     const archived = await writeArchive(directory, manifest, beside);
     renameSync(beside, outPath);
     syncDirectory(dirname(outPath));
@@ -58,7 +59,7 @@ async function writeArchive(directory: string, manifest: Manifest, path: string)
         yield chunk;
       }
     },
-    createWriteStream(path, { mode: 0o600 }),
+    createWriteStream(path, { flags: 'wx', mode: 0o600 }),
   );
   const handle = await open(path, 'r');
   try {

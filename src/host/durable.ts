@@ -1,6 +1,7 @@
 // Files that survive kill -9 and power loss at any instant: written beside, synced, renamed, directory synced.
 import {
   closeSync,
+  constants,
   fchmodSync,
   fsyncSync,
   openSync,
@@ -11,11 +12,15 @@ import {
 } from 'node:fs';
 import { dirname } from 'node:path';
 
+/** Follows no link and reuses no file: what lies there under this name may be somebody else's. */
+const exclusive = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+
 /** Replaces `path` atomically: a reader sees the old content or the new, never a part. */
 export function writeDurably(path: string, content: string | Uint8Array, mode = 0o600): void {
   const beside = `${path}.${process.pid}.new`;
   try {
-    const fd = openSync(beside, 'w', mode);
+    rmSync(beside, { force: true, recursive: true });
+    const fd = openSync(beside, exclusive, mode);
     try {
       fchmodSync(fd, mode); // Whatever the umask is.
       const bytes = typeof content === 'string' ? Buffer.from(content) : content;
@@ -26,7 +31,7 @@ export function writeDurably(path: string, content: string | Uint8Array, mode = 
     }
     renameSync(beside, path);
   } catch (error) {
-    rmSync(beside, { force: true });
+    rmSync(beside, { force: true, recursive: true });
     throw error;
   }
   syncDirectory(dirname(path));

@@ -148,7 +148,10 @@ export class Interlock implements AsyncDisposable {
         );
       }
     }
-    Atomics.store(words, word.windowFlapsLeft, request.flaps);
+    // One beyond the hourly limit ends the window; the watcher allows no more, however busy this thread is.
+    const { plannedFlapsPerHour: limit } = this.#options;
+    const allowance = Math.min(...names.map((name) => limit + 1 - this.#recentlyPlanned(name)));
+    Atomics.store(words, word.windowFlapsLeft, Math.min(request.flaps, allowance));
     Atomics.store(words, word.windowMask, mask);
     Atomics.store(words, word.windowUntil, this.#board.now() + request.seconds * 1000);
     Atomics.store(words, word.window, windowState.open);

@@ -18,16 +18,21 @@ const root = fileURLToPath(new URL('../../', import.meta.url));
 const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
 const nodeArguments = ['--disable-warning=ExperimentalWarning', main];
 
+/** The words that run the program. */
+export const esotericWords = (args: readonly string[]): string[] => [
+  process.execPath,
+  ...nodeArguments,
+  ...args,
+];
+
 /** Runs the program to its end, in a namespace or here. */
 export async function esoteric(
   args: readonly string[],
   options: { readonly namespace?: string; readonly timeoutMilliseconds?: number } = {},
 ): Promise<{ status: number | null; stdout: Buffer; stderr: string }> {
-  const words = [...nodeArguments, ...args];
+  const [program = '', ...words] = esotericWords(args);
   const [command, rest] =
-    options.namespace === undefined
-      ? [process.execPath, words]
-      : inside(options.namespace, process.execPath, ...words);
+    options.namespace === undefined ? [program, words] : inside(options.namespace, program, ...words);
   return await runChild(command, rest, { timeoutMilliseconds: options.timeoutMilliseconds ?? 30_000 });
 }
 

@@ -3,12 +3,21 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { Failure, reasonOf } from '../../host/failure.ts';
 import type { EntropyStatus } from '../status.ts';
+import { Connections } from './connections.ts';
 import { metricsText } from './metrics.ts';
+import { Turns, turnLength } from './turns.ts';
 
 /** Most bytes of one answer. */
 export const maxAnswer = 16 << 20;
 const defaultAnswer = 32;
-const blockLength = 64 << 10;
+/** Connections of one server; more are closed as they come. */
+const maxConnections = 64;
+/** Blocks asked for and not yet generated; a request that finds so many before it is told to come back. */
+const maxWaiting = 48;
+const retrySeconds = 1;
+/** Milliseconds, as node:http names them. `silence` is how long a reader may take nothing. */
+const limits = { headers: 5_000, request: 10_000, keepAlive: 5_000, silence: 30_000, check: 1_000 } as const;
+const maxHeaderSize = 8 << 10;
 /** How often an answer that waits for a slow reader looks for a zeroize. */
 const watchMilliseconds = 100;
 
@@ -18,18 +27,36 @@ export interface RandomSupply {
   status(): EntropyStatus;
 }
 
+export interface RandomServer extends Server {
+  /** Resets every open connection, so that nothing of it still leaves; the server keeps listening, to say why it refuses. */
+  closeNow(): void;
+}
+
 /**
- * Resolves when the server listens. Close it with `close` and `closeAllConnections`.
+ * Resolves when the server listens. Close it with `close` and `closeAllConnections`. Servers of one supply share `turns`.
  * @throws Failure `listen-failed`.
  */
 export function randomServer(
   supply: RandomSupply,
   address: { readonly host: string; readonly port: number },
-): Promise<Server> {
-  const server = createServer((request, response) => {
-    answer(supply, request, response).catch((error: unknown) => refuse(response, error));
+  turns: Turns = new Turns(),
+): Promise<RandomServer> {
+  const plain = createServer({
+    headersTimeout: limits.headers,
+    requestTimeout: limits.request,
+    keepAliveTimeout: limits.keepAlive,
+    connectionsCheckingInterval: limits.check,
+    maxHeaderSize,
   });
-  const { promise, resolve, reject } = Promise.withResolvers<Server>();
+  plain.maxConnections = maxConnections;
+  plain.timeout = limits.silence;
+  const connections = new Connections(plain);
+  const server = Object.assign(plain, { closeNow: () => connections.resetAll() });
+  server.on('request', (request, response) => {
+    if (!connections.begin(request.socket, response)) return;
+    answer({ supply, turns }, request, response).catch((error: unknown) => refuse(response, error));
+  });
+  const { promise, resolve, reject } = Promise.withResolvers<RandomServer>();
   server.once('error', (error) => {
     const where = `${address.host}:${address.port}`;
     reject(
@@ -43,11 +70,12 @@ export function randomServer(
   return promise;
 }
 
-async function answer(
-  supply: RandomSupply,
-  request: IncomingMessage,
-  response: ServerResponse,
-): Promise<void> {
+interface Output {
+  readonly supply: RandomSupply;
+  readonly turns: Turns;
+}
+
+async function answer(output: Output, request: IncomingMessage, response: ServerResponse): Promise<void> {
   if (request.method !== 'GET' && request.method !== 'HEAD') {
     response.setHeader('Allow', 'GET, HEAD');
     return sendJson(response, 405, { code: 'method-unknown', message: 'Use GET.' });
@@ -55,12 +83,12 @@ async function answer(
   const url = new URL(request.url ?? '/', 'http://node');
   switch (url.pathname) {
     case '/random':
-      return sendRandom(supply, response, requestedBytes(url.searchParams), request.method === 'HEAD');
+      return sendRandom(output, response, requestedBytes(url.searchParams), request.method === 'HEAD');
     case '/health':
-      return sendHealth(supply, response);
+      return sendHealth(output.supply, response);
     case '/metrics':
       response.setHeader('Content-Type', 'text/plain; version=0.0.4; charset=utf-8');
-      response.end(metricsText(supply.status()));
+      response.end(metricsText(output.supply.status()));
       return;
     default:
       return sendJson(response, 404, {
@@ -86,31 +114,38 @@ function requestedBytes(query: URLSearchParams): number {
 
 /** Block by block, each read only when the last has left, so that a zeroize in the middle cuts the answer short. */
 async function sendRandom(
-  supply: RandomSupply,
+  { supply, turns }: Output,
   response: ServerResponse,
   bytes: number,
   headOnly: boolean,
 ): Promise<void> {
-  const block = new Uint8Array(Math.min(bytes, blockLength));
+  if (turns.waiting >= maxWaiting) {
+    throw new Failure('output-busy', 'Too many requests wait for random output.', {
+      remedy: `Ask again in ${retrySeconds} s.`,
+    });
+  }
+  const block = new Uint8Array(Math.min(bytes, turnLength));
   const watch = setInterval(() => {
-    if (supply.status().state === 'zeroized') response.destroy();
+    if (supply.status().state === 'zeroized') cut(response);
   }, watchMilliseconds);
   try {
-    supply.read(block);
-    response.setHeader('Content-Type', 'application/octet-stream');
-    response.setHeader('Content-Length', bytes);
-    response.setHeader('Cache-Control', 'no-store');
-    if (headOnly) {
-      response.end();
-      return;
-    }
-    for (let sent = 0; sent < bytes && !response.destroyed; ) {
-      if (sent > 0) supply.read(block);
+    for (let sent = 0; sent < bytes; ) {
       const part = block.subarray(0, Math.min(block.length, bytes - sent));
-      await written(response, part);
+      await turns.take(part.length);
+      if (response.destroyed) return;
+      supply.read(part);
+      if (sent === 0) {
+        response.setHeader('Content-Type', 'application/octet-stream');
+        response.setHeader('Content-Length', bytes);
+        response.setHeader('Cache-Control', 'no-store');
+        if (headOnly) {
+          response.end();
+          return;
+        }
+      }
       sent += part.length;
+      await written(response, part, sent === bytes);
     }
-    response.end();
   } finally {
     clearInterval(watch);
     block.fill(0);
@@ -118,14 +153,22 @@ async function sendRandom(
 }
 
 /** Resolves when the block has been handed to the kernel, or the reader has gone. */
-function written(response: ServerResponse, part: Uint8Array): Promise<void> {
+function written(response: ServerResponse, part: Uint8Array, last: boolean): Promise<void> {
   return new Promise((resolve) => {
-    response.once('close', resolve);
-    response.write(part, () => {
-      response.off('close', resolve);
+    const done = (): void => {
+      response.off('close', done);
       resolve();
-    });
+    };
+    response.once('close', done);
+    if (last) response.end(part, done);
+    else response.write(part, done);
   });
+}
+
+/** Nothing more of the answer leaves, what the kernel still holds included. */
+function cut(response: ServerResponse): void {
+  response.socket?.resetAndDestroy();
+  response.destroy();
 }
 
 function sendHealth(supply: RandomSupply, response: ServerResponse): void {
@@ -136,7 +179,7 @@ function sendHealth(supply: RandomSupply, response: ServerResponse): void {
 
 function refuse(response: ServerResponse, error: unknown): void {
   if (response.headersSent) {
-    response.destroy();
+    cut(response);
     return;
   }
   response.removeHeader('Content-Length');
@@ -144,6 +187,7 @@ function refuse(response: ServerResponse, error: unknown): void {
     sendJson(response, 500, { code: 'unexpected', message: reasonOf(error) });
     return;
   }
+  if (error.code === 'output-busy') response.setHeader('Retry-After', retrySeconds);
   sendJson(response, error.code === 'request-invalid' ? 400 : 503, error);
 }
 
