@@ -4,6 +4,8 @@ import type { Config } from './config.ts';
 import type { Assurance, NodeRecord } from './node-record.ts';
 
 const noTpm = 'no TPM: keys are volatile and evidence is unsigned';
+/** A note in a bundle that its TPM could not sign; said by nobody, so only asserted. */
+export const tpmSilent = 'the TPM did not answer: this bundle is unsigned';
 const swappable = 'memory is not locked: secrets may reach swap';
 const noSigstore = 'no Sigstore: evidence is in no transparency log and has no timestamp';
 

@@ -1,11 +1,12 @@
 // The enrolment record of this node, made of what provisioning noted; relying parties keep it (src/attestation/enrolment.ts).
 import type { EnrolmentRecord } from '../attestation/enrolment.ts';
+import { utcNow } from '../host/time.ts';
 import { type Anchors, handleText, pemOf } from '../keys/anchors.ts';
 import { readSealedKey } from '../keys/sealed.ts';
 import type { NodeRecord, StateLayout } from './node-record.ts';
 
 /**
- * The enrolment record of a provisioned node. `volatileKeys` are the public halves that a node without a TPM has made for
+ * The enrolment record of a provisioned node, as of now: `created` is when it was written, beside the custody head of then. `volatileKeys` are the public halves that a node without a TPM has made for
  * this run.
  */
 export function enrolmentOf(
@@ -23,7 +24,7 @@ export function enrolmentOf(
     format: 'esoteric-appliance-enrolment/1',
     node: record.node,
     role: record.role,
-    created: record.created,
+    created: utcNow(),
     assurance: record.assurance,
     tpm: tpm === null ? null : tpmEnrolment(tpm),
     keys: tpm === null ? [...volatileKeys] : sealed,

@@ -29,6 +29,7 @@ import { Failure, reasonOf } from '../host/failure.ts';
 import { findUser } from '../host/privileges.ts';
 import { utcNow } from '../host/time.ts';
 import { parseAttest, publicKeyPem } from '../tpm/structures.ts';
+import { tpmSilent } from './assurance.ts';
 import { type BundleSubject, bundleMembers, canaryMember, eventLogPath } from './bundle-members.ts';
 import type { Config } from './config.ts';
 import type { NodeKeys } from './node-keys.ts';
@@ -69,8 +70,6 @@ export interface EvidenceContext extends BundleSubject {
   readonly onProgress?: (step: string) => void;
 }
 
-/** Said in the bundle, by nobody who could sign it. */
-const tpmSilent = 'the TPM did not answer: this bundle is unsigned';
 const collectorTimeout = 60_000;
 
 export async function makeBundle(context: EvidenceContext, request: BundleRequest): Promise<BundleMade> {

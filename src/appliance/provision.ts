@@ -254,8 +254,9 @@ class ProvisioningRun {
     const enrolment = enrolmentOf(record, this.#layout, this.#custody.head());
     const present = readIfPresent(this.#layout.enrolment);
     if (present !== undefined) {
-      const { custodyHead: _head, ...former } = JSON.parse(present) as EnrolmentRecord;
-      const { custodyHead: _newHead, ...now } = enrolment;
+      // When it was written, and the head of then, change with each writing and are no reason for one.
+      const { custodyHead: _head, created: _created, ...former } = JSON.parse(present) as EnrolmentRecord;
+      const { custodyHead: _newHead, created: _now, ...now } = enrolment;
       // Volatile keys are the last run's to write.
       if (record.tpm === null) now.keys = former.keys;
       if (JSON.stringify(former) === JSON.stringify(now)) return enrolment;

@@ -11,11 +11,12 @@ import { publicGoodRoot } from '../attestation/public-good-root.ts';
 import { verifySigstoreBundle } from '../attestation/sigstore-verify.ts';
 import { readUnsigned } from '../attestation/unsigned.ts';
 import type { Appraisers, ExpectedIdentity } from '../forensics/appraisers.ts';
-import { acceptable, notProven, type VerifyReport } from '../forensics/claims.ts';
-import { sigstoreName } from '../forensics/format.ts';
+import { type Appraisal, acceptable, failed, notProven, type VerifyReport } from '../forensics/claims.ts';
+import { type Assurance, sigstoreName } from '../forensics/format.ts';
 import { verifyBundle } from '../forensics/verify.ts';
 import { readVerifyPolicy } from '../forensics/verify-policy.ts';
 import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
+import { tpmSilent } from './assurance.ts';
 import { policyPath } from './policies.ts';
 
 export interface VerifyOptions {
@@ -68,12 +69,15 @@ const appraisers: Appraisers<EnrolmentRecord> = {
   sigstore: (evidence) => {
     const unsigned = readUnsigned(evidence.bundle);
     if (unsigned === null) return verifySigstoreBundle(evidence);
-    const nobody = notProven(
-      'Nobody signed this bundle: it was made without a TPM, or with one that did not answer.',
-    );
+    const nobody = notProven('Nobody signed this bundle.');
     return {
       statement: unsigned,
-      claims: { signature: nobody, 'signer identity': nobody, transparency: nobody, time: nobody },
+      claims: {
+        signature: appraiseUnsigned(evidence.admitted),
+        'signer identity': nobody,
+        transparency: nobody,
+        time: nobody,
+      },
     };
   },
   quote: appraiseQuote,
@@ -83,14 +87,44 @@ const appraisers: Appraisers<EnrolmentRecord> = {
   enrolment: checkEnrolment,
 };
 
+/** A bundle that nobody signed is as forgeable as one without a statement, so it must say why. */
+function appraiseUnsigned(admitted: readonly Assurance[]): Appraisal {
+  if (admitted.some(({ tpm, sigstore }) => tpm === 'bypassed' || sigstore === 'bypassed')) {
+    return notProven('Nobody signed this bundle: TPM or Sigstore were bypassed when it was made.');
+  }
+  if (admitted.some(({ notes }) => notes.includes(tpmSilent))) {
+    return notProven(
+      'Nobody signed this bundle. It says that the TPM did not answer, which is only asserted: a forger could say so too.',
+    );
+  }
+  return failed('Nobody signed this bundle, although neither TPM nor Sigstore is said to be bypassed.');
+}
+
 /** Null where there is no such file; what is no JSON is evidence that cannot be read, not a usage error. */
 function readEvidenceJson(path: string): unknown {
   if (!existsSync(path)) return null;
+  const text = readFileSync(path, 'utf8');
   try {
-    return JSON.parse(readFileSync(path, 'utf8'));
+    const value: unknown = JSON.parse(text);
+    return repeatsKey(text) ? 'JSON with a key twice in one object' : value;
   } catch (error) {
     return `not JSON: ${reasonOf(error)}`;
   }
+}
+
+/** Whether an object in a text that is JSON has a key twice: readers differ in which of the two they take. */
+function repeatsKey(text: string): boolean {
+  const open: Set<string>[] = [];
+  for (const [token, string, colon] of text.matchAll(/("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|[{}]/g)) {
+    if (token === '{') open.push(new Set());
+    else if (token === '}') open.pop();
+    else if (string !== undefined && colon !== undefined) {
+      const key: string = JSON.parse(string);
+      if (open.at(-1)?.has(key)) return true;
+      open.at(-1)?.add(key);
+    }
+  }
+  return false;
 }
 
 /** What the relying party itself brought and cannot be used is its own mistake, and no evidence. */

@@ -39,6 +39,7 @@ const commands = [
 
 /** Runs one command line and returns its exit status. */
 export async function runProgram(args: readonly string[]): Promise<number> {
+  process.stdout.on('error', endWithReader);
   const program = new Command('esoteric-appliance')
     .description(
       'A hardened entropy appliance: keys sealed in a TPM, links that zeroize on an unplanned flap, evidence that verifies offline.',
@@ -62,4 +63,10 @@ export async function runProgram(args: readonly string[]): Promise<number> {
 function exitByException(command: Command): void {
   command.exitOverride();
   for (const nested of command.commands) exitByException(nested as unknown as Command);
+}
+
+/** A reader that has seen enough (`| head`) is no failure. */
+function endWithReader(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit(ended.status);
 }

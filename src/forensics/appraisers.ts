@@ -19,6 +19,8 @@ export type EarlierClock = Omit<ClockReading, 'clock' | 'safe'> & { readonly clo
 /** What is needed of an enrolment record. Names and PCR values are hex, public areas base64 of TPMT_PUBLIC. */
 export interface Enrolment {
   readonly node: string;
+  /** RFC 3339. */
+  readonly created: string;
   readonly assurance: Assurance;
   readonly tpm: {
     readonly ak: { readonly public: string };
@@ -53,6 +55,8 @@ export interface Appraisers<E extends Enrolment = Enrolment> {
     readonly publicKeyPem: string | null;
     readonly identity: ExpectedIdentity | null;
     readonly standIns: readonly string[];
+    /** What the manifest and the enrolment record admit, as far as there are such. */
+    readonly admitted: readonly Assurance[];
   }): Awaitable<SigstoreAppraisal>;
   quote(evidence: {
     readonly attest: Uint8Array;

@@ -2,7 +2,7 @@
 // a plain relative name; every byte of the tar is accounted for (POSIX.1-2024, ustar interchange format; RFC 1952).
 import { createHash, type Hash } from 'node:crypto';
 import { pipeline } from 'node:stream/promises';
-import { createGunzip } from 'node:zlib';
+import { crc32, createInflateRaw } from 'node:zlib';
 import { Failure, reasonOf } from '../host/failure.ts';
 import { isMemberPath } from './format.ts';
 
@@ -35,6 +35,9 @@ export interface ArchiveContent {
 const block = 512;
 /** RFC 1952: deflate, no flags, no time, no extra flags, made on Unix. */
 const gzipHeader = Buffer.from('1f8b0800000000000003', 'hex');
+/** RFC 1952: CRC-32 and size of what is in it. */
+const gzipTrailerBytes = 8;
+const followed = 'something follows its end';
 
 /**
  * Reads to the end. Members that `keep` does not choose are hashed and dropped.
@@ -47,16 +50,19 @@ export async function readArchive(
 ): Promise<ArchiveContent> {
   const reader = new TarReader(limits, keep);
   const source = archive instanceof Uint8Array ? slices(archive) : archive;
-  const gunzip = createGunzip();
-  const seen = { bytes: 0 };
+  // Not gunzip, which would go on with a second member, whatever its header holds.
+  const inflate = createInflateRaw();
+  const seen = { bytes: 0, tail: Buffer.alloc(0) };
   let plain = 0;
+  let sum = 0;
   try {
     await pipeline(
       counted(source, limits, seen),
-      gunzip,
+      inflate,
       async (chunks: AsyncIterable<Buffer>): Promise<void> => {
         for await (const chunk of chunks) {
           plain += chunk.length;
+          sum = crc32(chunk, sum);
           if (plain > 1 << 20 && plain > limits.ratio * seen.bytes) {
             throw invalid(`it expands more than ${limits.ratio} times`);
           }
@@ -65,9 +71,14 @@ export async function readArchive(
       },
     );
   } catch (error) {
-    throw error instanceof Failure ? error : invalid(`it is not intact gzip (${reasonOf(error)})`);
+    if (error instanceof Failure) throw error;
+    const early = error instanceof Error && 'code' in error && error.code === 'ERR_STREAM_PREMATURE_CLOSE';
+    throw invalid(early ? followed : `it is not intact gzip (${reasonOf(error)})`);
   }
-  if (gunzip.bytesWritten !== seen.bytes) throw invalid('something follows its end');
+  if (inflate.bytesWritten !== seen.bytes - gzipHeader.length - gzipTrailerBytes) throw invalid(followed);
+  if (seen.tail.readUInt32LE(0) !== sum || seen.tail.readUInt32LE(4) !== plain % 2 ** 32) {
+    throw invalid('it is not intact gzip (its checksum or size is wrong)');
+  }
   return { members: reader.end() };
 }
 
@@ -75,21 +86,25 @@ async function* slices(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   for (let at = 0; at < bytes.length; at += 65_536) yield bytes.subarray(at, at + 65_536);
 }
 
-/** Passes the compressed bytes on, having looked at their number and at the gzip header. */
+/** Passes the deflated bytes on, having looked at their number and at the gzip header; the trailer stays in `seen.tail`. */
 async function* counted(
   source: AsyncIterable<Uint8Array>,
   limits: ArchiveLimits,
-  seen: { bytes: number },
+  seen: { bytes: number; tail: Buffer },
 ): AsyncGenerator<Uint8Array> {
   for await (const chunk of source) {
     for (let at = seen.bytes; at < gzipHeader.length && at - seen.bytes < chunk.length; at += 1) {
       if (chunk[at - seen.bytes] !== gzipHeader[at]) throw invalid('its gzip header is not that of a bundle');
     }
+    const deflated = chunk.subarray(Math.max(0, gzipHeader.length - seen.bytes));
     seen.bytes += chunk.length;
     if (seen.bytes > limits.archiveBytes) throw invalid(`it is larger than ${limits.archiveBytes} bytes`);
-    yield chunk;
+    const held = Buffer.concat([seen.tail, deflated]);
+    const passed = Math.max(0, held.length - gzipTrailerBytes);
+    seen.tail = held.subarray(passed);
+    if (passed > 0) yield held.subarray(0, passed);
   }
-  if (seen.bytes < gzipHeader.length) throw invalid('it is empty or cut off');
+  if (seen.bytes < gzipHeader.length + gzipTrailerBytes) throw invalid('it is empty or cut off');
 }
 
 class TarReader {
@@ -148,10 +163,10 @@ class TarReader {
     this.#header = Buffer.alloc(0);
     if (header.every((byte) => byte === 0)) {
       this.#zeroBlocks += 1;
-      if (this.#zeroBlocks > 2) throw invalid('something follows its end');
+      if (this.#zeroBlocks > 2) throw invalid(followed);
       return;
     }
-    if (this.#zeroBlocks > 0) throw invalid('something follows its end');
+    if (this.#zeroBlocks > 0) throw invalid(followed);
     this.#begin(header);
   }
 

@@ -9,17 +9,15 @@ import type { Evidence } from './verify.ts';
 
 const noStatement = 'there is no signed statement to hold it against';
 
-/** The archive is the one that was signed for. A quote over its digest binds it as well as a signature does. */
-export function appraiseArchive(evidence: Evidence, quoteHolds: boolean): Appraisal {
-  const { archiveProblem, statedSha256, archiveSha256, sigstore } = evidence;
+/** The archive is the one that was signed for: `bound` where a signature or a quote over its digest is proven. */
+export function appraiseArchive(evidence: Evidence, bound: boolean): Appraisal {
+  const { archiveProblem, statedSha256, archiveSha256 } = evidence;
   if (statedSha256 !== null && statedSha256 !== archiveSha256) {
     return failed(`The SHA-256 of the archive is ${archiveSha256}, the statement is about ${statedSha256}.`);
   }
   if (archiveProblem !== undefined) return failed(archiveProblem);
   if (statedSha256 === null) return notProven(`The archive is whole, but ${noStatement}.`);
-  if (sigstore.claims.signature.result === 'proven' || quoteHolds) {
-    return proven(`The SHA-256 of the archive is the signed one, ${archiveSha256}.`);
-  }
+  if (bound) return proven(`The SHA-256 of the archive is the signed one, ${archiveSha256}.`);
   return notProven('The SHA-256 of the archive is the stated one, but the statement itself is not proven.');
 }
 
@@ -78,7 +76,7 @@ export function appraiseCustody({ custody, predicate, manifest }: Evidence): App
 
 /** Truncation shows only against a head held elsewhere. That of the enrolment is too old to prove much, but must be there. */
 export function appraiseRollback(
-  { custody, enrolment }: Evidence,
+  { custody, enrolment, manifest }: Evidence,
   chain: Appraisal,
   known: CustodyHead | undefined,
 ): Appraisal {
@@ -86,7 +84,8 @@ export function appraiseRollback(
     return notProven('There is no whole custody log to look at.');
   // A record that was renewed after the bundle was made knows a later head, which says nothing about the bundle.
   const enrolled = enrolment === null ? undefined : enrolment.custodyHead;
-  const renewed = enrolled !== undefined && enrolled.sequence > custody.head.sequence;
+  const younger = Date.parse(enrolment?.created ?? '') > Date.parse(manifest?.created ?? '');
+  const renewed = enrolled !== undefined && enrolled.sequence > custody.head.sequence && younger;
   for (const head of [known, renewed ? undefined : enrolled]) {
     const checked = head === undefined ? { ok: true } : checkRollback(custody, head);
     if (!checked.ok) return failed(checked.problem ?? 'The custody log was rolled back.');

@@ -1,6 +1,7 @@
 // The claims that hang on the TPM: its identity, the quote over the archive, PCR policy, event log and clock. Pure; what a
 // simulator or a stand-in vouches for comes out as not proven, however well it agrees.
 import { createHash } from 'node:crypto';
+import type { CustodyRecord } from '../custody/chain.ts';
 import type { Appraisers, ClockReading, EarlierClock, Enrolment } from './appraisers.ts';
 import { type Appraisal, failed, notProven, proven, weakened } from './claims.ts';
 import type { BundlePredicate } from './format.ts';
@@ -102,7 +103,7 @@ function appraiseQuote(
   });
 }
 
-/** The firmware's PCRs are as enrolled; the cap PCR too, unless a zeroize capped it. */
+/** The firmware's PCRs are as enrolled; the cap PCR too, unless a zeroize since the node was last armed capped it. */
 function appraisePcrs(evidence: Evidence, predicate: BundlePredicate, enrolled: TpmEnrolment): Appraisal {
   const quoted = predicate.quote?.pcrs.values ?? {};
   const differs = ([pcr, value]: readonly [string, string]) =>
@@ -122,18 +123,26 @@ function appraisePcrs(evidence: Evidence, predicate: BundlePredicate, enrolled: 
   if (!expected.filter(([pcr]) => pcr === cap).some(differs)) {
     return proven(`${same}, PCR ${cap} not capped.`);
   }
-  const zeroized = evidence.custody?.ok
-    ? evidence.custody.records.findLast(({ event }) => /^zeroiz/.test(event))
-    : undefined;
+  const zeroized = evidence.custody?.ok ? cappedBy(evidence.custody.records) : undefined;
   if (zeroized !== undefined) {
     return proven(
       `${same}; PCR ${cap} is capped, as record ${zeroized.sequence} of the custody log says (${zeroized.event}).`,
     );
   }
-  if (/zeroiz|flap/i.test(predicate.reason)) {
-    return proven(`${same}; PCR ${cap} is capped, as the reason of the bundle says (${predicate.reason}).`);
-  }
-  return failed(`PCR ${cap} was extended, but neither the custody log nor the reason tells of a zeroize.`);
+  return failed(
+    `PCR ${cap} was extended, but the custody log tells of no zeroize that caps it since the node was armed.`,
+  );
+}
+
+/** The last record of a zeroize that reached the TPM, unless the node was armed anew after it. A purge does not. */
+function cappedBy(records: readonly CustodyRecord[]): CustodyRecord | undefined {
+  const armed = records.findLastIndex(({ event }) => event === 'provisioned' || event === 're-armed');
+  return records.slice(armed + 1).findLast(({ event, detail }) => {
+    // Nodes write it only after a lock or a destroy.
+    if (event === 'zeroize-interrupted') return true;
+    const level = event === 'zeroized' ? detail.level : event === 'zeroize-deepened' ? detail.to : undefined;
+    return level === 'lock' || level === 'destroy';
+  });
 }
 
 function appraiseLog(

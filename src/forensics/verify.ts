@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { type ChainCheck, type CustodyHead, checkChain } from '../custody/chain.ts';
 import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
 import type { Appraisers, EarlierClock, Enrolment, SigstoreAppraisal } from './appraisers.ts';
-import { type Appraisal, conclude, failed, notProven, type VerifyReport } from './claims.ts';
+import { type Appraisal, conclude, failed, notProven, type VerifyReport, weakened } from './claims.ts';
 import {
   type Assurance,
   type BundlePredicate,
@@ -82,15 +82,18 @@ export async function verifyBundle<E extends Enrolment>(
   const { manifest, predicate, enrolment } = evidence;
   const tpm = appraiseTpm(evidence, input, appraisers);
   const custody = appraiseCustody(evidence);
+  const bound = evidence.sigstore.claims.signature.result === 'proven' || tpm.quoteHolds;
+  const unbound = bound ? undefined : 'But it is not proven that anybody signed the statement.';
   const results = {
     ...evidence.sigstore.claims,
     ...tpm.claims,
-    'archive integrity': appraiseArchive(evidence, tpm.quoteHolds),
-    manifest: appraiseManifest(evidence),
-    'custody chain': custody,
+    'TPM identity': weakened(tpm.claims['TPM identity'], unbound),
+    'archive integrity': appraiseArchive(evidence, bound),
+    manifest: weakened(appraiseManifest(evidence), unbound),
+    'custody chain': weakened(custody, unbound),
     'custody rollback': appraiseRollback(evidence, custody, input.knownHead),
-    sequence: appraiseSequence(evidence, custody, input.previousSequence),
-    redaction: appraiseRedaction(evidence, input.caseKey),
+    sequence: weakened(appraiseSequence(evidence, custody, input.previousSequence), unbound),
+    redaction: weakened(appraiseRedaction(evidence, input.caseKey), unbound),
   };
   const said = [manifest?.assurance, predicate?.assurance, enrolment?.assurance].filter(
     (assurance) => assurance !== undefined,
@@ -220,6 +223,7 @@ async function appraiseSigstore<E extends Enrolment>(
       publicKeyPem: enrolment?.tpm?.signingKey.publicKey ?? enrolment?.signingKey?.publicKey ?? null,
       identity: input.policy.identity,
       standIns: admitted.flatMap(({ standIns }) => standIns),
+      admitted,
     });
   } catch (error) {
     if (error instanceof Failure && error.status === exitStatus.usage) throw error;

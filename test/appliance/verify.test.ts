@@ -1,9 +1,16 @@
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { basename } from 'node:path';
+import { basename, dirname } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { tpmSilent } from '../../src/appliance/assurance.ts';
 import type { BundleMade } from '../../src/appliance/evidence.ts';
 import type { Status } from '../../src/appliance/status.ts';
+import { makeStatement, parseStatement } from '../../src/attestation/statement.ts';
+import { unsignedBundle } from '../../src/attestation/unsigned.ts';
 import type { VerifyReport } from '../../src/forensics/claims.ts';
+import { type Assurance, decodeManifest } from '../../src/forensics/format.ts';
+import { packBundle } from '../../src/forensics/pack.ts';
+import { readArchive } from '../../src/forensics/unpack.ts';
+import { defaultVerifyPolicy } from '../../src/forensics/verify-policy.ts';
 import { esoteric, type LabNode } from '../lab/node.ts';
 import { type LocalSigstore, startSigstore } from '../lab/sigstore.ts';
 import { labNode, profile, Scratch } from './scene.ts';
@@ -49,6 +56,37 @@ function copyOf(
   return archive;
 }
 
+/** What somebody without any key can make of a bundle: another assurance in archive and statement, and no signature. */
+async function forgedFrom(bundle: BundleMade, name: string, assurance: Partial<Assurance>): Promise<string> {
+  const { members } = await readArchive(readFileSync(bundle.archive), defaultVerifyPolicy.limits, () => true);
+  const [first, ...others] = members;
+  const manifest = decodeManifest(first?.bytes ?? Buffer.alloc(0));
+  const changed = { ...manifest, assurance: { ...manifest.assurance, ...assurance } };
+  const staging = scratch.at(`${name}-staging`);
+  for (const { path, bytes = Buffer.alloc(0) } of others) {
+    mkdirSync(dirname(`${staging}/${path}`), { recursive: true });
+    writeFileSync(`${staging}/${path}`, bytes);
+  }
+  const archive = scratch.at(`${name}.tar.gz`);
+  const packed = await packBundle(staging, changed, archive);
+  const { dsseEnvelope } = JSON.parse(readFileSync(bundle.sigstore, 'utf8')) as {
+    dsseEnvelope: { payload: string };
+  };
+  const { predicate } = parseStatement(Buffer.from(dsseEnvelope.payload, 'base64'));
+  const statement = makeStatement({
+    archiveName: basename(archive),
+    archiveSha256: packed.sha256,
+    predicate: {
+      ...predicate,
+      quote: null,
+      assurance: changed.assurance,
+      manifestDigest: { sha256: packed.manifestSha256 },
+    },
+  });
+  writeFileSync(`${archive}.sigstore.json`, JSON.stringify(unsignedBundle(statement)));
+  return archive;
+}
+
 describe('verify, of a bundle that a TPM signed and local services countersigned', () => {
   let node: LabNode;
   let sigstore: LocalSigstore;
@@ -75,8 +113,12 @@ stand_ins = ["fulcio", "rekor", "timestamp authority"]
 `,
     });
     await node.ask(['provision', '--profile', profile('leaf')]);
-    bundle = await node.ask<BundleMade>(['collect-forensics', '--reason', 'for the auditor']);
+    const made = await node.ask<BundleMade>(['collect-forensics', '--reason', 'for the auditor']);
     expect(await node.ask(['courier', '--once'])).toEqual({ queued: 0 });
+    // The two files as the courier delivers them; beside the archive stays what the node alone signed.
+    const countersigned = `${node.stateDirectory}/courier/countersigned/${basename(made.sigstore)}`;
+    const archive = copyOf({ ...made, sigstore: countersigned }, 'delivered');
+    bundle = { ...made, archive, sigstore: `${archive}.sigstore.json` };
     copyFileSync(`${node.stateDirectory}/enrolment.json`, scratch.at('enrolment.json'));
     held = [
       ...['--enrolment', scratch.at('enrolment.json'), '--trusted-root', scratch.at('root.json')],
@@ -169,6 +211,38 @@ stand_ins = ["fulcio", "rekor", "timestamp authority"]
         '--allow-bypassed',
       );
       expect([name, status, report.verdict]).toEqual([name, 3, 'rejected']);
+    }
+  });
+
+  it('rejects a forged one with an empty list of signatures, and proves nothing of what it states', async () => {
+    const archive = await forgedFrom(bundle, 'forged', {});
+    const { status, report, claims } = await verify(archive, ...held, '--allow-bypassed');
+    expect({ status, verdict: report.verdict }).toEqual({ status: 3, verdict: 'rejected' });
+    expect(claims.failed).toEqual(['signature']);
+    expect(claims.proven).toBeUndefined();
+    expect((await verify(archive)).claims.failed).toEqual(['signature']);
+  });
+
+  it('does not prove an unsigned one that says that the TPM did not answer, and says that this is only asserted', async () => {
+    const archive = await forgedFrom(bundle, 'unanswered', { notes: [tpmSilent] });
+    const { status, report, claims } = await verify(archive, ...held);
+    expect({ status, verdict: report.verdict }).toEqual({ status: 3, verdict: 'incomplete' });
+    expect(claims.proven).toBeUndefined();
+    expect(report.claims.find(({ claim }) => claim === 'signature')?.detail).toMatch(/only asserted/);
+  });
+
+  it('rejects a statement in whose JSON a key stands twice, and takes one that is pretty-printed', async () => {
+    const text = readFileSync(bundle.sigstore, 'utf8');
+    const pretty = copyOf(bundle, 'statement-pretty');
+    writeFileSync(`${pretty}.sigstore.json`, JSON.stringify(JSON.parse(text), null, 2));
+    expect((await verify(pretty, ...held)).claims.failed).toBeUndefined();
+    for (const [at, key] of ['"dsseEnvelope":', '"dsse\\u0045nvelope" :'].entries()) {
+      const twice = copyOf(bundle, `statement-twice-${at}`);
+      const changed = text.replace('"dsseEnvelope":', `${key}{"payload":"ZXZpbA=="},"dsseEnvelope":`);
+      writeFileSync(`${twice}.sigstore.json`, changed);
+      const { status, claims } = await verify(twice, ...held, '--allow-bypassed');
+      expect(status).toBe(3);
+      expect(claims.failed).toContain('signature');
     }
   });
 

@@ -251,8 +251,36 @@ describe('reading', () => {
     expect(await refusal(timed)).toMatch(/gzip header/);
     expect(await refusal(Buffer.concat([archive, archive]))).toMatch(/follows its end/);
     expect(await refusal(Buffer.concat([archive, Buffer.alloc(9)]))).toMatch(/follows its end/);
+    const tar = gunzipSync(archive);
+    const split = [tar.subarray(0, 600), tar.subarray(600)].map((part) => gzipSync(part, { level: 6 }));
+    expect(await refusal(Buffer.concat(split))).toMatch(/follows its end/);
+    const commented = Buffer.from('1f8b0810000000000003534d5547474c45440003000000000000000000', 'hex');
+    expect(await refusal(Buffer.concat([archive, commented]))).toMatch(/follows its end/);
+    expect(await refusal(Buffer.concat([gzipSync('', { level: 6 }), archive]))).toMatch(/follows its end/);
+    expect(await refusal(Buffer.concat([archive, Buffer.alloc(1 << 19, 7)]))).toMatch(/follows its end/);
+    expect(await refusal(archive.subarray(0, -1))).toMatch(/not intact gzip/);
+    expect(await refusal(archive.subarray(0, -8))).toMatch(/not intact gzip/);
+    for (const at of [8, 4]) {
+      const wrong = Buffer.from(archive);
+      wrong[wrong.length - at] = (wrong[wrong.length - at] ?? 0) ^ 1;
+      expect(await refusal(wrong)).toMatch(/checksum or size/);
+    }
     expect(await refusal(archive.subarray(0, 5))).toMatch(/cut off/);
     expect(await refusal(archive.subarray(0, 50))).toMatch(/not intact gzip/);
+  });
+
+  it('reads it in whatever pieces it comes', async () => {
+    const archive = craft([{ path: 'a', content: 'hello' }]);
+    const whole = await readArchive(archive, limits, () => true);
+    for (const size of [1, 7, 8, 9, 11]) {
+      const pieces = Array.from({ length: Math.ceil(archive.length / size) }, (_, at) =>
+        archive.subarray(at * size, (at + 1) * size),
+      );
+      const source = (async function* () {
+        yield* pieces;
+      })();
+      expect(await readArchive(source, limits, () => true)).toEqual(whole);
+    }
   });
 
   it('stops at its limits before it has used the memory', async () => {

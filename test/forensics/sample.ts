@@ -65,7 +65,7 @@ export interface SampleChoices {
   /** Extends PCR 14 after enrolment. */
   readonly capped?: boolean;
   /** Events before the bundle began. */
-  readonly events?: readonly string[];
+  readonly events?: readonly (readonly [event: string, detail: Record<string, unknown>])[];
   /** Bundle numbers begun in the custody log, the last of them for this bundle; 7 unless said. */
   readonly begun?: readonly unknown[];
   readonly redact?: boolean;
@@ -128,7 +128,8 @@ export async function makeSample(directory: string, choices: SampleChoices = {})
   };
 
   using custody = CustodyLog.open(join(directory, 'custody.jsonl'), () => created);
-  for (const event of ['provisioned', ...(choices.events ?? [])]) custody.append(event, {});
+  custody.append('provisioned', {});
+  for (const [event, detail] of choices.events ?? []) custody.append(event, detail);
   for (const sequence of choices.begun ?? [7]) custody.append(bundleBegun, { sequence, reason });
   const head = custody.head();
 

@@ -6,7 +6,7 @@ import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { countersign } from '../../src/attestation/countersign.ts';
 import type { EnrolmentRecord } from '../../src/attestation/enrolment.ts';
-import { acceptable, claimNames, type VerifyReport } from '../../src/forensics/claims.ts';
+import { acceptable, claimNames, notProven, type VerifyReport } from '../../src/forensics/claims.ts';
 import type { Assurance, BundlePredicate } from '../../src/forensics/format.ts';
 import { type VerifyInput, verifyBundle } from '../../src/forensics/verify.ts';
 import { defaultVerifyPolicy } from '../../src/forensics/verify-policy.ts';
@@ -252,6 +252,40 @@ describe('a changed statement', () => {
   });
 });
 
+describe('a statement that is not proven to be signed', () => {
+  const unbound = ['archive integrity', 'manifest', 'TPM identity', 'custody chain', 'sequence', 'redaction'];
+  const withoutQuote = () => sampleOf({ predicate: (stated) => ({ ...stated, quote: null }) });
+  const nobody = notProven('Nobody signed it.');
+  /** The appraisers, but the signature comes to nothing. */
+  const unsigned: typeof appraisers = {
+    ...appraisers,
+    sigstore: async (evidence) => {
+      const { statement, claims } = await appraisers.sigstore(evidence);
+      return { statement, claims: { ...claims, signature: nobody } };
+    },
+  };
+
+  it('proves nothing of what leans on it, however well it agrees', async () => {
+    const sample = await withoutQuote();
+    const known = { caseKey, knownHead: sample.head };
+    const signed = await verify(sample, known);
+    const report = await verifyBundle(inputOf(sample, known), unsigned);
+    expect(failures(report)).toEqual([]);
+    for (const claim of unbound) {
+      expect(of(signed, claim)?.result, claim).toBe('proven');
+      expect(of(report, claim)?.result, claim).toBe('not-proven');
+    }
+    expect(of(report, 'manifest')?.detail).toMatch(/not proven that anybody signed/);
+    // The relying party brought the head itself.
+    expect(of(report, 'custody rollback')?.result).toBe('proven');
+  });
+
+  it('is bound by the quote over the archive as well', async () => {
+    const report = await verifyBundle(inputOf(plain, { caseKey }), unsigned);
+    for (const claim of unbound) expect(of(report, claim)?.result, claim).toBe('proven');
+  });
+});
+
 describe('another node', () => {
   it('cannot pass its bundle off as that of the enrolled one', async () => {
     const other = await sampleOf();
@@ -273,19 +307,45 @@ describe('PCR policy', () => {
     });
   });
 
-  it('explains a capped PCR by the zeroize that the custody log or the reason tells of', async () => {
-    const byLog = await verify(await sampleOf({ capped: true, events: ['zeroized'] }));
-    expect(of(byLog, 'PCR policy')).toMatchObject({
+  it.each<[string, NonNullable<SampleChoices['events']>]>([
+    ['a lock', [['zeroized', { level: 'lock' }]]],
+    ['a destroy', [['zeroized', { level: 'destroy' }]]],
+    [
+      'a purge that was deepened',
+      [
+        ['zeroized', { level: 'purge' }],
+        ['zeroize-deepened', { from: 'purge', to: 'lock' }],
+      ],
+    ],
+    ['a zeroize that was killed', [['zeroize-interrupted', { cause: 'link-flap' }]]],
+  ])('takes %s in the custody log for the cause of a capped PCR', async (_, events) => {
+    const report = await verify(await sampleOf({ capped: true, events }));
+    expect(of(report, 'PCR policy')).toMatchObject({
       result: 'proven',
-      detail: expect.stringMatching(/record 2/),
+      detail: expect.stringMatching(`record ${events.length + 1} of the custody log`),
     });
-    const byReason = await verify(await sampleOf({ capped: true, reason: 'unplanned flap of eth1' }));
-    expect(of(byReason, 'PCR policy')).toMatchObject({
-      result: 'proven',
-      detail: expect.stringMatching(/reason/),
+  });
+
+  it.each<[string, SampleChoices]>([
+    ['nothing', {}],
+    ['the reason alone', { reason: 'zeroize: unplanned flap of eth1' }],
+    ['a purge', { events: [['zeroized', { level: 'purge' }]] }],
+    ['a mere request', { events: [['zeroize-requested', { level: 'lock' }]] }],
+    [
+      'a zeroize before the node was armed anew',
+      {
+        events: [
+          ['zeroized', { level: 'lock' }],
+          ['re-armed', {}],
+        ],
+      },
+    ],
+  ])('does not take %s for the cause of a capped PCR', async (_, choices) => {
+    const report = await verify(await sampleOf({ capped: true, ...choices }));
+    expect(of(report, 'PCR policy')).toMatchObject({
+      result: 'failed',
+      detail: expect.stringMatching(/tells of no zeroize/),
     });
-    const unexplained = await verify(await sampleOf({ capped: true }));
-    expect(of(unexplained, 'PCR policy')?.result).toBe('failed');
   });
 });
 
@@ -363,6 +423,20 @@ describe('custody and sequence', () => {
     expect(of(cut, 'custody rollback')?.result).toBe('failed');
     const enrolled = { ...plain.enrolment, custodyHead: { sequence: 1, hash: 'f'.repeat(64) } };
     expect(of(await verify(plain, { enrolment: enrolled }), 'custody rollback')?.result).toBe('failed');
+  });
+
+  it('an enrolled head beyond the log is a rollback, unless the record is younger than the bundle', async () => {
+    const custodyHead = { sequence: 9, hash: 'f'.repeat(64) };
+    const rollback = async (createdThen: string) => {
+      const enrolment = { ...plain.enrolment, custodyHead, created: createdThen };
+      return of(await verify(plain, { enrolment }), 'custody rollback');
+    };
+    expect(await rollback('2026-11-20T16:29:59Z')).toMatchObject({ result: 'failed' });
+    expect(await rollback('2026-11-20T16:30:00Z')).toMatchObject({ result: 'failed' });
+    expect(await rollback('2026-11-20T17:30:00.5+01:00')).toMatchObject({
+      result: 'not-proven',
+      detail: expect.stringMatching(/younger/),
+    });
   });
 
   it('a number that was seen before, or that the log did not give out, fails', async () => {
