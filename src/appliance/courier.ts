@@ -43,12 +43,10 @@ export async function runCourier(config: Config, options: CourierOptions): Promi
   const policy = readToml(policyPath('alerts.toml'), alertPolicySchema);
   const channels = openChannels(config);
   await loadBeforeDropping(config);
-  if (config.courier.user !== '') {
-    becomeUser(findUser(config.courier.user));
-    requireReadableProgram(config.courier.user);
-  }
+  if (config.courier.user !== '') becomeUser(findUser(config.courier.user));
   // Only now: the lock lies in a directory of the courier's, where root must follow no link.
   using _lock = holdLock(layout.courierLock, 'The outbox');
+  if (config.courier.user !== '') requireReadableProgram(config.courier.user);
 
   using outbox = new Outbox(layout.outbox, Date.now, {
     deduplicationMilliseconds: policy.deduplicationMilliseconds,
