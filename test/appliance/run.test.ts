@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -18,6 +18,12 @@ const provision = ['provision', '--profile', profile('leaf')];
 const custodyOf = (node: LabNode): Promise<CustodyRecord[]> => node.ask(['custody', 'show']);
 const eventsOf = async (node: LabNode): Promise<string[]> =>
   (await custodyOf(node)).map(({ event }) => event);
+/** The courier of a killed node makes a last attempt before it ends. */
+const courierGone = (node: LabNode): Promise<true> =>
+  until('the courier has ended', () => {
+    const lock = `${node.stateDirectory}/courier/lock`;
+    return spawnSync('flock', ['--nonblock', lock, 'true']).status === 0 ? true : undefined;
+  });
 const spooled = (node: LabNode): string =>
   readdirSync(`${node.stateDirectory}/spool`)
     .map((name) => readFileSync(`${node.stateDirectory}/spool/${name}`, 'utf8'))
@@ -140,6 +146,7 @@ listen_port = 0
     await node.run();
     node.kill();
     await node.stop();
+    await courierGone(node); // It outlives the node for a moment, and would take the alert out of the spool.
     const text = readFileSync(node.config, 'utf8');
     writeFileSync(node.config, `${text}\n[interlock]\non_unclean_start = "lock"\n`);
     expect(await refusalOf(['run', ...node.arguments])).toMatchObject({ status: 4, code: 'zeroized' });
