@@ -7,6 +7,7 @@ import { CustodyLog } from '../custody/log.ts';
 import { SecretArena } from '../host/arena.ts';
 import { readIfPresent, writeDurably } from '../host/durable.ts';
 import { Failure, zeroizedFailure } from '../host/failure.ts';
+import { hardenProcess } from '../host/hardening.ts';
 import { holdLock } from '../host/lock.ts';
 import { findUser } from '../host/privileges.ts';
 import { utcNow } from '../host/time.ts';
@@ -239,6 +240,7 @@ class ProvisioningRun {
       (key) => readSealedKey(this.#layout.directory, key.name) === undefined,
     );
     if (missing.length === 0) return;
+    hardenProcess();
     using arena = SecretArena.allocate({ byteLength: 16_384 });
     await using srk = await tpm.at(record.tpm.srk.handle);
     const pcrs = Object.keys(record.tpm.pcrs).map(Number);

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { streamRandom, writeAll } from '../entropy/outputs/stream.ts';
 import { SecretArena } from '../host/arena.ts';
 import { zeroizedFailure } from '../host/failure.ts';
+import { hardenProcess } from '../host/hardening.ts';
 import { Lifecycle } from '../keys/lifecycle.ts';
 import type { Config } from './config.ts';
 import { askNodeForBytes, isRunning } from './control.ts';
@@ -26,6 +27,7 @@ export async function streamTo(config: Config, bytes: number | null, fd: number)
     if (written < (bytes ?? Number.POSITIVE_INFINITY)) requireUnzeroized();
     return written;
   }
+  hardenProcess();
   using arena = SecretArena.allocate();
   await using pool = await startPool(config, arena, tmpdir());
   return await streamRandom((out) => pool.read(out), bytes, fd);
