@@ -22,6 +22,7 @@ import type { Config } from './config.ts';
 import { enrolmentOf } from './enrolment.ts';
 import { type BundleMade, type BundleRequest, makeBundle } from './evidence.ts';
 import { Incident, tellInterrupted } from './incident.ts';
+import { finishInterrupted } from './interrupted.ts';
 import { Links } from './links.ts';
 import { type LiveState, liveCollectors } from './live-state.ts';
 import { NodeKeys } from './node-keys.ts';
@@ -105,6 +106,7 @@ export class Node implements AsyncDisposable {
     for (const line of bypassLines(record.assurance)) announcer.note('warning', line);
     for (const trouble of hardenProcess())
       announcer.note('warning', `This process is less hardened: ${trouble}.`);
+    finishInterrupted({ ...this.#standing, policy: this.#policy });
     this.#requireUnzeroized();
     const unclean = this.#lifecycle.endedUncleanly;
     if (record.tpm !== null) this.#tpm = this.#cleanup.use(await NodeKeys.open(this.config, record.tpm));
@@ -127,6 +129,11 @@ export class Node implements AsyncDisposable {
     this.#pool = this.#cleanup.use(await startPool(this.config, this.arena, this.layout.directory));
     await this.#serve();
     announcer.note('notice', `Node ${record.node} is running.`);
+  }
+
+  get #standing(): Pick<Node, 'config' | 'layout' | 'record' | 'custody' | 'announcer'> {
+    const { config, layout, record, custody, announcer } = this;
+    return { config, layout, record, custody, announcer };
   }
 
   get zeroized(): boolean {
@@ -302,6 +309,15 @@ export class Node implements AsyncDisposable {
       announcer.note('notice', `Planned flap on ${event.interface}: nothing was wiped.`);
     } else if (event.kind === 'carrier') {
       announcer.note('notice', `Carrier on ${event.interface} is ${event.up ? 'up' : 'down'}.`);
+    } else if (event.kind === 'appeared') {
+      const watched = event.link !== undefined;
+      custody.append('interface-appeared', { interface: event.interface, watched });
+      announcer.note(
+        watched ? 'notice' : 'error',
+        watched
+          ? `${event.interface} has appeared and is watched from now on.`
+          : `${event.interface} has appeared and is NOT watched: there is no room for more interfaces.`,
+      );
     } else {
       custody.append('maintenance-ended', { why: event.why, interfaces: event.window.interfaces });
       if (!this.zeroized) this.#pool?.resume();

@@ -76,6 +76,10 @@ export const close: (fd: number) => number = libc.func('int close(int)');
 export const syscall: (number: number, a1: number, a2: number, a3: number, a4: number) => number = libc.func(
   'long syscall(long, long, long, long, long)',
 );
+/** `parameter` is a `struct sched_param`: the priority. `pid` 0 is the calling thread. */
+export const schedSetScheduler: (pid: number, policy: number, parameter: Int32Array) => number = libc.func(
+  'int sched_setscheduler(int, int, const int *)',
+);
 
 /** `struct rlimit`: two 64-bit words, soft and hard. */
 export const setrlimit: (resource: number, limits: BigUint64Array) => number = libc.func(

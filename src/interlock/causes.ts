@@ -13,6 +13,10 @@ export const causes = [
   'operator',
   'link-key-lost',
   'unclean-start',
+  'interface-down',
+  'operstate-lost',
+  'interface-moved',
+  'tamper',
 ] as const;
 export type Cause = (typeof causes)[number];
 

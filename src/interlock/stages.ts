@@ -7,8 +7,9 @@ import { syncDirectory, writeDurably } from '../host/durable.ts';
 import { ENODEV, NetlinkSocket } from '../host/netlink.ts';
 import { endProcess } from '../host/pidfd.ts';
 import { type RawChannel, RawTransport } from '../tpm/raw.ts';
-import { type Board, moment, nowMicros, phase, word } from './board.ts';
+import { type Board, moment, nowMicros, phase, stage, word } from './board.ts';
 import { causeNumber, causes, levels, type ZeroizeLevel } from './causes.ts';
+import { Marker } from './marker.ts';
 
 /** What the TPM and disk stages will do: made ready before the first unseal, so that it can cross to the thread. */
 export interface StagePlan {
@@ -32,19 +33,25 @@ export interface StagePlan {
 export const stageSkipped = -1;
 const stageFailed = 1;
 
+/** What a thread adds when its own zeroize has run all stages, before that is told: causes that have come meanwhile. */
+export type LateCauses = () => void;
+
 /** Everything that the stages need, opened beforehand, except where there is no time for it left: see `connect`. */
 export class Stages implements Disposable {
   readonly #arena: SecretArena;
   readonly #board: Board;
   readonly #plan: StagePlan;
   readonly #netlink = new NetlinkSocket({ events: false });
+  readonly #marker: Marker | undefined;
   #transport: RawTransport | undefined;
   readonly #response = new Uint8Array(4096);
 
-  constructor(arena: SecretArena, board: Board, plan: StagePlan) {
+  /** `rehearsal`: neither TPM nor disk is touched, for the code is only to be warm when it is needed. */
+  constructor(arena: SecretArena, board: Board, plan: StagePlan, rehearsal = false) {
     this.#arena = arena;
     this.#board = board;
     this.#plan = plan;
+    this.#marker = rehearsal ? undefined : new Marker(plan.disk.statePath);
   }
 
   /** Connects to the TPM. Left out, the TPM stage does so itself: memory comes before a TPM that may be gone. */
@@ -52,26 +59,34 @@ export class Stages implements Disposable {
     if (this.#plan.tpm !== null) this.#transport ??= new RawTransport(this.#plan.tpm.channel);
   }
 
-  /** Runs all stages once; a second caller returns false at once. Nothing that fails stops what comes after it. */
-  run(cause: number, interfaceIndex: number, detectedMicros: number): boolean {
+  /**
+   * Runs all stages once; a second caller's cause is noted, and it returns false at once. Nothing that fails stops what comes
+   * after it.
+   */
+  run(cause: number, interfaceIndex: number, detectedMicros: number, lateCauses?: LateCauses): boolean {
     const { words, moments } = this.#board;
-    if (Atomics.compareExchange(words, word.cause, 0, cause) !== 0) return false;
+    if (Atomics.compareExchange(words, word.cause, 0, cause) !== 0) {
+      this.#board.addAlso(cause, interfaceIndex);
+      return false;
+    }
     this.#arena.wipe();
     moments[moment.memory] = nowMicros();
     moments[moment.detected] = detectedMicros;
-    const level = this.#levelOf(cause);
-    Atomics.store(words, word.level, levels.indexOf(level) + 1);
     Atomics.store(words, word.causeInterface, interfaceIndex);
-    Atomics.store(words, word.phase, phase.zeroizing);
-    this.#removeLinks();
-    moments[moment.kernel] = nowMicros();
-    Atomics.store(words, word.tpmResult, this.#lockTpm(level));
-    moments[moment.tpm] = nowMicros();
-    Atomics.store(words, word.diskResult, this.#markDisk(cause, level));
-    moments[moment.disk] = nowMicros();
-    Atomics.store(words, word.phase, phase.zeroized);
-    Atomics.notify(words, word.phase);
+    this.#afterMemory(lateCauses);
     return true;
+  }
+
+  /**
+   * Finishes what another thread began and did not end, from the first stage that it had not completed. Each stage may run
+   * twice: an interface that is gone, a PCR that is extended once more and a file that is overwritten already do no harm.
+   */
+  resume(): void {
+    const { words, moments } = this.#board;
+    this.#arena.wipe();
+    if (moments[moment.memory] === 0) moments[moment.memory] = nowMicros();
+    if (moments[moment.detected] === 0) moments[moment.detected] = moments[moment.memory] ?? 0;
+    if (Atomics.load(words, word.phase) !== phase.zeroized) this.#afterMemory();
   }
 
   /** What a higher level adds to a zeroize that has run. False where it adds nothing. */
@@ -79,14 +94,68 @@ export class Stages implements Disposable {
     const { words } = this.#board;
     if (levels.indexOf(level) < Atomics.load(words, word.level)) return false;
     Atomics.store(words, word.level, levels.indexOf(level) + 1);
+    this.#marker?.begin(Atomics.load(words, word.cause), level);
     Atomics.store(words, word.tpmResult, this.#lockTpm(level));
     Atomics.store(words, word.diskResult, this.#markDisk(Atomics.load(words, word.cause), level));
+    this.#clearMarker();
     return true;
   }
 
   [Symbol.dispose](): void {
     this.#netlink[Symbol.dispose]();
     this.#transport?.[Symbol.dispose]();
+    this.#marker?.[Symbol.dispose]();
+  }
+
+  #afterMemory(lateCauses?: LateCauses): void {
+    const { words } = this.#board;
+    const cause = Atomics.load(words, word.cause);
+    const level = this.#levelOf(cause);
+    Atomics.store(words, word.level, levels.indexOf(level) + 1);
+    Atomics.store(words, word.phase, phase.zeroizing);
+    this.#ended(stage.memory);
+    if (this.#isDue(stage.kernel)) {
+      this.#marker?.begin(cause, level);
+      this.#removeLinks();
+      this.#ended(stage.kernel);
+    }
+    if (this.#isDue(stage.tpm)) {
+      Atomics.store(words, word.tpmResult, this.#lockTpm(level));
+      this.#ended(stage.tpm);
+    }
+    if (this.#isDue(stage.disk)) {
+      Atomics.store(words, word.diskResult, this.#markDisk(cause, level));
+      this.#ended(stage.disk);
+    }
+    lateCauses?.();
+    const highest = Math.max(...this.#board.also().map((late) => levels.indexOf(this.#levelOf(late.cause))));
+    if (highest >= Atomics.load(words, word.level)) this.deepen(levels[highest] ?? 'lock');
+    this.#clearMarker();
+    Atomics.store(words, word.phase, phase.zeroized);
+    Atomics.notify(words, word.phase);
+  }
+
+  #isDue(which: number): boolean {
+    return Atomics.load(this.#board.words, word.stage) < which;
+  }
+
+  /** Also a sign of life: whoever waits for this thread sees that it goes on. */
+  #ended(which: number): void {
+    const { words, moments } = this.#board;
+    if (which !== stage.memory) moments[moment.memory + which - stage.memory] = nowMicros();
+    Atomics.store(words, word.watcherBeat, this.#board.now());
+    Atomics.store(words, word.stage, Math.max(which, Atomics.load(words, word.stage)));
+    if (which === stage.kernel && Atomics.load(words, word.kernelFailures) === 0)
+      this.#marker?.stageDone('kernel');
+    if (which === stage.tpm && Atomics.load(words, word.tpmResult) <= 0) this.#marker?.stageDone('tpm');
+    if (which === stage.disk && Atomics.load(words, word.diskResult) === 0) this.#marker?.stageDone('disk');
+  }
+
+  /** A stage that failed stays marked: the next start tries it again. */
+  #clearMarker(): void {
+    const { words } = this.#board;
+    const failed = Atomics.load(words, word.tpmResult) > 0 || Atomics.load(words, word.diskResult) !== 0;
+    if (!failed) this.#marker?.clear();
   }
 
   /** Processes that hold a key are ended first, which takes microseconds; removing an interface waits for the kernel. */
@@ -112,11 +181,12 @@ export class Stages implements Disposable {
 
   #lockTpm(level: ZeroizeLevel): number {
     const { tpm } = this.#plan;
-    if (tpm === null || level === 'purge') return stageSkipped;
+    if (this.#marker === undefined || tpm === null || level === 'purge') return stageSkipped;
     let result = 0;
     for (const command of tpm.commands) {
       try {
         this.#transport ??= new RawTransport(tpm.channel);
+        Atomics.store(this.#board.words, word.watcherBeat, this.#board.now());
         const code = this.#transport.transmit(command, this.#response, tpm.timeoutMilliseconds);
         if (code !== 0) result = code;
       } catch {
@@ -128,6 +198,7 @@ export class Stages implements Disposable {
 
   #markDisk(cause: number, level: ZeroizeLevel): number {
     const { statePath, blobs } = this.#plan.disk;
+    if (this.#marker === undefined) return stageSkipped;
     let result = 0;
     const attempt = (step: () => void): void => {
       try {
