@@ -22,6 +22,8 @@ export interface StateLayout {
   /** Held by the courier while it runs. */
   readonly courierLock: string;
   readonly bundles: string;
+  /** The number of the last signed command that was accepted. */
+  readonly commandNumber: string;
   /** The courier's: signature files with what the Sigstore services added, under the names that they have in `bundles`. */
   readonly countersigned: string;
 }
@@ -39,6 +41,7 @@ export function stateLayout(directory: string): StateLayout {
     outbox: join(directory, 'courier', 'outbox.sqlite'),
     courierLock: join(directory, 'courier', 'lock'),
     bundles: at('bundles'),
+    commandNumber: at('command-number'),
     countersigned: join(directory, 'courier', 'countersigned'),
   };
 }

@@ -11,6 +11,7 @@ import { Failure, zeroizedFailure } from '../host/failure.ts';
 import { hardenProcess } from '../host/hardening.ts';
 import { holdLock } from '../host/lock.ts';
 import type { Cause, ZeroizeLevel } from '../interlock/causes.ts';
+import { openContacts } from '../interlock/detectors/tamper.ts';
 import { Interlock, type InterlockEvent } from '../interlock/interlock.ts';
 import type { ZeroizeOutcome } from '../interlock/outcome.ts';
 import { consequenceOf, type InterlockPolicy, loadInterlockPolicy } from '../interlock/policy.ts';
@@ -21,6 +22,7 @@ import { assuranceNow, bypassLines, requireSameKind } from './assurance.ts';
 import type { Config } from './config.ts';
 import { enrolmentOf } from './enrolment.ts';
 import { type BundleMade, type BundleRequest, makeBundle } from './evidence.ts';
+import { NodeGuard } from './guard.ts';
 import { Incident, tellInterrupted } from './incident.ts';
 import { finishInterrupted } from './interrupted.ts';
 import { Links } from './links.ts';
@@ -51,6 +53,7 @@ export class Node implements AsyncDisposable {
   #pool: EntropyPool | undefined;
   #servers: RandomServer[] = [];
   #incident: Incident | undefined;
+  #guard: NodeGuard | undefined;
   /** The marker of a running node is on disk. */
   #marked = false;
   /** Bundles are made one at a time. */
@@ -128,6 +131,7 @@ export class Node implements AsyncDisposable {
     );
     this.#pool = this.#cleanup.use(await startPool(this.config, this.arena, this.layout.directory));
     await this.#serve();
+    this.#guard = this.#cleanup.use(this.#standGuard());
     announcer.note('notice', `Node ${record.node} is running.`);
   }
 
@@ -150,11 +154,17 @@ export class Node implements AsyncDisposable {
     return this.#pool;
   }
 
+  get guard(): NodeGuard {
+    if (this.#guard === undefined) throw new Failure('node-starting', 'The node is still starting.');
+    return this.#guard;
+  }
+
   async live(): Promise<LiveState> {
     return {
       links: (await this.#links?.status()) ?? [],
       entropy: this.#pool?.status() ?? null,
       interlock: this.#interlock?.status() ?? null,
+      observed: this.#guard?.decided ?? [],
       zeroize: this.#incident?.summary ?? null,
     };
   }
@@ -228,7 +238,9 @@ export class Node implements AsyncDisposable {
       policy: this.#policy,
       channel: this.#tpm?.rawChannel() ?? null,
     });
+    const contacts = this.#cleanup.use(openContacts(config.interlock.tamper));
     return await Interlock.start({
+      tamper: contacts.descriptors,
       arena: this.arena,
       interfaces: config.node.interfaces,
       plan,
@@ -237,6 +249,19 @@ export class Node implements AsyncDisposable {
       plannedFlapsPerHour: config.interlock.planned_flaps_per_hour,
       onZeroized: (outcome) => this.#struck(outcome),
       onEvent: (event) => this.#heard(event),
+    });
+  }
+
+  #standGuard(): NodeGuard {
+    return new NodeGuard({
+      ...this.#standing,
+      policy: this.#policy,
+      entropy: () => this.#pool?.status(),
+      linkChanges: async () => (this.zeroized ? 0 : ((await this.#links?.changes()) ?? 0)),
+      strike: (cause, level) => {
+        if (!this.zeroized || level !== undefined) void this.#strike(cause, level).catch(() => {});
+      },
+      collect: (request) => this.collect(request),
     });
   }
 

@@ -72,6 +72,9 @@ function methodsOf(node: Node): Methods {
       }
       return await node.zeroize(text(params.reason) ?? '', level as ZeroizeLevel | undefined);
     },
+    command: async (params) => node.guard.obey(text(params.command) ?? ''),
+    predict: async (params) =>
+      node.guard.predict(text(params.source) ?? 'unknown', number(params.confidence, 'The confidence', 0, 1)),
     collect: async (params, caller) =>
       await node.collect(
         {

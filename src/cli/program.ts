@@ -13,6 +13,7 @@ import { doctorCommand } from './doctor.ts';
 import { maintenanceCommand } from './maintenance.ts';
 import { printJson } from './output.ts';
 import { provisionCommand } from './provision.ts';
+import { remoteCommand } from './remote.ts';
 import { runCommand } from './run.ts';
 import { statusCommand } from './status.ts';
 import { streamCommand } from './stream.ts';
@@ -27,6 +28,7 @@ const commands = [
   doctorCommand,
   maintenanceCommand,
   zeroizeCommand,
+  remoteCommand,
   collectForensicsCommand,
   verifyCommand,
   alertCommand,

@@ -59,6 +59,13 @@ export const recv: (fd: number, data: Uint8Array, length: number, flags: number)
 export const poll: (fds: Uint8Array, count: number, timeoutMilliseconds: number) => number = libc.func(
   'int poll(uint8_t *, unsigned long, int)',
 );
+export const ioctl: (fd: number, request: number, argument: Uint8Array) => number = libc.func(
+  'int ioctl(int, unsigned long, uint8_t *)',
+);
+/** Fills `time` with seconds and nanoseconds. */
+export const clockGettime: (clock: number, time: BigInt64Array) => number = libc.func(
+  'int clock_gettime(int, int64_t *)',
+);
 export const eventfd: (initial: number, flags: number) => number = libc.func(
   'int eventfd(unsigned int, int)',
 );

@@ -171,11 +171,12 @@ export class Stages implements Disposable {
     Atomics.store(this.#board.words, word.kernelFailures, failures);
   }
 
-  /** What the operator asked for; of any other cause what the policy says, and no less than was asked for meanwhile. */
+  /** What an operator asked for, here or from afar; of any other cause what the policy says, and no less than was asked for meanwhile. */
   #levelOf(cause: number): ZeroizeLevel {
     const requested = Atomics.load(this.#board.words, word.requestedLevel) - 1;
     const planned = levels.indexOf(this.#plan.levels[cause - 1] ?? 'lock');
-    if (cause === causeNumber('operator') && requested >= 0) return levels[requested] ?? 'lock';
+    const commanded = cause === causeNumber('operator') || cause === causeNumber('remote-command');
+    if (commanded && requested >= 0) return levels[requested] ?? 'lock';
     return levels[Math.max(requested, planned)] ?? 'lock';
   }
 
