@@ -1,11 +1,11 @@
 // What follows a zeroize, in this order: custody log, certificate, alert, bundle. A step that fails is told and does not stop
 // the next.
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import canonicalize from 'canonicalize';
 import type { Severity } from '../alerts/alert.ts';
 import { checkChain } from '../custody/chain.ts';
 import type { CustodyLog } from '../custody/log.ts';
+import { wholeLog } from '../custody/segments.ts';
 import type { Collector } from '../forensics/collect.ts';
 import { reasonOf } from '../host/failure.ts';
 import { utcNow } from '../host/time.ts';
@@ -168,7 +168,7 @@ export function tellInterrupted(
   },
 ): void {
   const { record, layout, custody, announcer } = node;
-  const { records } = checkChain(readFileSync(layout.custody));
+  const { records } = checkChain(wholeLog(layout.custody));
   const ofLastRun = records.slice(records.findLastIndex(({ event }) => event === 'started') + 1);
   if (ofLastRun.some(({ event }) => event === 'bundle-begun' || event === 'zeroize-interrupted')) return;
   const { sequence } = custody.append('zeroize-interrupted', { cause });

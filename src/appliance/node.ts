@@ -27,6 +27,7 @@ import { Incident, tellInterrupted } from './incident.ts';
 import { finishInterrupted } from './interrupted.ts';
 import { Links } from './links.ts';
 import { type LiveState, liveCollectors } from './live-state.ts';
+import { Maintenance } from './maintenance.ts';
 import { NodeKeys } from './node-keys.ts';
 import { type NodeRecord, readNodeRecord, type StateLayout, stateLayout } from './node-record.ts';
 import { policyPath } from './policies.ts';
@@ -43,6 +44,7 @@ export class Node implements AsyncDisposable {
   readonly custody: CustodyLog;
   readonly announcer: Announcer;
   readonly arena: SecretArena;
+  readonly maintenance: Maintenance;
   readonly #lifecycle: Lifecycle;
   readonly #policy: InterlockPolicy;
   readonly #cleanup = new AsyncDisposableStack();
@@ -74,6 +76,7 @@ export class Node implements AsyncDisposable {
     this.custody = this.#cleanup.use(CustodyLog.open(layout.custody));
     this.announcer = this.#cleanup.use(new Announcer(config, layout, log));
     this.arena = this.#cleanup.use(arena);
+    this.maintenance = this.#maintain();
   }
 
   /**
@@ -116,6 +119,7 @@ export class Node implements AsyncDisposable {
     this.#interlock = this.#cleanup.use(await this.#arm());
     this.#lifecycle.markRunning();
     this.#marked = true;
+    this.maintenance.recover(custody.records());
     if (unclean) await this.#afterUncleanEnd();
     custody.append('started', { assurance: record.assurance, unclean });
     await this.#unsealKeys();
@@ -133,6 +137,16 @@ export class Node implements AsyncDisposable {
     await this.#serve();
     this.#guard = this.#cleanup.use(this.#standGuard());
     announcer.note('notice', `Node ${record.node} is running.`);
+  }
+
+  #maintain(): Maintenance {
+    return new Maintenance({
+      ...this.#standing,
+      node: this.record.node,
+      interlock: () => this.interlock,
+      pause: (why) => this.pool.pause(why),
+      resume: () => this.#pool?.resume(),
+    });
   }
 
   get #standing(): Pick<Node, 'config' | 'layout' | 'record' | 'custody' | 'announcer'> {
@@ -344,9 +358,7 @@ export class Node implements AsyncDisposable {
           : `${event.interface} has appeared and is NOT watched: there is no room for more interfaces.`,
       );
     } else {
-      custody.append('maintenance-ended', { why: event.why, interfaces: event.window.interfaces });
-      if (!this.zeroized) this.#pool?.resume();
-      announcer.note('notice', `The maintenance window ended: ${event.why}.`);
+      this.maintenance.closed(event, this.zeroized);
     }
   }
 

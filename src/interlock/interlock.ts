@@ -31,7 +31,15 @@ export interface InterlockOptions {
 
 export type InterlockEvent =
   | Extract<WatcherEvent, { kind: 'planned-flap' | 'carrier' | 'appeared' }>
-  | { readonly kind: 'window-closed'; readonly why: string; readonly window: MaintenanceWindow };
+  | {
+      readonly kind: 'window-closed';
+      readonly why: string;
+      /** `limit`: more planned flaps within an hour than one interface may have. */
+      readonly because: WindowEnd;
+      readonly window: MaintenanceWindow;
+    };
+
+export type WindowEnd = 'operator' | 'expired' | 'limit';
 
 export interface MaintenanceWindow {
   readonly interfaces: readonly string[];
@@ -175,18 +183,25 @@ export class Interlock implements AsyncDisposable {
   }
 
   /** Closes the window now; an interface that fell in it and has not come back then counts as flapped. */
-  closeWindow(why: string): MaintenanceWindow {
+  closeWindow(why: string, because: WindowEnd = 'operator'): MaintenanceWindow {
     if (this.#window === undefined) {
       throw new Failure('window-closed', 'No maintenance window is open.');
     }
     const { words } = this.#board;
     Atomics.compareExchange(words, word.window, windowState.open, windowState.closing);
     this.#wake();
-    return this.#windowEnded(why);
+    return this.#windowEnded(why, because);
   }
 
   get window(): MaintenanceWindow | undefined {
     return this.#window;
+  }
+
+  /** Planned flaps of an earlier process, `milliseconds` ago: they count for the rest of their hour. */
+  remember(name: string, flaps: number, milliseconds: number): void {
+    const times = this.#planned.get(name) ?? [];
+    const at = this.#board.now() - milliseconds;
+    this.#planned.set(name, [...times, ...Array.from({ length: Math.min(flaps, 1000) }, () => at)]);
   }
 
   /** The red button. Resolves when all stages have run; on a zeroized node it adds what a higher level asks for. */
@@ -272,7 +287,7 @@ export class Interlock implements AsyncDisposable {
     const { words } = this.#board;
     Atomics.store(words, word.mainBeat, this.#board.now());
     if (this.#window !== undefined && Atomics.load(words, word.window) === windowState.closed)
-      this.#windowEnded('it expired');
+      this.#windowEnded('it expired', 'expired');
     const current = Atomics.load(words, word.phase);
     const silent = this.#board.since(word.watcherBeat) > this.#options.heartbeatMilliseconds;
     if (silent && (current === phase.armed || current === phase.zeroizing)) this.#watcherLost();
@@ -327,15 +342,16 @@ export class Interlock implements AsyncDisposable {
     if (this.#recentlyPlanned(name) > this.#options.plannedFlapsPerHour && this.#window !== undefined) {
       this.closeWindow(
         `${name} had more than ${this.#options.plannedFlapsPerHour} planned flaps within an hour`,
+        'limit',
       );
     }
   }
 
-  #windowEnded(why: string): MaintenanceWindow {
+  #windowEnded(why: string, because: WindowEnd): MaintenanceWindow {
     const window = this.#window;
     if (window === undefined) throw new Failure('window-closed', 'No maintenance window is open.');
     this.#window = undefined;
-    this.#options.onEvent({ kind: 'window-closed', why, window });
+    this.#options.onEvent({ kind: 'window-closed', why, because, window });
     return window;
   }
 }
