@@ -206,6 +206,11 @@ const journal = z.strictObject({
     .describe('Namespace of journald; "" for the default one'),
   directory: pathOrNone.default('').describe('Journal files to read instead; "" for none'),
   units: z.array(z.string().min(1)).default([]).describe('Units that a bundle takes; none means all'),
+  events_file: pathOrNone.default('').describe('Events as JSON lines, for a SIEM; "" for none'),
+  events_stdout: z
+    .enum(['auto', 'on', 'off'])
+    .default('auto')
+    .describe('Events as JSON lines on stdout; "auto" where a container without journald was started for it'),
 });
 
 const sigstore = z.strictObject({

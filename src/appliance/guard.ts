@@ -36,14 +36,18 @@ export class NodeGuard implements Disposable {
       node: record.node,
       onRefused: (why, from) => {
         custody.append('command-refused', { why, from });
-        announcer.note('warning', `A command from afar (${from}) was refused: ${why}.`);
+        announcer.event('COMMAND_REFUSED', `A command from afar (${from}) was refused: ${why}.`, {
+          why,
+          from,
+        });
       },
       onAccepted: ({ number, level, reason }) => {
         custody.append('command-accepted', { number, level, reason });
         node.strike('remote-command', level);
+        announcer.event('COMMAND_ACCEPTED', `Command ${number} from afar is obeyed.`, { number, level });
       },
     });
-    this.#probes = probesOf(node);
+    this.#probes = probesOf(node, (name, message, details) => announcer.event(name, message, details));
     const commands = {
       name: 'commands',
       everyMilliseconds: config.interlock.look_milliseconds,
@@ -57,7 +61,10 @@ export class NodeGuard implements Disposable {
       rule: (cause) => this.#consequence(cause).rule,
       strike: (cause) => node.strike(cause),
       tell: (cause, value) => this.#tell(cause, value),
-      trouble: (probe, error) => announcer.note('warning', `The look at ${probe} fails: ${reasonOf(error)}`),
+      trouble: (probe, error) => {
+        const why = reasonOf(error);
+        announcer.event('LOOK_FAILED', `The look at ${probe} fails: ${why}`, { probe, why });
+      },
     });
   }
 
@@ -95,6 +102,7 @@ export class NodeGuard implements Disposable {
     const { record, custody, announcer, collect } = this.#node;
     const { severity, bundle } = this.#consequence(cause);
     custody.append('cause-told', { cause, value });
+    announcer.event('CAUSE_OBSERVED', `${cause} was observed (value ${value}).`, { cause, value });
     announcer.alert({
       key: `${record.node}-${cause}-${randomUUID().slice(0, 8)}`,
       severity,
@@ -104,7 +112,9 @@ export class NodeGuard implements Disposable {
     });
     if (!bundle) return;
     void collect({ reason: `observed: ${cause}` }).catch((error: unknown) =>
-      announcer.note('error', `No bundle was made of ${cause}: ${reasonOf(error)}`),
+      announcer.event('BUNDLE_FAILED', `No bundle was made of ${cause}: ${reasonOf(error)}`, {
+        why: reasonOf(error),
+      }),
     );
   }
 }

@@ -14,6 +14,7 @@ import type { Announcer } from './announce.ts';
 import type { BundleMade, BundleRequest } from './evidence.ts';
 import type { NodeKeys } from './node-keys.ts';
 import type { NodeRecord, StateLayout } from './node-record.ts';
+import { tellZeroize } from './tell-zeroize.ts';
 
 /** As `status` and the alert tell it. */
 export interface ZeroizeSummary extends ZeroizeOutcome {
@@ -78,13 +79,15 @@ export class Incident {
     await this.#step('custody', () => {
       custody.append('zeroized', { ...outcome });
     });
+    tellZeroize(this.#options.announcer, outcome);
     await this.#step('certificate', () => this.#certify());
     await this.#step('alert', () => this.#alert(key));
     if (!this.#options.bundle) return;
     await this.#step('bundle', async () => {
       const made = await this.#options.collect({ reason: `zeroize: ${outcome.cause}` });
       this.#bundle = made.archive;
-      this.#options.announcer.note('notice', `Forensic bundle ${made.archive} was made.`);
+      const { archive } = made;
+      this.#options.announcer.event('BUNDLE_MADE', `Forensic bundle ${archive} was made.`, { archive });
     });
   }
 
@@ -92,7 +95,11 @@ export class Incident {
     try {
       await work();
     } catch (error) {
-      this.#options.announcer.note('error', `After the zeroize, the ${name} failed: ${reasonOf(error)}`);
+      const why = reasonOf(error);
+      this.#options.announcer.event('AFTERMATH_FAILED', `After the zeroize, the ${name} failed: ${why}`, {
+        step: name,
+        why,
+      });
     }
   }
 

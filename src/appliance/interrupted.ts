@@ -56,8 +56,9 @@ export function finishInterrupted(node: {
   const { stages: finished } = outcomeOf(board, []);
   const { cause, level, done } = mark;
   custody.append('zeroize-finished', { cause, level, done, stages: finished });
-  announcer.note(
-    'critical',
+  announcer.event(
+    'ZEROIZE_FINISHED',
     `A zeroize (${cause}, ${level}) had been interrupted; its stages are finished now.`,
+    { cause, level },
   );
 }

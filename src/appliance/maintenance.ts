@@ -63,7 +63,14 @@ export class Maintenance {
     if (open !== undefined) {
       const { interfaces, opened } = open;
       this.#options.custody.append('maintenance-ended', { why: 'its process ended', interfaces, opened });
-      this.#options.announcer.note('warning', `The window opened at ${opened} ended with its process.`);
+      this.#options.announcer.event(
+        'MAINTENANCE_END',
+        `The window opened at ${opened} ended with its process.`,
+        {
+          why: 'its process ended',
+          interfaces,
+        },
+      );
     }
   }
 
@@ -83,6 +90,12 @@ export class Maintenance {
     const window = this.#options.interlock().openWindow(request);
     this.#options.custody.append('maintenance-began', { ...window });
     this.#options.pause(`maintenance: ${window.reason}`);
+    const { interfaces, seconds, flaps } = window;
+    this.#options.announcer.event('MAINTENANCE_BEGIN', `A maintenance window is open for ${seconds} s.`, {
+      interfaces,
+      seconds,
+      flaps,
+    });
     return window;
   }
 
@@ -112,6 +125,11 @@ export class Maintenance {
     };
     writeDurably(layout.forbidden, `${JSON.stringify(forbidden)}\n`);
     custody.append('maintenance-forbidden', { ...forbidden });
+    this.#options.announcer.event(
+      'MAINTENANCE_FORBIDDEN',
+      `No maintenance window can be opened until ${forbidden.until}.`,
+      { until: forbidden.until },
+    );
     this.#forbidden = { ...forbidden, deadline };
     return forbidden;
   }
@@ -142,9 +160,10 @@ export class Maintenance {
       ask: ['rotate', 'appraise'],
     });
     if (!zeroized) resume();
-    announcer.note(
-      'notice',
+    announcer.event(
+      'MAINTENANCE_END',
       `The maintenance window ended: ${why}. Rotate the keys of its links, and appraise their peers again.`,
+      { why, interfaces },
     );
     if (because !== 'limit') return;
     announcer.alert({

@@ -109,9 +109,11 @@ export class Node implements AsyncDisposable {
 
   async #start(): Promise<void> {
     const { record, announcer, custody } = this;
-    for (const line of bypassLines(record.assurance)) announcer.note('warning', line);
+    for (const line of bypassLines(record.assurance)) announcer.event('BYPASS', line, { what: line });
     for (const trouble of hardenProcess())
-      announcer.note('warning', `This process is less hardened: ${trouble}.`);
+      announcer.event('HARDENING_INCOMPLETE', `This process is less hardened: ${trouble}.`, {
+        what: trouble,
+      });
     finishInterrupted({ ...this.#standing, policy: this.#policy });
     this.#requireUnzeroized();
     const unclean = this.#lifecycle.endedUncleanly;
@@ -130,13 +132,13 @@ export class Node implements AsyncDisposable {
         key: (name) => this.#key(name),
         onRemoval: (removal) => this.#interlock?.addKernelAction(removal),
         onLost: (link) => this.#linkLost(link),
-        onTrouble: (message) => announcer.note('warning', message),
+        onTrouble: (message) => announcer.event('LINK_TROUBLE', message, { what: message }),
       }),
     );
     this.#pool = this.#cleanup.use(await startPool(this.config, this.arena, this.layout.directory));
     await this.#serve();
     this.#guard = this.#cleanup.use(this.#standGuard());
-    announcer.note('notice', `Node ${record.node} is running.`);
+    announcer.event('NODE_STARTED', `Node ${record.node} is running.`);
   }
 
   #maintain(): Maintenance {
@@ -280,6 +282,8 @@ export class Node implements AsyncDisposable {
   }
 
   async #afterUncleanEnd(): Promise<void> {
+    const policy = this.config.interlock.on_unclean_start;
+    this.announcer.event('NODE_UNCLEAN', `The last end was unclean. Policy: ${policy}.`, { policy });
     this.announcer.alert({
       key: `${this.record.node}-unclean-${this.custody.head().sequence}`,
       severity: 'warning',
@@ -337,7 +341,7 @@ export class Node implements AsyncDisposable {
 
   #linkLost(link: string): void {
     if (this.zeroized) return;
-    this.announcer.note('critical', `The link ${link} is gone: its helper ended by itself.`);
+    this.announcer.event('LINK_LOST', `The link ${link} is gone: its helper ended by itself.`, { link });
     void this.interlock.zeroize('link-key-lost').catch(() => {});
   }
 
@@ -345,17 +349,26 @@ export class Node implements AsyncDisposable {
     const { custody, announcer } = this;
     if (event.kind === 'planned-flap') {
       custody.append('planned-flap', { interface: event.interface, flaps: event.flaps });
-      announcer.note('notice', `Planned flap on ${event.interface}: nothing was wiped.`);
+      const { interface: name, flaps } = event;
+      announcer.event('LINK_FLAP_PLANNED', `Planned flap on ${name}: nothing was wiped.`, {
+        interface: name,
+        flaps,
+      });
     } else if (event.kind === 'carrier') {
-      announcer.note('notice', `Carrier on ${event.interface} is ${event.up ? 'up' : 'down'}.`);
+      announcer.event(
+        event.up ? 'CARRIER_UP' : 'CARRIER_DOWN',
+        `Carrier on ${event.interface} is ${event.up ? 'up' : 'down'}.`,
+        { interface: event.interface },
+      );
     } else if (event.kind === 'appeared') {
       const watched = event.link !== undefined;
       custody.append('interface-appeared', { interface: event.interface, watched });
-      announcer.note(
-        watched ? 'notice' : 'error',
+      announcer.event(
+        watched ? 'INTERFACE_APPEARED' : 'INTERFACE_UNWATCHED',
         watched
           ? `${event.interface} has appeared and is watched from now on.`
           : `${event.interface} has appeared and is NOT watched: there is no room for more interfaces.`,
+        { interface: event.interface },
       );
     } else {
       this.maintenance.closed(event, this.zeroized);

@@ -7,6 +7,7 @@ import { tracedThreads } from '../interlock/detectors/debugger.ts';
 import { announcesGeneration, generationIn } from '../interlock/detectors/snapshot.ts';
 import { openTpm } from '../tpm/context.ts';
 import type { Config } from './config.ts';
+import { entropyEvents } from './entropy-events.ts';
 import type { Probe } from './lookout.ts';
 import type { NodeRecord } from './node-record.ts';
 
@@ -18,7 +19,10 @@ export interface ProbedNode {
 }
 
 /** Also what they hold open. */
-export function probesOf(node: ProbedNode): Disposable & { readonly probes: Probe[] } {
+export function probesOf(
+  node: ProbedNode,
+  onEvent: (...event: ReturnType<typeof entropyEvents>[number]) => void,
+): Disposable & { readonly probes: Probe[] } {
   const { config, record, entropy, linkChanges } = node;
   const often = config.interlock.look_milliseconds;
   const uevents = new Uevents();
@@ -33,7 +37,7 @@ export function probesOf(node: ProbedNode): Disposable & { readonly probes: Prob
     {
       name: 'noise',
       everyMilliseconds: often,
-      look: () => ({ 'entropy-failed': entropy()?.state === 'unhealthy' ? 1 : 0 }),
+      look: noiseProbe(entropy, onEvent),
     },
   ];
   if (config.links.length > 0) {
@@ -44,6 +48,20 @@ export function probesOf(node: ProbedNode): Disposable & { readonly probes: Prob
     probes.push({ name: 'TPM', everyMilliseconds: 10 * often, look: tpmProbe(config.tpm.tcti, record.tpm) });
   }
   return { probes, [Symbol.dispose]: () => uevents[Symbol.dispose]() };
+}
+
+function noiseProbe(
+  entropy: ProbedNode['entropy'],
+  onEvent: (...event: ReturnType<typeof entropyEvents>[number]) => void,
+): Probe['look'] {
+  let before: EntropyStatus | undefined;
+  return () => {
+    const now = entropy();
+    if (now === undefined) return {};
+    for (const event of entropyEvents(before, now)) onEvent(...event);
+    before = now;
+    return { 'entropy-failed': now.state === 'unhealthy' ? 1 : 0 };
+  };
 }
 
 function clockProbe(): Probe['look'] {

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, describe, expect, it } from 'vitest';
-import { askNode } from '../../src/appliance/control.ts';
+import { askNode, isRunning } from '../../src/appliance/control.ts';
 import { stateLayout } from '../../src/appliance/node-record.ts';
 import { signCommand } from '../../src/appliance/sign-command.ts';
 import type { CustodyRecord } from '../../src/custody/chain.ts';
@@ -20,6 +20,7 @@ const custodyOf = (node: LabNode) => node.ask<CustodyRecord[]>(['custody', 'show
 const started = async (node: LabNode): Promise<LabNode> => {
   await node.ask(['provision', '--profile', profile('leaf')]);
   await node.run();
+  await until('it to answer', async () => (await isRunning(control(node))) || undefined);
   return node;
 };
 /** The cause of the zeroize, once it has been told. */
