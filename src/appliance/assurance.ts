@@ -1,5 +1,6 @@
 // What stands behind a node's evidence, and what does not: the bypasses and stand-ins that are said everywhere.
 import { Failure } from '../host/failure.ts';
+import { developmentStandIns } from './authorities.ts';
 import type { Config } from './config.ts';
 import type { Assurance, NodeRecord } from './node-record.ts';
 
@@ -22,7 +23,14 @@ export function assuranceOf(
     tpm: simulator === undefined ? 'bypassed' : 'simulator',
     // Without a TPM nobody signs, so there is nothing to countersign.
     sigstore: mode === 'none' || simulator === undefined ? 'bypassed' : anyService ? 'on' : 'pending',
-    standIns: [...new Set([...(simulator === true ? ['swtpm'] : []), ...config.tpm.stand_ins, ...services])],
+    standIns: [
+      ...new Set([
+        ...(simulator === true ? ['swtpm'] : []),
+        ...(simulator === undefined ? [] : developmentStandIns(config)),
+        ...config.tpm.stand_ins,
+        ...services,
+      ]),
+    ],
     notes: [
       ...(simulator === undefined ? [noTpm] : []),
       ...(simulator === false ? ['the TPM was not tied to its maker: no EK certificate was checked'] : []),

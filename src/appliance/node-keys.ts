@@ -3,12 +3,16 @@ import { createHash } from 'node:crypto';
 import type { SecretArena, SecretBuffer } from '../host/arena.ts';
 import { Failure } from '../host/failure.ts';
 import { pinnedStorageRoot } from '../keys/anchors.ts';
+import { type Expectation, signedStateOf } from '../keys/approval.ts';
+import type { Approval } from '../keys/approval-format.ts';
+import { satisfyApproved } from '../keys/policy.ts';
 import { readSealedKey, unsealKey } from '../keys/sealed.ts';
 import { openTpm, type Tpm } from '../tpm/context.ts';
 import type { RawChannel } from '../tpm/raw.ts';
 import { TpmError } from '../tpm/responses.ts';
+import { expectationOf, fittingApproval, presentState, storedApprovals } from './approvals.ts';
 import type { Config } from './config.ts';
-import type { NodeRecord } from './node-record.ts';
+import type { NodeRecord, StateLayout } from './node-record.ts';
 
 /** PCRs of the firmware and boot chain, which every quote covers beside the cap PCR. */
 const quotedPcrs = [0, 1, 2, 3, 4, 5, 6, 7];
@@ -49,8 +53,30 @@ export class NodeKeys implements AsyncDisposable {
     return this.#tpm.rawChannel();
   }
 
-  /** @throws Failure `key-missing`; TpmError `tpm-policy` when the machine is not in the state that was sealed to. */
-  async unseal(arena: SecretArena, stateDirectory: string, name: string): Promise<SecretBuffer> {
+  /** What an approval is held against now. @throws Failure `armed-counter-gone`. */
+  expectation(record: NodeRecord): Promise<Expectation> {
+    const anchors = this.#anchors;
+    return this.#fresh(async (tpm) =>
+      expectationOf(record.node, record.keys, anchors.authorities, await presentState(tpm, anchors)),
+    );
+  }
+
+  /**
+   * The approval that opens the node's keys in the present state of the machine. Looked at here first, so that the operator is
+   * told why; the TPM judges by itself.
+   * @throws Failure `approval-missing`, `approval-pcrs`, `approval-stale` and the others of `checkApproval`.
+   */
+  async approval(layout: StateLayout, record: NodeRecord): Promise<Approval> {
+    return fittingApproval(storedApprovals(layout), await this.expectation(record));
+  }
+
+  /** @throws Failure `key-missing`, `share-destroyed`; TpmError `tpm-policy` when the TPM does not accept the approval. */
+  async unseal(
+    arena: SecretArena,
+    stateDirectory: string,
+    name: string,
+    approval: Approval,
+  ): Promise<SecretBuffer> {
     const sealed = readSealedKey(stateDirectory, name);
     if (sealed === undefined) {
       throw new Failure('key-missing', `There is no sealed key "${name}".`, {
@@ -59,7 +85,9 @@ export class NodeKeys implements AsyncDisposable {
     }
     return await this.#fresh(async (tpm) => {
       await using srk = await tpm.at(this.#anchors.srk.handle);
-      return await unsealKey({ tpm, srk, pcrs: sealed.pcrs }, arena, sealed);
+      return await unsealKey({ tpm, srk, arena }, sealed, (on, session, policy) =>
+        satisfyApproved(on, session, policy, signedStateOf(approval, sealed)),
+      );
     });
   }
 

@@ -17,6 +17,7 @@ import { consequenceOf, type InterlockPolicy, loadInterlockPolicy } from '../int
 import { Lifecycle } from '../keys/lifecycle.ts';
 import { generateKey, publicHalf } from '../keys/sealed.ts';
 import { Announcer } from './announce.ts';
+import { type Installed, installApproval, parseBrought } from './approvals.ts';
 import { assuranceNow, bypassLines, requireSameKind } from './assurance.ts';
 import type { Config } from './config.ts';
 import { enrolmentOf } from './enrolment.ts';
@@ -172,6 +173,15 @@ export class Node implements AsyncDisposable {
     return await turn;
   }
 
+  /** Keeps an approval for the state after an update, or for this one. @throws as `parseBrought`; Failure `no-tpm`. */
+  async approve(text: string): Promise<Installed> {
+    if (this.#tpm === null) {
+      throw new Failure('no-tpm', 'Without a TPM nothing is sealed, so there is nothing to approve.');
+    }
+    const expected = await this.#tpm.expectation(this.record);
+    return installApproval(this, parseBrought(text, expected), expected);
+  }
+
   /** The red button. Resolves when certificate, alert and bundle are made. */
   async zeroize(reason: string, level: ZeroizeLevel | undefined): Promise<ZeroizeOutcome> {
     this.custody.append('zeroize-requested', { reason, level: level ?? 'configured' });
@@ -248,11 +258,9 @@ export class Node implements AsyncDisposable {
 
   async #unsealKeys(): Promise<void> {
     const { record, arena, layout } = this;
+    const unseal = await this.#unsealer();
     for (const { name, purpose } of record.keys) {
-      const key =
-        this.#tpm === null
-          ? generateKey(arena, name, purpose)
-          : await this.#tpm.unseal(arena, layout.directory, name);
+      const key = unseal === null ? generateKey(arena, name, purpose) : await unseal(name);
       this.#keys.set(name, key);
     }
     if (this.#tpm !== null) return;
@@ -262,6 +270,16 @@ export class Node implements AsyncDisposable {
     });
     const enrolment = enrolmentOf(record, layout, this.custody.head(), volatile);
     writeDurably(layout.enrolment, `${JSON.stringify(enrolment, null, 2)}\n`, 0o644);
+  }
+
+  /** Null without a TPM. */
+  async #unsealer(): Promise<((name: string) => Promise<SecretBuffer>) | null> {
+    const { record, arena, layout } = this;
+    const tpm = this.#tpm;
+    if (tpm === null) return null;
+    if (record.keys.length === 0) return (name) => Promise.reject(new Error(`There is no key ${name}.`));
+    const approval = await tpm.approval(layout, record);
+    return (name) => tpm.unseal(arena, layout.directory, name, approval);
   }
 
   #key(name: string): SecretBuffer {

@@ -1,31 +1,27 @@
-// Provisioning: anchors in the TPM, sealed keys, the enrolment record. Each step is found done or is done, and what it made is
-// on the medium before the next one starts, so the same command completes after a kill at any instant.
+// Provisioning: anchors in the TPM, sealed keys, an approval of this machine's state, the enrolment record. Each step is found
+// done or is done, and what it made is on the medium before the next one starts, so the same command completes after a kill
+// at any instant.
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
-import { type EnrolmentRecord, signingKeyQualifyingData } from '../attestation/enrolment.ts';
+import type { EnrolmentRecord } from '../attestation/enrolment.ts';
 import { CustodyLog } from '../custody/log.ts';
-import { SecretArena } from '../host/arena.ts';
 import { readIfPresent, writeDurably } from '../host/durable.ts';
 import { Failure, zeroizedFailure } from '../host/failure.ts';
-import { hardenProcess } from '../host/hardening.ts';
 import { holdLock } from '../host/lock.ts';
 import { findUser } from '../host/privileges.ts';
 import { utcNow } from '../host/time.ts';
-import {
-  attestationAnchor,
-  createSigningKey,
-  freeIndex,
-  handleText,
-  sequenceCounter,
-  storageRoot,
-} from '../keys/anchors.ts';
+import { handleText, pinnedStorageRoot } from '../keys/anchors.ts';
 import { Lifecycle } from '../keys/lifecycle.ts';
-import { createSealedKey, readSealedKey } from '../keys/sealed.ts';
+import { fingerprintOf } from '../keys/policy.ts';
 import { openTpm, type Tpm } from '../tpm/context.ts';
+import { anchorNode, type Make } from './anchoring.ts';
+import { type Installed, readBrought } from './approvals.ts';
+import { approveNow } from './approve-now.ts';
 import { assuranceOf, requireSameKind } from './assurance.ts';
+import { authoritiesOf } from './authorities.ts';
 import type { Config } from './config.ts';
+import { askNode, isRunning } from './control.ts';
+import { dryRun } from './dry-run.ts';
 import { enrolmentOf } from './enrolment.ts';
-import { NodeKeys } from './node-keys.ts';
 import {
   type Assurance,
   makeStateDirectories,
@@ -35,9 +31,11 @@ import {
   stateLayout,
   writeNodeRecord,
 } from './node-record.ts';
+import { type OwnedObject, ownedBy } from './ownership.ts';
 import { profilePath } from './policies.ts';
 import { keysOf, loadProfile, type Profile } from './profile.ts';
 import { Progress } from './progress.ts';
+import { sealMissingKeys } from './sealing.ts';
 
 export interface ProvisionOptions {
   /** Path of a profile; that of the node's role unless told. */
@@ -45,6 +43,10 @@ export interface ProvisionOptions {
   /** Say what would be done, do nothing. */
   readonly dryRun?: boolean;
   readonly rearm?: boolean;
+  /** Path of an approval to put to use. */
+  readonly approval?: string | undefined;
+  /** Go on where the firmware measured nothing. */
+  readonly allowUnmeasured?: boolean;
   readonly onStep?: (step: string) => void;
 }
 
@@ -59,6 +61,8 @@ export interface ProvisionResult {
     readonly srk: { readonly handle: string; readonly name: string; readonly adopted: boolean };
     readonly ak: { readonly handle: string; readonly name: string; readonly publicKey: string };
     readonly signingKey: { readonly name: string; readonly publicKey: string };
+    /** Hex SHA-256 of the public keys that can open what is sealed. */
+    readonly authorities: { readonly policySigner: string; readonly recoveryKey: string };
   };
   readonly keys: readonly {
     readonly name: string;
@@ -66,30 +70,36 @@ export interface ProvisionResult {
     readonly publicKey: string | null;
     readonly sealed: boolean;
   }[];
+  /** Whether the keys open in the present state; null without a TPM. `request`: what the policy signer is to sign. */
+  readonly approval: null | { readonly state: 'approved' | 'needed'; readonly request: string | null };
+  /** What the node has, or would have, in the TPM. */
+  readonly owns: readonly OwnedObject[];
   /** Path of the enrolment record. */
   readonly enrolment: string;
   /** What this run made or changed; empty when everything stood already. */
   readonly changed: readonly string[];
 }
 
-/** @throws Failure `zeroized` on a zeroized node without `rearm`; `state-in-use` while the node runs. */
+/**
+ * @throws Failure `zeroized` on a zeroized node without `rearm`; `state-in-use` while the node runs; `approval-needed` where
+ * it cannot be re-armed without one; `tpm-still-capped`, `tpm-swapped`, `authorities-changed`, those of `anchorNode`.
+ */
 export async function provision(config: Config, options: ProvisionOptions = {}): Promise<ProvisionResult> {
   const layout = stateLayout(config.node.state_dir);
   const profile = profileOf(config, options.profile);
-  if (options.dryRun === true) return await dryRun(config, layout, profile);
+  if (options.dryRun === true) return await dryRun(config, layout, wantedKeys(config, profile));
   const { user } = config.courier;
   makeStateDirectories(layout, user === '' ? undefined : findUser(user));
   using _lock = holdLock(layout.lock, `The state directory ${layout.directory}`);
   using custody = CustodyLog.open(layout.custody);
   const lifecycle = new Lifecycle(layout.directory);
-  if (lifecycle.read().state === 'zeroized' && options.rearm !== true) throw zeroizedFailure('Provisioning');
-  if (lifecycle.read().state === 'zeroized') await requireUncapped(config, layout);
-  const run = new ProvisioningRun(config, layout, profile, custody, options.onStep ?? (() => {}));
-  const result = await run.complete();
+  const zeroized = lifecycle.read().state === 'zeroized';
+  if (zeroized && options.rearm !== true) throw zeroizedFailure('Provisioning');
+  const result = await new ProvisioningRun(config, layout, profile, custody, options, zeroized).complete();
   const { state } = lifecycle.read();
   if (state !== 'sealed' || result.changed.length > 0) {
     const { assurance, changed } = result;
-    custody.append(state === 'zeroized' ? 're-armed' : 'provisioned', { assurance, changed });
+    custody.append(zeroized ? 're-armed' : 'provisioned', { assurance, changed });
   }
   if (state !== 'sealed') {
     lifecycle.clearRunning();
@@ -98,16 +108,11 @@ export async function provision(config: Config, options: ProvisionOptions = {}):
   return result;
 }
 
-/** The cap holds until the TPM is reset; until then nothing would unseal, and what is sealed anew would be to the cap. */
-async function requireUncapped(config: Config, layout: StateLayout): Promise<void> {
-  const { tpm: anchors } = readNodeRecord(layout);
-  if (anchors === null || config.tpm.mode === 'none') return;
-  await using keys = await NodeKeys.open(config, anchors);
-  if ((await keys.capPcr()) === anchors.pcrs[anchors.capPcr]) return;
-  throw new Failure('tpm-still-capped', `PCR ${anchors.capPcr} still holds the cap of the zeroize.`, {
-    kept: 'The node stays zeroized, and nothing was unsealed or sealed.',
-    remedy: 'Reboot the machine, which resets the TPM, then repeat `esoteric-appliance provision --re-arm`.',
-  });
+/** An approval for the node that runs: nothing but that is done. Undefined where none runs. */
+export async function approveRunning(config: Config, path: string): Promise<Installed | undefined> {
+  const { control } = stateLayout(config.node.state_dir);
+  if (!(await isRunning(control))) return undefined;
+  return await askNode<Installed>(control, 'approve', { approval: readBrought(path) });
 }
 
 /** The profile that is named, else that of the node's role; a role without one has the keys of its configuration alone. */
@@ -125,7 +130,8 @@ class ProvisioningRun {
   readonly #layout: StateLayout;
   readonly #profile: Profile | undefined;
   readonly #custody: CustodyLog;
-  readonly #onStep: (step: string) => void;
+  readonly #options: ProvisionOptions;
+  readonly #zeroized: boolean;
   readonly #changed: string[] = [];
 
   constructor(
@@ -133,13 +139,15 @@ class ProvisioningRun {
     layout: StateLayout,
     profile: Profile | undefined,
     custody: CustodyLog,
-    onStep: (step: string) => void,
+    options: ProvisionOptions,
+    zeroized: boolean,
   ) {
     this.#config = config;
     this.#layout = layout;
     this.#profile = profile;
     this.#custody = custody;
-    this.#onStep = onStep;
+    this.#options = options;
+    this.#zeroized = zeroized;
   }
 
   async complete(): Promise<ProvisionResult> {
@@ -148,64 +156,98 @@ class ProvisioningRun {
     if (this.#config.tpm.mode === 'none') {
       const record = known === undefined ? this.#newRecord(null, undefined) : this.#renewed(known, undefined);
       if (known === undefined) this.#save(record);
-      return this.#result(record, this.#enrol(record));
+      return this.#result(record, this.#enrol(record), null);
     }
     await using tpm = await openTpm({ tcti: this.#config.tpm.tcti });
     await tpm.flushAbandoned();
+    const progress = new Progress(this.#layout.provisioning);
     const record =
-      known === undefined
-        ? await this.#anchor(tpm)
-        : this.#renewed(known, (await tpm.properties()).simulator);
-    await this.#seal(tpm, record);
-    return this.#result(record, this.#enrol(record));
+      known === undefined ? await this.#anchor(tpm, progress) : await this.#recognise(tpm, known);
+    const sealed = await this.#seal(tpm, record, progress);
+    const { approved, approval } = await this.#approve(tpm, sealed);
+    progress.finish();
+    return this.#result(approved, this.#enrol(approved), approval);
   }
 
-  /** Finds or makes the anchors, noting each in a progress file, and writes the node's record at the end. */
-  async #anchor(tpm: Tpm): Promise<NodeRecord> {
+  async #anchor(tpm: Tpm, progress: Progress): Promise<NodeRecord> {
     const properties = await tpm.properties();
-    const { tpm: settings } = this.#config;
-    const progress = new Progress(join(this.#layout.directory, 'provisioning.json'));
-    const srk = await progress.step('srk', () =>
-      this.#made('srk', () => storageRoot(tpm, settings.srk_handle)),
-    );
-    const ak = await progress.step('ak', () =>
-      this.#made('ak', () => attestationAnchor(tpm, settings.ak_handle)),
-    );
-    const signingKey = await progress.step('signingKey', () =>
-      this.#made('signing-key', async () => {
-        await using parent = await tpm.at(srk.handle);
-        await using attestor = await tpm.at(ak.handle);
-        return await createSigningKey(tpm, parent, attestor, signingKeyQualifyingData);
-      }),
-    );
-    const sequenceIndex = await progress.step('sequenceIndex', () => freeIndex(tpm, settings.nv_base));
-    await this.#made('sequence-counter', () => sequenceCounter(tpm, sequenceIndex));
-    const pcrs = await tpm.pcrRead('sha256', [...settings.pcrs, settings.cap_pcr]);
-    const record = this.#newRecord(
-      {
-        srk,
-        ak,
-        signingKey,
-        sequenceIndex,
-        manufacturer: properties.manufacturer,
-        firmware: properties.firmware,
-        capPcr: settings.cap_pcr,
-        pcrs: Object.fromEntries([...pcrs].map(([pcr, value]) => [pcr, Buffer.from(value).toString('hex')])),
-        resetCount: properties.resetCount,
-        restartCount: properties.restartCount,
-      },
-      properties.simulator,
-    );
+    const anchors = await anchorNode({
+      tpm,
+      properties,
+      settings: this.#config.tpm,
+      authorities: authoritiesOf(this.#config, this.#layout),
+      progress,
+      made: this.#made,
+      allowUnmeasured: this.#options.allowUnmeasured === true,
+    });
+    const record = this.#newRecord(anchors, properties.simulator);
     this.#save(record);
     return record;
   }
 
-  async #made<T>(step: string, make: () => Promise<T>): Promise<T> {
-    this.#onStep(step);
-    const made = await make();
+  /** The TPM and the authorities are those of the first provisioning. */
+  async #recognise(tpm: Tpm, known: NodeRecord): Promise<NodeRecord> {
+    if (known.tpm !== null) {
+      await using _srk = await pinnedStorageRoot(tpm, known.tpm);
+      const { signer, recovery } = authoritiesOf(this.#config, this.#layout);
+      const held = known.tpm.authorities;
+      if (signer !== held.signer || recovery !== held.recovery) throw authoritiesChanged();
+    }
+    return this.#renewed(known, (await tpm.properties()).simulator);
+  }
+
+  async #seal(tpm: Tpm, record: NodeRecord, progress: Progress): Promise<NodeRecord> {
+    if (record.tpm === null) return record;
+    const { tpm: settings } = this.#config;
+    const shares = await sealMissingKeys(
+      tpm,
+      settings,
+      this.#layout,
+      record,
+      record.tpm,
+      progress,
+      this.#made,
+    );
+    if (JSON.stringify(shares) === JSON.stringify(record.tpm.shares)) return record;
+    const sealed = { ...record, tpm: { ...record.tpm, shares } };
+    writeNodeRecord(this.#layout, sealed);
+    return sealed;
+  }
+
+  /** With the PCR values that the approval is for, where there is one. */
+  async #approve(
+    tpm: Tpm,
+    record: NodeRecord,
+  ): Promise<{ approved: NodeRecord; approval: ProvisionResult['approval'] }> {
+    if (record.tpm === null) return { approved: record, approval: null };
+    const outcome = await approveNow({
+      tpm,
+      config: this.#config,
+      layout: this.#layout,
+      record,
+      anchors: record.tpm,
+      custody: this.#custody,
+      path: this.#options.approval,
+      zeroized: this.#zeroized,
+    });
+    this.#changed.push(...outcome.changed);
+    if (outcome.pcrs === null) {
+      return { approved: record, approval: { state: 'needed', request: this.#layout.approvalRequest } };
+    }
+    const approval = { state: 'approved', request: null } as const;
+    if (JSON.stringify(outcome.pcrs) === JSON.stringify(record.tpm.pcrs))
+      return { approved: record, approval };
+    const approved = { ...record, tpm: { ...record.tpm, pcrs: outcome.pcrs } };
+    this.#save(approved);
+    return { approved, approval };
+  }
+
+  readonly #made: Make = async (step, work) => {
+    this.#options.onStep?.(step);
+    const made = await work();
     this.#changed.push(step);
     return made;
-  }
+  };
 
   #newRecord(tpm: NodeRecord['tpm'], simulator: boolean | undefined): NodeRecord {
     return {
@@ -213,7 +255,7 @@ class ProvisioningRun {
       node: this.#config.node.name,
       role: this.#profile?.role ?? this.#config.node.role,
       created: utcNow(),
-      assurance: assuranceOf(this.#config, simulator, []),
+      assurance: assuranceOf(this.#config, simulator, this.#notes(tpm)),
       tpm,
       keys: wantedKeys(this.#config, this.#profile),
     };
@@ -223,32 +265,21 @@ class ProvisioningRun {
   #renewed(known: NodeRecord, simulator: boolean | undefined): NodeRecord {
     const names = new Set(known.keys.map(({ name }) => name));
     const added = wantedKeys(this.#config, this.#profile).filter(({ name }) => !names.has(name));
-    const assurance = assuranceOf(this.#config, simulator, []);
+    const assurance = assuranceOf(this.#config, simulator, this.#notes(known.tpm));
     const record = { ...known, assurance, keys: [...known.keys, ...added] };
     if (JSON.stringify(record) !== JSON.stringify(known)) this.#save(record);
     return record;
   }
 
-  #save(record: NodeRecord): void {
-    writeNodeRecord(this.#layout, record);
-    this.#changed.push('node');
+  /** What is said of a machine whose firmware measured nothing. */
+  #notes(tpm: NodeRecord['tpm']): string[] {
+    const blank = this.#config.tpm.pcrs.filter((pcr) => /^(?:0+|f+)$/.test(tpm?.pcrs[pcr] ?? ''));
+    return blank.length === 0 ? [] : [`no measured boot: nothing is in PCR ${blank.join(', ')}`];
   }
 
-  async #seal(tpm: Tpm, record: NodeRecord): Promise<void> {
-    if (record.tpm === null) return;
-    const missing = record.keys.filter(
-      (key) => readSealedKey(this.#layout.directory, key.name) === undefined,
-    );
-    if (missing.length === 0) return;
-    hardenProcess();
-    using arena = SecretArena.allocate({ byteLength: 16_384 });
-    await using srk = await tpm.at(record.tpm.srk.handle);
-    const pcrs = Object.keys(record.tpm.pcrs).map(Number);
-    for (const { name, purpose } of missing) {
-      await this.#made(`key:${name}`, () =>
-        createSealedKey({ tpm, srk, pcrs }, arena, this.#layout.directory, name, purpose),
-      );
-    }
+  #save(record: NodeRecord): void {
+    writeNodeRecord(this.#layout, record);
+    if (!this.#changed.includes('node')) this.#changed.push('node');
   }
 
   /** The enrolment record as it should stand; written only where it does not. */
@@ -268,74 +299,52 @@ class ProvisioningRun {
     return enrolment;
   }
 
-  #result(record: NodeRecord, enrolment: EnrolmentRecord): ProvisionResult {
-    const { tpm } = enrolment;
+  #result(
+    record: NodeRecord,
+    enrolment: EnrolmentRecord,
+    approval: ProvisionResult['approval'],
+  ): ProvisionResult {
     return {
       node: record.node,
       assurance: record.assurance,
-      tpm:
-        tpm === null || record.tpm === null
-          ? null
-          : {
-              tcti: this.#config.tpm.tcti,
-              manufacturer: tpm.manufacturer,
-              firmware: tpm.firmware,
-              srk: { ...tpm.srk, adopted: record.tpm.srk.adopted },
-              ak: { handle: tpm.ak.handle, name: tpm.ak.name, publicKey: tpm.ak.publicKey },
-              signingKey: { name: tpm.signingKey.name, publicKey: tpm.signingKey.publicKey },
-            },
+      tpm: tpmResult(this.#config, record, enrolment),
       keys: record.keys.map((key) => ({
         ...key,
         publicKey: enrolment.keys.find((entry) => entry.name === key.name)?.publicKey ?? null,
         sealed: record.tpm !== null,
       })),
+      approval,
+      owns: ownedBy(record),
       enrolment: this.#layout.enrolment,
       changed: this.#changed,
     };
   }
 }
 
-/** What a run would make, with nothing made. */
-async function dryRun(
-  config: Config,
-  layout: StateLayout,
-  profile: Profile | undefined,
-): Promise<ProvisionResult> {
-  const keys = wantedKeys(config, profile).map((key) => {
-    const sealed = readSealedKey(layout.directory, key.name);
-    return { ...key, publicKey: sealed?.publicKey ?? null, sealed: sealed !== undefined };
-  });
-  const known = readIfPresent(layout.node) === undefined ? undefined : readNodeRecord(layout);
-  const newKeys = keys
-    .filter((key) => !key.sealed && config.tpm.mode === 'tpm')
-    .map((key) => `key:${key.name}`);
-  if (config.tpm.mode === 'none') {
-    return {
-      node: config.node.name,
-      assurance: assuranceOf(config, undefined, []),
-      tpm: null,
-      keys,
-      enrolment: layout.enrolment,
-      changed: known === undefined ? ['node', 'enrolment'] : [],
-    };
-  }
-  await using tpm = await openTpm({ tcti: config.tpm.tcti });
-  const properties = await tpm.properties();
-  const handles = await tpm.persistentHandles();
-  const anchors = [
-    ...(handles.includes(config.tpm.srk_handle) ? [] : [`srk at ${handleText(config.tpm.srk_handle)}`]),
-    `ak at ${handleText(config.tpm.ak_handle)}`,
-    'signing-key',
-    `sequence-counter at ${handleText(await freeIndex(tpm, config.tpm.nv_base))}`,
-    'node',
-    'enrolment',
-  ];
+function tpmResult(config: Config, record: NodeRecord, { tpm }: EnrolmentRecord): ProvisionResult['tpm'] {
+  if (tpm === null || record.tpm === null) return null;
+  const { authorities, srk } = record.tpm;
   return {
-    node: config.node.name,
-    assurance: assuranceOf(config, properties.simulator, []),
-    tpm: null,
-    keys,
-    enrolment: layout.enrolment,
-    changed: [...(known === undefined ? anchors : []), ...newKeys],
+    tcti: config.tpm.tcti,
+    manufacturer: tpm.manufacturer,
+    firmware: tpm.firmware,
+    srk: { handle: handleText(srk.handle), name: srk.name, adopted: srk.adopted },
+    ak: { handle: tpm.ak.handle, name: tpm.ak.name, publicKey: tpm.ak.publicKey },
+    signingKey: { name: tpm.signingKey.name, publicKey: tpm.signingKey.publicKey },
+    authorities: {
+      policySigner: fingerprintOf(authorities.signer),
+      recoveryKey: fingerprintOf(authorities.recovery),
+    },
   };
 }
+
+const authoritiesChanged = (): Failure =>
+  new Failure(
+    'authorities-changed',
+    'The keys of this node are sealed to another policy signer or recovery key.',
+    {
+      kept: 'Nothing was changed.',
+      remedy:
+        'Put tpm.policy_signer and tpm.recovery_key back, or reseal with the recovery key: `esoteric-appliance provision --recover`.',
+    },
+  );

@@ -72,6 +72,7 @@ function methodsOf(node: Node): Methods {
       }
       return await node.zeroize(text(params.reason) ?? '', level as ZeroizeLevel | undefined);
     },
+    approve: async (params) => await node.approve(text(params.approval) ?? ''),
     collect: async (params, caller) =>
       await node.collect(
         {

@@ -2,6 +2,7 @@
 import { Command, CommanderError } from '@commander-js/extra-typings';
 import { exitStatus } from '../host/failure.ts';
 import { alertCommand } from './alert.ts';
+import { approveCommand } from './approve.ts';
 import { benchCommand } from './bench.ts';
 import { collectForensicsCommand } from './collect-forensics.ts';
 import { ended } from './command.ts';
@@ -9,6 +10,7 @@ import { configCommand } from './config.ts';
 import { courierCommand } from './courier.ts';
 import { custodyCommand } from './custody.ts';
 import { demoCommand } from './demo.ts';
+import { deprovisionCommand } from './deprovision.ts';
 import { doctorCommand } from './doctor.ts';
 import { maintenanceCommand } from './maintenance.ts';
 import { printJson } from './output.ts';
@@ -21,6 +23,8 @@ import { zeroizeCommand } from './zeroize.ts';
 
 const commands = [
   provisionCommand,
+  approveCommand,
+  deprovisionCommand,
   runCommand,
   courierCommand,
   statusCommand,

@@ -1,19 +1,22 @@
 // The anchors of a node in its TPM: the storage root key (adopted where one is persisted), the attestation key under the
-// endorsement hierarchy, the bundle signing key certified by it, and the bundle sequence counter. Each is found or made;
-// a primary key follows from the TPM's seed and its template, so one that an interrupted run persisted is recognised.
+// endorsement hierarchy, the bundle signing key certified by it, and three NV indices: the bundle sequence counter, the armed
+// counter that approvals name, and the custody head. Each is planned first and made after the plan is on the medium, so that
+// what an interrupted run left in the TPM is known for ours, and what others left there is never taken for it.
 import { z } from 'zod';
 import { Failure } from '../host/failure.ts';
 import type { Tpm } from '../tpm/context.ts';
+import { type NvDefinition, ownerAndAuth } from '../tpm/nv.ts';
 import type { TpmObject } from '../tpm/object.ts';
-import { publicKeyPem } from '../tpm/structures.ts';
+import { TpmError } from '../tpm/responses.ts';
+import { parsePublic, publicKeyPem } from '../tpm/structures.ts';
 import { attestationKey, signingKey, storageRootKey } from '../tpm/templates.ts';
 
 const base64 = z.base64();
 
-/** What the node keeps of its anchors. Binary members are base64, names hex. */
+/** What the node keeps of its anchors. Binary members are base64, names hex. `adopted`: it was there before the node. */
 export const anchorsSchema = z.object({
   srk: z.object({ handle: z.int(), name: z.string(), adopted: z.boolean() }),
-  ak: z.object({ handle: z.int(), name: z.string(), public: base64 }),
+  ak: z.object({ handle: z.int(), name: z.string(), public: base64, adopted: z.boolean() }),
   signingKey: z.object({
     name: z.string(),
     public: base64,
@@ -22,39 +25,82 @@ export const anchorsSchema = z.object({
   }),
   /** NV index of the bundle sequence counter. */
   sequenceIndex: z.int(),
+  /** NV index of the armed counter: an approval is for one of its values. */
+  armedIndex: z.int(),
+  /** NV index that the heads of the custody log are extended into. */
+  custodyIndex: z.int(),
 });
 export type Anchors = z.infer<typeof anchorsSchema>;
+
+/** Where a persistent object is to stand, and whether it stands there already. */
+export interface PersistentPlan {
+  readonly handle: number;
+  readonly adopted: boolean;
+}
+
+/** Counters start above every value that any counter of this TPM ever had, so undefining one never turns it back. */
+export const counterDefinition: NvDefinition = { attributes: 'counter', byteLength: 8 };
+export const custodyDefinition: NvDefinition = { attributes: 'extend', byteLength: 32 };
 
 const hexOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 const base64Of = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
 export const handleText = (handle: number): string => `0x${handle.toString(16).padStart(8, '0')}`;
 
-/** Adopts the storage root key at `handle`, or makes and persists one. */
-export async function storageRoot(tpm: Tpm, handle: number): Promise<Anchors['srk']> {
-  if ((await tpm.persistentHandles()).includes(handle)) {
-    const { name } = await tpm.readPublic(handle);
-    return { handle, name: hexOf(name), adopted: true };
-  }
-  await using primary = await tpm.createPrimary('owner', storageRootKey);
-  await tpm.persist(primary, 'owner', handle);
-  return { handle, name: hexOf(primary.name), adopted: false };
+export async function planStorageRoot(tpm: Tpm, handle: number): Promise<PersistentPlan> {
+  return { handle, adopted: (await tpm.persistentHandles()).includes(handle) };
 }
 
-/** The attestation key at `handle`, or at the first free handle after it where another object stands there. */
-export async function attestationAnchor(tpm: Tpm, handle: number): Promise<Anchors['ak']> {
+/**
+ * Adopts the storage root key at the planned handle, or makes and persists one.
+ * @throws Failure `srk-unsuitable` where something else than a storage key stands there.
+ */
+export async function storageRoot(tpm: Tpm, { handle, adopted }: PersistentPlan): Promise<Anchors['srk']> {
+  if (!(await tpm.persistentHandles()).includes(handle)) {
+    await using primary = await tpm.createPrimary('owner', storageRootKey);
+    await tpm.persist(primary, 'owner', handle);
+    return { handle, name: hexOf(primary.name), adopted };
+  }
+  const { name, public: area } = await tpm.readPublic(handle);
+  const key = parsePublic(area);
+  if (!key.restricted || !key.decrypt || !key.fixedTPM || !key.fixedParent) {
+    throw new Failure(
+      'srk-unsuitable',
+      `What stands at ${handleText(handle)} is no storage key of this TPM.`,
+      {
+        kept: 'It was left as it is, and nothing was made under it.',
+        remedy: 'Give the handle of the storage root key in tpm.srk_handle, or a free one, where it is made.',
+      },
+    );
+  }
+  return { handle, name: hexOf(name), adopted };
+}
+
+/** At `handle`, or at the first handle after it that is free or holds this very key. */
+export async function planAttestationKey(tpm: Tpm, handle: number): Promise<PersistentPlan> {
   await using primary = await tpm.createPrimary('endorsement', attestationKey);
   const taken = await tpm.persistentHandles();
   for (let candidate = handle; candidate < handle + 16; candidate += 1) {
-    if (!taken.includes(candidate)) await tpm.persist(primary, 'endorsement', candidate);
-    const { name, public: area } = await tpm.readPublic(candidate);
-    if (hexOf(name) === hexOf(primary.name)) {
-      return { handle: candidate, name: hexOf(name), public: base64Of(area) };
-    }
+    if (!taken.includes(candidate)) return { handle: candidate, adopted: false };
+    const { name } = await tpm.readPublic(candidate);
+    if (hexOf(name) === hexOf(primary.name)) return { handle: candidate, adopted: true };
   }
   throw new Failure('tpm-handles-taken', `Persistent handles from ${handleText(handle)} on are all taken.`, {
     kept: 'Nothing was evicted.',
     remedy: 'Give another tpm.ak_handle, or free one with tpm2_evictcontrol.',
   });
+}
+
+/** A primary key follows from the TPM's seed and its template: one that was persisted is recognised. Undefined where
+ * another object has come to stand there since it was planned. */
+export async function attestationAnchor(
+  tpm: Tpm,
+  { handle, adopted }: PersistentPlan,
+): Promise<Anchors['ak'] | undefined> {
+  await using primary = await tpm.createPrimary('endorsement', attestationKey);
+  if (!(await tpm.persistentHandles()).includes(handle)) await tpm.persist(primary, 'endorsement', handle);
+  const { name, public: area } = await tpm.readPublic(handle);
+  if (hexOf(name) !== hexOf(primary.name)) return undefined;
+  return { handle, name: hexOf(name), public: base64Of(area), adopted };
 }
 
 /** A new signing key under the storage root key, certified by the attestation key over `qualifyingData`. */
@@ -86,10 +132,53 @@ export async function freeIndex(tpm: Tpm, base: number): Promise<number> {
   return index;
 }
 
-/** Defines the bundle sequence counter where it is not defined yet. */
-export async function sequenceCounter(tpm: Tpm, index: number): Promise<void> {
-  if ((await tpm.nvIndices()).includes(index)) return;
-  await tpm.nvDefine(index, { attributes: 'counter', byteLength: 8 });
+/** Defines the index where it does not stand as defined already; false where it is somebody else's. */
+export async function claimIndex(tpm: Tpm, index: number, definition: NvDefinition): Promise<boolean> {
+  if ((await tpm.nvIndices()).includes(index)) return await isDefinedSo(tpm, index, definition);
+  await tpm.nvDefine(index, definition);
+  return true;
+}
+
+/** As `claimIndex`, and incremented once: before that, a counter has neither a value nor the Name that it keeps. */
+export async function claimCounter(tpm: Tpm, index: number): Promise<boolean> {
+  if (!(await claimIndex(tpm, index, counterDefinition))) return false;
+  if (!(await tpm.nvPublic(index)).attributes.includes('written')) await tpm.nvIncrement(index);
+  return true;
+}
+
+async function isDefinedSo(tpm: Tpm, index: number, definition: NvDefinition): Promise<boolean> {
+  const { kind, attributes, byteLength, authPolicy } = await tpm.nvPublic(index);
+  const found = attributes.filter((attribute) => attribute !== 'written');
+  const wanted = definition.access ?? ownerAndAuth;
+  return (
+    kind === definition.attributes &&
+    byteLength === definition.byteLength &&
+    authPolicy.length === 0 &&
+    found.length === wanted.length &&
+    found.every((attribute) => wanted.includes(attribute))
+  );
+}
+
+/** Gives an index back where it stands as defined here, or is gone; false where it is somebody else's. */
+export async function releaseClaim(tpm: Tpm, index: number, definition: NvDefinition): Promise<boolean> {
+  if (!(await tpm.nvIndices()).includes(index)) return true;
+  if (!(await isDefinedSo(tpm, index, definition))) return false;
+  await tpm.nvUndefine(index);
+  return true;
+}
+
+/** Gives an index back; one that is gone already is no failure. */
+export async function releaseIndex(tpm: Tpm, index: number): Promise<void> {
+  await tpm.nvUndefine(index).catch(ifAbsent);
+}
+
+/** Evicts a persistent object; one that is gone already is no failure. */
+export async function releaseHandle(tpm: Tpm, handle: number): Promise<void> {
+  await tpm.unpersist(handle, 'owner').catch(ifAbsent);
+}
+
+function ifAbsent(error: unknown): void {
+  if (!(error instanceof TpmError) || error.code !== 'tpm-no-object') throw error;
 }
 
 /** PEM of a key whose TPMT_PUBLIC is given in base64. */

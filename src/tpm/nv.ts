@@ -25,7 +25,14 @@ export interface NvDefinition {
   readonly authPolicy?: Uint8Array;
 }
 
-const ownerAndAuth: readonly NvAttribute[] = ['ownerWrite', 'authWrite', 'ownerRead', 'authRead', 'noDA'];
+/** Access where a definition names none. */
+export const ownerAndAuth: readonly NvAttribute[] = [
+  'ownerWrite',
+  'authWrite',
+  'ownerRead',
+  'authRead',
+  'noDA',
+];
 /** Smallest TPM2_MAX_NV_BUFFER_SIZE in the field. */
 const chunkSize = 512;
 

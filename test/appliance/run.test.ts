@@ -228,14 +228,15 @@ describe('run, with a TPM', () => {
     expect(report.reasons.join()).toMatch(/Sigstore bypassed/);
   });
 
-  it('is refused by the TPM when a PCR is not as it was, and runs again after a reboot', async () => {
+  it('is refused when a PCR is not as it was approved, and runs again after a reboot', async () => {
     {
       await using tpm = await openTpm({ tcti: node.tpm?.tcti ?? '' });
       await tpm.pcrExtend(7, { sha256: new Uint8Array(32).fill(1) });
     }
     const refusal = await refusalOf(['run', ...node.arguments]);
-    expect(refusal).toMatchObject({ status: 1, code: 'tpm-policy' });
-    expect(refusal.remedy).toMatch(/PCR/);
+    expect(refusal).toMatchObject({ status: 1, code: 'approval-pcrs' });
+    expect(refusal.message).toMatch(/PCR 7 is not as it was approved/);
+    expect(refusal.remedy).toMatch(/esoteric-appliance approve/);
     expect((await node.status()).state).toBe('sealed');
     await node.reboot();
     await node.run();

@@ -75,6 +75,7 @@ url = "${webhook.url('json')}"
       stages: { kernel: { failures: 0 }, tpm: { result: 'done' }, disk: { result: 'done' } },
     });
     expect(await eventsOf(node)).toEqual([
+      'state-approved',
       'provisioned',
       'started',
       'zeroize-requested',
@@ -150,7 +151,7 @@ url = "${webhook.url('json')}"
     expect(readFileSync(`${node.stateDirectory}/state.json`)).toEqual(before);
     await node.reboot();
     const rearmed = await node.ask<ProvisionResult>(['provision', '--re-arm']);
-    expect(rearmed.changed).toEqual([]);
+    expect(rearmed.changed).toEqual(['approval']);
     expect((await eventsOf(node)).at(-1)).toBe('re-armed');
     await node.run();
     expect((await node.status()).state).toBe('running');
