@@ -1,7 +1,7 @@
 // The approvals of a node: which states of this machine its policy signer lets the keys open in. Several may stand side by side,
 // one for the state before an update and one for the state after it; the TPM judges each by itself.
 import { createHash, type KeyObject } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { CustodyLog } from '../custody/log.ts';
 import { writeDurably } from '../host/durable.ts';
@@ -41,15 +41,26 @@ export async function presentState(tpm: Tpm, anchors: NodeAnchors): Promise<Pres
   };
 }
 
-/** All approvals that are there; a file that is none is named by the failure. */
-export function storedApprovals(layout: StateLayout): Approval[] {
-  let files: string[];
-  try {
-    files = readdirSync(layout.approvals).filter((file) => file.endsWith('.json'));
-  } catch {
-    return [];
-  }
-  return files.sort().map((file) => parseApproval(readFileSync(join(layout.approvals, file), 'utf8')));
+/** All approvals that are there. @throws Failure `approval-invalid` naming the file that is none. */
+export const storedApprovals = (layout: StateLayout): Approval[] =>
+  approvalFiles(layout).map(([, approval]) => approval);
+
+function approvalFiles(layout: StateLayout): [path: string, approval: Approval][] {
+  if (!existsSync(layout.approvals)) return [];
+  const files = readdirSync(layout.approvals).filter((file) => file.endsWith('.json'));
+  return files.sort().map((file) => {
+    const path = join(layout.approvals, file);
+    try {
+      return [path, parseApproval(readFileSync(path, 'utf8'))];
+    } catch (cause) {
+      throw new Failure('approval-invalid', `${path}: ${reasonOf(cause)}`, {
+        kept: 'The keys stay sealed.',
+        remedy:
+          'Remove that file, and install the approval anew with `esoteric-appliance provision --approval`.',
+        cause,
+      });
+    }
+  });
 }
 
 /** What became of an approval that was brought. */
@@ -70,7 +81,7 @@ export function installApproval(
   expected: Expectation,
 ): Installed {
   storeApproval(node.layout, approval);
-  pruneApprovals(node.layout, expected.counter);
+  pruneApprovals(node.layout, expected);
   const { counter, signer } = approval;
   const installed = {
     node: approval.node,
@@ -93,9 +104,8 @@ export function installApproval(
  */
 export function parseBrought(text: string, expected: Expectation): Approval {
   const approval = parseApproval(text);
-  const refusal = refusalOf(approval, expected);
-  if (refusal === undefined || refusal.code === 'approval-pcrs') return approval;
-  throw refusal;
+  if (isOfUse(approval, expected)) return approval;
+  throw refusalOf(approval, expected);
 }
 
 /** @throws Failure `approval-unreadable`. */
@@ -121,12 +131,15 @@ function storeApproval(layout: StateLayout, approval: Approval): void {
   );
 }
 
-/** Removes what the counter has revoked. */
-function pruneApprovals(layout: StateLayout, counter: bigint): void {
-  for (const file of readdirSync(layout.approvals)) {
-    const path = join(layout.approvals, file);
-    if (BigInt(parseApproval(readFileSync(path, 'utf8')).counter) < counter) rmSync(path);
-  }
+/** Removes what opens nothing any more: revoked by the counter, or by a signer that was replaced. */
+function pruneApprovals(layout: StateLayout, expected: Expectation): void {
+  for (const [path, approval] of approvalFiles(layout)) if (!isOfUse(approval, expected)) rmSync(path);
+}
+
+/** Now, or once the PCRs have the values that it is for. */
+function isOfUse(approval: Approval, expected: Expectation): boolean {
+  const refusal = refusalOf(approval, expected);
+  return refusal === undefined || refusal.code === 'approval-pcrs';
 }
 
 export const expectationOf = (

@@ -20,12 +20,13 @@ import { Announcer } from './announce.ts';
 import { type Installed, installApproval, parseBrought } from './approvals.ts';
 import { assuranceNow, bypassLines, requireSameKind } from './assurance.ts';
 import type { Config } from './config.ts';
+import { alertRewritten, anchorCustody } from './custody-anchor.ts';
 import { enrolmentOf } from './enrolment.ts';
 import { type BundleMade, type BundleRequest, makeBundle } from './evidence.ts';
 import { Incident, tellInterrupted } from './incident.ts';
 import { Links } from './links.ts';
 import { type LiveState, liveCollectors } from './live-state.ts';
-import { NodeKeys } from './node-keys.ts';
+import { type Anchored, NodeKeys } from './node-keys.ts';
 import { type NodeRecord, readNodeRecord, type StateLayout, stateLayout } from './node-record.ts';
 import { policyPath } from './policies.ts';
 import { startPool } from './pool.ts';
@@ -114,6 +115,7 @@ export class Node implements AsyncDisposable {
     this.#marked = true;
     if (unclean) await this.#afterUncleanEnd();
     custody.append('started', { assurance: record.assurance, unclean });
+    await this.#anchor();
     await this.#unsealKeys();
     this.#links = this.#cleanup.use(
       await Links.up({
@@ -163,6 +165,7 @@ export class Node implements AsyncDisposable {
           record: this.record,
           custody: this.custody,
           keys: this.#tpm,
+          anchor: () => this.#anchor(),
           collectors: [...liveCollectors(() => this.live()), ...(this.#incident?.collectors ?? [])],
           ...(onProgress === undefined ? {} : { onProgress }),
         },
@@ -193,6 +196,13 @@ export class Node implements AsyncDisposable {
     return outcome;
   }
 
+  /** The head of the custody log, into the TPM. */
+  #anchor(): Promise<Anchored | undefined> {
+    return anchorCustody(this.#tpm, this.layout, (failure) =>
+      alertRewritten(this.announcer, this.record, failure),
+    );
+  }
+
   /** A clean end: links and processes go, the marker is cleared. */
   async [Symbol.asyncDispose](): Promise<void> {
     // The watcher may have struck just now: what it did is told although its message has not come yet.
@@ -204,6 +214,7 @@ export class Node implements AsyncDisposable {
     }
     if (this.#marked) {
       this.custody.append('stopped', { zeroized: this.zeroized });
+      await this.#anchor();
       this.#lifecycle.clearRunning();
     }
     await this.#cleanup.disposeAsync();
@@ -353,6 +364,7 @@ export class Node implements AsyncDisposable {
       custody: this.custody,
       announcer: this.announcer,
       keys: this.#tpm,
+      anchor: () => this.#anchor(),
       destroyed: [...this.#keys.keys()],
       retained: this.config.alerts.channels.length > 0 || this.config.forensics.upload !== '',
       collect: (request) => this.collect(request),

@@ -20,6 +20,7 @@ import { assuranceOf, requireSameKind } from './assurance.ts';
 import { authoritiesOf } from './authorities.ts';
 import type { Config } from './config.ts';
 import { askNode, isRunning } from './control.ts';
+import { anchorOnce } from './custody-anchor.ts';
 import { dryRun } from './dry-run.ts';
 import { enrolmentOf } from './enrolment.ts';
 import {
@@ -100,6 +101,7 @@ export async function provision(config: Config, options: ProvisionOptions = {}):
   if (state !== 'sealed' || result.changed.length > 0) {
     const { assurance, changed } = result;
     custody.append(zeroized ? 're-armed' : 'provisioned', { assurance, changed });
+    await anchorOnce(config, layout, readNodeRecord(layout));
   }
   if (state !== 'sealed') {
     lifecycle.clearRunning();

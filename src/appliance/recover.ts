@@ -23,11 +23,7 @@ export type RecoverySigner = (challenge: RecoveryChallenge) => Promise<Uint8Arra
  * Returns the names of the keys that were sealed anew; safe to repeat after a kill. Run `provision` afterwards.
  * @throws Failure `no-tpm`, `share-destroyed`; TpmError `tpm-policy` where the signature is not the recovery key's.
  */
-export async function recover(
-  config: Config,
-  sign: RecoverySigner,
-  onStep: (step: string) => void,
-): Promise<string[]> {
+export async function recover(config: Config, sign: RecoverySigner): Promise<string[]> {
   const layout = stateLayout(config.node.state_dir);
   const record = readNodeRecord(layout);
   const anchors = record.tpm;
@@ -69,7 +65,6 @@ export async function recover(
     const { name } = sealed;
     const { signer, recovery } = sealed.authorities;
     if (signer !== authorities.signer || recovery !== authorities.recovery) {
-      onStep(`key:${name}`);
       await progress.step(
         `reshare-${name}`,
         () => freeIndex(tpm, config.tpm.nv_base),

@@ -45,7 +45,7 @@ export const provisionCommand = command(
       if (options.request !== undefined) {
         throw new Failure('usage', '--request belongs to --what-if.', { status: exitStatus.usage });
       }
-      if (options.recover !== undefined) await reseal(config, options.recover);
+      if (options.recover !== undefined) await reseal(config, options.recover, json ? logLine : printLine);
       const { bypassLines } = await import('../appliance/assurance.ts');
       const { approveRunning, provision } = await import('../appliance/provision.ts');
       const installed =
@@ -153,20 +153,22 @@ function tellPrediction({ pcrs, counter, keys, survives, request }: WhatIf): voi
   printLine('the approval with `esoteric-appliance provision --approval FILE`. Until then, do not update.');
 }
 
-/** By a key in a file (a removable medium), or by somebody at the other end of stdin and stdout. */
-async function reseal(config: Config, key: string | true): Promise<void> {
+/** By a key in a file (a removable medium), or by somebody who reads what is said and answers on stdin. */
+async function reseal(config: Config, key: string | true, say: (line: string) => void): Promise<void> {
   const { parseSignature, recover } = await import('../appliance/recover.ts');
   const { answerChallenge, linesOf } = await import('../appliance/approve.ts');
   const lines = key === true ? linesOf(process.stdin)[Symbol.asyncIterator]() : undefined;
-  const resealed = await recover(
-    config,
-    async (challenge) => {
+  try {
+    const resealed = await recover(config, async (challenge) => {
       const line = JSON.stringify(challenge);
       if (lines === undefined) return parseSignature(answerChallenge(line, String(key)).signature);
-      printLine(line);
+      say(line);
       return parseSignature((await lines.next()).value);
-    },
-    () => {},
-  );
-  logLine(resealed.length === 0 ? 'Nothing had to be sealed anew.' : `Sealed anew: ${resealed.join(', ')}.`);
+    });
+    logLine(
+      resealed.length === 0 ? 'Nothing had to be sealed anew.' : `Sealed anew: ${resealed.join(', ')}.`,
+    );
+  } finally {
+    if (lines !== undefined) process.stdin.destroy(); // Else this process would wait for more.
+  }
 }

@@ -8,8 +8,8 @@ import type { CustodyRecord } from '../../src/custody/chain.ts';
 import type { VerifyReport } from '../../src/forensics/claims.ts';
 import { listInterfaces } from '../../src/host/netlink.ts';
 import { openTpm } from '../../src/tpm/context.ts';
-import { esoteric, esotericJson, esotericWords, type LabNode } from '../lab/node.ts';
-import { childrenOf, freePort, labNode, profile, refusalOf, Scratch, until } from './scene.ts';
+import { esoteric, esotericJson, type LabNode } from '../lab/node.ts';
+import { childrenOf, endlessStream, freePort, labNode, profile, refusalOf, Scratch, until } from './scene.ts';
 
 const scratch = new Scratch();
 afterAll(() => scratch[Symbol.dispose]());
@@ -56,25 +56,9 @@ describe('run', () => {
     const random = await esoteric(['stream', '--bytes', '64', ...node.arguments]);
     expect(random.stdout).toHaveLength(64);
     // An output that the node ends is never taken for a whole one.
-    const endless = spawn(
-      'bash',
-      ['-c', '"$@" >/dev/null', 'bash', ...esotericWords(['stream', ...node.arguments])],
-      { stdio: ['ignore', 'ignore', 'pipe'] },
-    );
-    let said = '';
-    endless.stderr.on('data', (chunk: Buffer) => {
-      said += chunk.toString();
-    });
-    const reader = await until('the stream has started', () =>
-      childrenOf(endless.pid ?? 0).find(({ command }) => command.includes(' stream ')),
-    );
-    await until(
-      'bytes have come',
-      () => /wchar: [1-9]\d{6}/.exec(readFileSync(`/proc/${reader.pid}/io`, 'utf8')) ?? undefined,
-    );
+    const { ended } = await endlessStream(node, 1);
     expect(await node.stop()).toBe(0);
-    const [status] = endless.exitCode === null ? await once(endless, 'close') : [endless.exitCode];
-    expect({ status, said }).toMatchObject({ status: 1, said: expect.stringContaining('ended its output') });
+    expect(await ended).toMatchObject({ status: 1, stderr: expect.stringContaining('ended its output') });
     expect(await eventsOf(node)).toEqual(['provisioned', 'started', 'stopped']);
   });
 

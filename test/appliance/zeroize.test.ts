@@ -6,11 +6,10 @@ import type { BundleMade } from '../../src/appliance/evidence.ts';
 import type { ProvisionResult } from '../../src/appliance/provision.ts';
 import type { CustodyRecord } from '../../src/custody/chain.ts';
 import type { VerifyReport } from '../../src/forensics/claims.ts';
-import { runChild } from '../../src/host/child.ts';
 import type { ZeroizeOutcome } from '../../src/interlock/outcome.ts';
-import { esoteric, esotericWords, type LabNode } from '../lab/node.ts';
+import { esoteric, type LabNode } from '../lab/node.ts';
 import { startWebhook, type Webhook } from '../lab/webhook.ts';
-import { freePort, labNode, profile, refusalOf, Scratch } from './scene.ts';
+import { endlessStream, freePort, labNode, profile, refusalOf, Scratch } from './scene.ts';
 
 const scratch = new Scratch();
 afterAll(() => scratch[Symbol.dispose]());
@@ -59,12 +58,10 @@ url = "${webhook.url('json')}"
 
   it('has run all stages, certified them, told of them and collected a bundle when the command returns', async () => {
     expect((await fetch(`http://127.0.0.1:${port}/random?bytes=32`)).status).toBe(200);
-    const tail = 'set -o pipefail; "$@" | tail -c 4096';
-    const streaming = runChild('bash', ['-c', tail, 'bash', ...esotericWords(['stream', ...node.arguments])]);
-    await sleep(600);
+    const { ended } = await endlessStream(node, 4096);
     const outcome = await zeroize(node);
     // Cut off in the middle: no words pass for random bytes.
-    const cut = await streaming;
+    const cut = await ended;
     expect(cut.status).toBe(4);
     expect(cut.stdout.length).toBe(4096);
     expect(cut.stdout.toString('latin1')).not.toContain('zeroized');
