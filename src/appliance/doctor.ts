@@ -5,6 +5,7 @@ import { runChild } from '../host/child.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
 import { listInterfaces } from '../host/netlink.ts';
 import { openTpm } from '../tpm/context.ts';
+import type { TpmProperties } from '../tpm/properties.ts';
 import type { Config } from './config.ts';
 
 export interface Finding {
@@ -18,7 +19,7 @@ export async function examine(config: Config): Promise<Finding[]> {
   return [
     checkRoot(),
     checkMemory(),
-    await checkTpm(config),
+    ...(await checkTpm(config)),
     await checkProgram('WireGuard tools', 'wg', ['--version'], 'wireguard-tools'),
     await checkWireGuard(),
     checkInterfaces(config),
@@ -57,16 +58,32 @@ function checkMemory(): Finding {
   }
 }
 
-async function checkTpm(config: Config): Promise<Finding> {
-  if (config.tpm.mode === 'none') return { check: 'TPM', result: 'bypassed', detail: 'bypassed by --no-tpm' };
+async function checkTpm(config: Config): Promise<Finding[]> {
+  if (config.tpm.mode === 'none')
+    return [{ check: 'TPM', result: 'bypassed', detail: 'bypassed by --no-tpm' }];
   try {
     await using tpm = await openTpm({ tcti: config.tpm.tcti });
-    const { manufacturer, firmware, simulator, lockout } = await tpm.properties();
-    const locked = lockout.inLockout ? ', IN LOCKOUT' : '';
-    return ok('TPM', `${manufacturer} ${firmware}${simulator ? ' (a simulator)' : ''}${locked}`);
+    const properties = await tpm.properties();
+    const { manufacturer, firmware, simulator } = properties;
+    return [
+      ok('TPM', `${manufacturer} ${firmware}${simulator ? ' (a simulator)' : ''}`),
+      checkLockout(properties.lockout),
+    ];
   } catch (error) {
-    return missing('TPM', reasonOf(error), error instanceof Failure ? (error.remedy ?? '') : '');
+    return [missing('TPM', reasonOf(error), error instanceof Failure ? (error.remedy ?? '') : '')];
   }
+}
+
+/** What the node seals is not subject to it, so it is never the node that walks into it. */
+function checkLockout({ inLockout, counter, max, interval }: TpmProperties['lockout']): Finding {
+  const detail = `${counter} of ${max} wrong authorizations, one is forgiven every ${interval} s`;
+  return inLockout
+    ? missing(
+        'TPM lockout',
+        `IN LOCKOUT: ${detail}. Objects that a PIN guards do not open; the keys of this node do`,
+        `Wait ${interval} s for each try, or clear it with \`tpm2_dictionarylockout --clear-lockout\`; find out who tried.`,
+      )
+    : ok('TPM lockout', detail);
 }
 
 async function checkProgram(check: string, command: string, args: string[], pack: string): Promise<Finding> {

@@ -10,6 +10,7 @@ import type { Approval } from '../keys/approval-format.ts';
 import { satisfyApproved } from '../keys/policy.ts';
 import { readSealedKey, unsealKey } from '../keys/sealed.ts';
 import { openTpm, type Tpm } from '../tpm/context.ts';
+import type { TpmProperties } from '../tpm/properties.ts';
 import type { RawChannel } from '../tpm/raw.ts';
 import { TpmError } from '../tpm/responses.ts';
 import type { SignedAttest } from '../tpm/signing.ts';
@@ -185,6 +186,11 @@ export class NodeKeys implements AsyncDisposable {
       sequence: last.sequence,
       certification: await tpm.nvCertify(custodyIndex, attestor, last.hash),
     };
+  }
+
+  /** Dictionary attack protection as it stands. */
+  lockout(): Promise<TpmProperties['lockout']> {
+    return this.#fresh(async (tpm) => (await tpm.properties()).lockout);
   }
 
   /** The cap PCR as it stands, hex. */

@@ -31,6 +31,7 @@ import { type NodeRecord, readNodeRecord, type StateLayout, stateLayout } from '
 import { policyPath } from './policies.ts';
 import { startPool } from './pool.ts';
 import { stagePlan } from './stage-plan.ts';
+import { conditionOf } from './tpm-condition.ts';
 
 /** A thread that has been silent for so many heartbeats is lost. */
 const missedBeats = 3;
@@ -152,6 +153,7 @@ export class Node implements AsyncDisposable {
       entropy: this.#pool?.status() ?? null,
       interlock: this.#interlock?.status() ?? null,
       zeroize: this.#incident?.summary ?? null,
+      tpm: this.#tpm === null ? null : await conditionOf(this.#tpm, this.layout, this.record),
     };
   }
 
