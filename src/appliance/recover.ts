@@ -5,10 +5,10 @@ import { SecretArena } from '../host/arena.ts';
 import { Failure } from '../host/failure.ts';
 import { hardenProcess } from '../host/hardening.ts';
 import { holdLock } from '../host/lock.ts';
-import { freeIndex, pinnedStorageRoot, releaseClaim, releaseIndex } from '../keys/anchors.ts';
+import { freeIndex, pinnedStorageRoot } from '../keys/anchors.ts';
 import { fingerprintOf, satisfyRecovery } from '../keys/policy.ts';
-import { type SealedKey, sealedKeysIn, sealKey, unsealKey } from '../keys/sealed.ts';
-import { shareDefinition, type Vault } from '../keys/share.ts';
+import { reclaimShare, type SealedKey, sealedKeysIn, sealKey, unsealKey } from '../keys/sealed.ts';
+import type { Vault } from '../keys/share.ts';
 import { openTpm } from '../tpm/context.ts';
 import { challengeOf, type RecoveryChallenge } from './approve.ts';
 import { authoritiesOf } from './authorities.ts';
@@ -49,9 +49,10 @@ export async function recover(
   const shares = { ...anchors.shares };
   const resealed: string[] = [];
 
+  const reclaim = (index: number, { byteLength }: SealedKey) =>
+    reclaimShare(tpm, layout.directory, index, byteLength);
   const reseal = async (sealed: SealedKey, shareIndex: number, resumed: boolean) => {
-    if (resumed && !(await releaseClaim(tpm, shareIndex, shareDefinition(sealed.byteLength))))
-      return overtaken;
+    if (resumed && !(await reclaim(shareIndex, sealed))) return overtaken;
     using key = await unsealKey(vault, sealed, (on, session, policy) =>
       satisfyRecovery(on, session, policy, (message) => sign(challengeOf(sealed, message))),
     );
@@ -79,7 +80,7 @@ export async function recover(
     }
     const present = sealedKeysIn(layout.directory).find((key) => key.name === name) ?? sealed;
     const former = shares[name];
-    if (former !== undefined && former !== present.shareIndex) await releaseIndex(tpm, former);
+    if (former !== undefined) await reclaim(former, sealed);
     shares[name] = present.shareIndex;
   }
   writeNodeRecord(layout, { ...record, tpm: { ...anchors, shares, authorities } });
