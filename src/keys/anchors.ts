@@ -51,7 +51,8 @@ export async function planStorageRoot(tpm: Tpm, handle: number): Promise<Persist
 }
 
 /**
- * Adopts the storage root key at the planned handle, or makes and persists one.
+ * Adopts the storage root key at the planned handle, or makes and persists one. Where another has come to stand there since a
+ * plan to make one, that is adopted.
  * @throws Failure `srk-unsuitable` where something else than a storage key stands there.
  */
 export async function storageRoot(tpm: Tpm, { handle, adopted }: PersistentPlan): Promise<Anchors['srk']> {
@@ -61,8 +62,7 @@ export async function storageRoot(tpm: Tpm, { handle, adopted }: PersistentPlan)
     return { handle, name: hexOf(primary.name), adopted };
   }
   const { name, public: area } = await tpm.readPublic(handle);
-  const key = parsePublic(area);
-  if (!key.restricted || !key.decrypt || !key.fixedTPM || !key.fixedParent) {
+  if (!isStorageKey(area)) {
     throw new Failure(
       'srk-unsuitable',
       `What stands at ${handleText(handle)} is no storage key of this TPM.`,
@@ -72,7 +72,27 @@ export async function storageRoot(tpm: Tpm, { handle, adopted }: PersistentPlan)
       },
     );
   }
-  return { handle, name: hexOf(name), adopted };
+  const foreign = adopted || hexOf(name) !== (await plannedName(tpm, 'srk'));
+  return { handle, name: hexOf(name), adopted: foreign };
+}
+
+/** Asymmetric, so that sessions can be salted to it, and to be used with a password. */
+function isStorageKey(area: Uint8Array): boolean {
+  try {
+    const { type, restricted, decrypt, fixedTPM, fixedParent, userWithAuth } = parsePublic(area);
+    return type !== 'keyedhash' && restricted && decrypt && fixedTPM && fixedParent && userWithAuth;
+  } catch (error) {
+    if (error instanceof Failure) return false;
+    throw error;
+  }
+}
+
+/** The Name of the key that this program makes: it follows from the TPM's seed and the template, before it was ever persisted. */
+export async function plannedName(tpm: Tpm, anchor: 'srk' | 'ak'): Promise<string> {
+  await using primary = await (anchor === 'srk'
+    ? tpm.createPrimary('owner', storageRootKey)
+    : tpm.createPrimary('endorsement', attestationKey));
+  return hexOf(primary.name);
 }
 
 /** At `handle`, or at the first handle after it that is free or holds this very key. */
@@ -167,6 +187,11 @@ export async function releaseClaim(tpm: Tpm, index: number, definition: NvDefini
   return true;
 }
 
+/** Evicts the object of this Name; one that is gone already, or is another's by now, is no failure. */
+export async function releaseObject(tpm: Tpm, handle: number, name: string): Promise<void> {
+  if ((await nameAt(tpm, handle)) === name) await tpm.unpersist(handle, 'owner');
+}
+
 /** Gives an index back; one that is gone already is no failure. */
 export async function releaseIndex(tpm: Tpm, index: number): Promise<void> {
   await tpm.nvUndefine(index).catch(ifAbsent);
@@ -190,19 +215,36 @@ export const pemOf = (area: string): string => publicKeyPem(Buffer.from(area, 'b
  */
 export async function pinnedStorageRoot(tpm: Tpm, anchors: Anchors): Promise<TpmObject> {
   const { handle, name } = anchors.srk;
-  const present = (await tpm.persistentHandles()).includes(handle)
-    ? hexOf((await tpm.readPublic(handle)).name)
-    : 'none';
-  if (present !== name) {
-    throw new Failure(
-      'tpm-swapped',
-      `This is not the TPM that the node was provisioned with: the storage root key at ${handleText(handle)} is ${present === 'none' ? 'missing' : 'another'}.`,
-      {
-        kept: 'Nothing was unsealed.',
-        remedy:
-          'Put the node back to its own TPM (check tpm.tcti), or provision it anew in another state directory.',
-      },
-    );
-  }
+  const present = await nameAt(tpm, handle);
+  if (present !== name) throw swapped(handle, present);
   return await tpm.at(handle);
+}
+
+/**
+ * As `pinnedStorageRoot`, for whoever takes the anchors away: the key may be gone already, with this program or with a TPM that was
+ * cleared. Then the attestation key, which follows from the endorsement seed, tells the TPM.
+ */
+export async function requireSameTpm(tpm: Tpm, { srk, ak }: Anchors): Promise<void> {
+  const present = await nameAt(tpm, srk.handle);
+  const same = present === undefined ? (await plannedName(tpm, 'ak')) === ak.name : present === srk.name;
+  if (!same) throw swapped(srk.handle, present);
+}
+
+/** Of what is persisted there; undefined where nothing is. */
+async function nameAt(tpm: Tpm, handle: number): Promise<string | undefined> {
+  const stands = (await tpm.persistentHandles()).includes(handle);
+  return stands ? hexOf((await tpm.readPublic(handle)).name) : undefined;
+}
+
+function swapped(handle: number, present: string | undefined): Failure {
+  const how = present === undefined ? 'missing' : 'another';
+  return new Failure(
+    'tpm-swapped',
+    `This is not the TPM that the node was provisioned with: the storage root key at ${handleText(handle)} is ${how}.`,
+    {
+      kept: 'Nothing was unsealed.',
+      remedy:
+        'Put the node back to its own TPM (check tpm.tcti). Where this TPM was cleared, nothing opens the keys any more: `esoteric-appliance deprovision`, then provision anew.',
+    },
+  );
 }
