@@ -118,8 +118,7 @@ async function giveBack(
 
 /** What the lockout parameters were, where a run that was broken off had meant to change them. */
 function lockoutPlanned(progress: Progress): LockoutBefore {
-  const [, plan] = progress.plans().find(([step]) => step === 'lockout') ?? [];
-  return lockoutSchema.safeParse(plan).data ?? null;
+  return lockoutSchema.safeParse(progress.plan('lockout')).data ?? null;
 }
 
 function unconfirmed({ node, removed }: Pick<Deprovisioned, 'node' | 'removed'>): Failure {

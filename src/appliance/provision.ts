@@ -12,6 +12,7 @@ import { utcNow } from '../host/time.ts';
 import { handleText, pinnedStorageRoot } from '../keys/anchors.ts';
 import { Lifecycle } from '../keys/lifecycle.ts';
 import { fingerprintOf } from '../keys/policy.ts';
+import { sealedKeysIn } from '../keys/sealed.ts';
 import { openTpm, type Tpm } from '../tpm/context.ts';
 import { anchorNode, type Make } from './anchoring.ts';
 import { type Installed, readBrought } from './approvals.ts';
@@ -35,7 +36,7 @@ import { type OwnedObject, ownedBy } from './ownership.ts';
 import { profilePath } from './policies.ts';
 import { keysOf, loadProfile, type Profile } from './profile.ts';
 import { Progress } from './progress.ts';
-import { sealMissingKeys } from './sealing.ts';
+import { giveBackResealing, sealMissingKeys } from './sealing.ts';
 
 export interface ProvisionOptions {
   /** Path of a profile; that of the node's role unless told. */
@@ -162,7 +163,7 @@ class ProvisioningRun {
     await tpm.flushAbandoned();
     const progress = new Progress(this.#layout.provisioning);
     const record =
-      known === undefined ? await this.#anchor(tpm, progress) : await this.#recognise(tpm, known);
+      known === undefined ? await this.#anchor(tpm, progress) : await this.#recognise(tpm, known, progress);
     const sealed = await this.#seal(tpm, record, progress);
     const { approved, approval } = await this.#approve(tpm, sealed);
     progress.finish();
@@ -186,12 +187,15 @@ class ProvisioningRun {
   }
 
   /** The TPM and the authorities are those of the first provisioning. */
-  async #recognise(tpm: Tpm, known: NodeRecord): Promise<NodeRecord> {
+  async #recognise(tpm: Tpm, known: NodeRecord, progress: Progress): Promise<NodeRecord> {
     if (known.tpm !== null) {
       await using _srk = await pinnedStorageRoot(tpm, known.tpm);
-      const { signer, recovery } = authoritiesOf(this.#config, this.#layout);
-      const held = known.tpm.authorities;
-      if (signer !== held.signer || recovery !== held.recovery) throw authoritiesChanged();
+      const wanted = authoritiesOf(this.#config, this.#layout);
+      // A --recover that was broken off may have sealed some keys to others than the record says.
+      const held = [known.tpm, ...sealedKeysIn(this.#layout.directory)].map(({ authorities }) => authorities);
+      if (held.some(({ signer, recovery }) => signer !== wanted.signer || recovery !== wanted.recovery))
+        throw authoritiesChanged();
+      await giveBackResealing(tpm, this.#layout, known, progress);
     }
     return this.#renewed(known, (await tpm.properties()).simulator);
   }

@@ -66,25 +66,35 @@ export async function recover(
     return shareIndex;
   };
 
+  /** The record names the share that the key's file names; the one that it named is given back. */
+  const settle = async (sealed: SealedKey) => {
+    const former = shares[sealed.name];
+    if (former === sealed.shareIndex) return;
+    if (former !== undefined) await reclaim(former, sealed);
+    shares[sealed.name] = sealed.shareIndex;
+    writeNodeRecord(layout, { ...record, tpm: { ...anchors, shares } });
+  };
+
   for (const sealed of sealedKeysIn(layout.directory)) {
-    const { name } = sealed;
+    await settle(sealed);
+    const step = `reshare-${sealed.name}`;
     const { signer, recovery } = sealed.authorities;
     if (signer !== authorities.signer || recovery !== authorities.recovery) {
-      onStep(`key:${name}`);
-      await progress.step(
-        `reshare-${name}`,
+      onStep(`key:${sealed.name}`);
+      const shareIndex = await progress.step(
+        step,
         () => freeIndex(tpm, config.tpm.nv_base),
-        (shareIndex, resumed) => reseal(sealed, shareIndex, resumed),
+        (index, resumed) => reseal(sealed, index, resumed),
       );
-      resealed.push(name);
+      await settle({ ...sealed, shareIndex });
+      resealed.push(sealed.name);
+    } else {
+      const abandoned = progress.plan(step); // By a run that was to seal it to others.
+      if (typeof abandoned === 'number') await reclaim(abandoned, sealed);
     }
-    const present = sealedKeysIn(layout.directory).find((key) => key.name === name) ?? sealed;
-    const former = shares[name];
-    if (former !== undefined) await reclaim(former, sealed);
-    shares[name] = present.shareIndex;
+    progress.finish(step);
   }
   writeNodeRecord(layout, { ...record, tpm: { ...anchors, shares, authorities } });
-  progress.finish();
   custody.append('resealed', {
     keys: resealed,
     signer: fingerprintOf(authorities.signer),

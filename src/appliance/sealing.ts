@@ -51,3 +51,16 @@ export async function sealMissingKeys(
   }
   return shares;
 }
+
+/** Shares of a --recover that was broken off before their keys were sealed anew, and that nobody wants any more. */
+export async function giveBackResealing(
+  tpm: Tpm,
+  layout: StateLayout,
+  { keys }: NodeRecord,
+  progress: Progress,
+): Promise<void> {
+  for (const { name, purpose } of keys) {
+    const index = progress.plan(`reshare-${name}`);
+    if (typeof index === 'number') await reclaimShare(tpm, layout.directory, index, keyLength[purpose]);
+  }
+}

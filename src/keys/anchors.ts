@@ -197,11 +197,6 @@ export async function releaseIndex(tpm: Tpm, index: number): Promise<void> {
   await tpm.nvUndefine(index).catch(ifAbsent);
 }
 
-/** Evicts a persistent object; one that is gone already is no failure. */
-export async function releaseHandle(tpm: Tpm, handle: number): Promise<void> {
-  await tpm.unpersist(handle, 'owner').catch(ifAbsent);
-}
-
 function ifAbsent(error: unknown): void {
   if (!(error instanceof TpmError) || error.code !== 'tpm-no-object') throw error;
 }

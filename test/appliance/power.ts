@@ -1,15 +1,22 @@
 // A node's TPM and state directory on a bench where the power can be cut at any TPM command, and both be put back to what they
 // were before. The commands are called in this process: what is tried is what they leave behind, over and over.
-import { createHash } from 'node:crypto';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { createHash, generateKeyPairSync } from 'node:crypto';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { expect } from 'vitest';
+import { answerChallenge } from '../../src/appliance/approve.ts';
 import type { Config } from '../../src/appliance/config.ts';
 import { configSchema } from '../../src/appliance/config-schema.ts';
+import { type Deprovisioned, deprovision } from '../../src/appliance/deprovision.ts';
 import { NodeKeys } from '../../src/appliance/node-keys.ts';
 import { readNodeRecord, type StateLayout, stateLayout } from '../../src/appliance/node-record.ts';
+import { type ProvisionOptions, type ProvisionResult, provision } from '../../src/appliance/provision.ts';
+import { parseSignature, recover } from '../../src/appliance/recover.ts';
 import { SecretArena } from '../../src/host/arena.ts';
-import { openTpm } from '../../src/tpm/context.ts';
+import { Failure } from '../../src/host/failure.ts';
+import { handleText } from '../../src/keys/anchors.ts';
+import { openTpm, type Tpm } from '../../src/tpm/context.ts';
 import type { TpmProperties } from '../../src/tpm/properties.ts';
 import { type Swtpm, startSwtpm } from '../lab/swtpm.ts';
 import { TpmProxy } from '../lab/tpm-proxy.ts';
@@ -17,11 +24,13 @@ import { TpmProxy } from '../lab/tpm-proxy.ts';
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 const stateFile = 'tpm2-00.permall';
 
-/** All that a TPM keeps and shows; handles in hexadecimal. */
+export type When = 'before' | 'after';
+
+/** All that a TPM keeps and shows, by handle as the tools write it. */
 export interface Holdings {
-  /** Names by handle. */
+  /** Names. */
   readonly objects: Readonly<Record<string, string>>;
-  /** TPMS_NV_PUBLIC by index. */
+  /** TPMS_NV_PUBLIC. */
   readonly indices: Readonly<Record<string, string>>;
   readonly lockout: TpmProperties['lockout'];
 }
@@ -63,22 +72,70 @@ export class Bench implements AsyncDisposable {
   /** A start of the machine: the TPM is reset, and the firmware measures. */
   async boot(): Promise<void> {
     await this.swtpm.restart();
-    await using tpm = await openTpm({ tcti: this.swtpm.tcti });
+    await using tpm = await this.open();
     for (const pcr of [0, 7]) {
       await tpm.pcrExtend(pcr, { sha256: createHash('sha256').update(`firmware ${pcr}`).digest() });
     }
     this.proxy.reset();
   }
 
+  /** The TPM as others reach it: no command is counted. */
+  open(): Promise<Tpm> {
+    return openTpm({ tcti: this.swtpm.tcti });
+  }
+
+  provision(options: ProvisionOptions = {}): Promise<ProvisionResult> {
+    return provision(this.config(), options);
+  }
+  giveBack(): Promise<Deprovisioned> {
+    return deprovision(this.config(), { confirmed: true, keepStorageRoot: false });
+  }
+  /** `provision --recover` with the development recovery key. */
+  reseal(): Promise<string[]> {
+    const key = join(this.layout.development, 'recovery.pem');
+    return recover(
+      this.config(),
+      async (challenge) => parseSignature(answerChallenge(JSON.stringify(challenge), key).signature),
+      () => {},
+    );
+  }
+  /** Another development policy signer takes the place of the one that keys are sealed to. */
+  replaceSigner(): void {
+    const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    writeFileSync(
+      join(this.layout.development, 'signer.pem'),
+      privateKey.export({ type: 'pkcs8', format: 'pem' }),
+    );
+  }
+
+  /** The TPM commands (TPM_CC) that something consists of. */
+  async commandsOf(work: () => Promise<unknown>): Promise<number[]> {
+    this.proxy.reset();
+    await work();
+    return this.proxy.codes;
+  }
+
+  /** Something, with the power cut at one of its TPM commands; then the machine starts again. */
+  async cut(number: number, when: When, work: () => Promise<unknown>): Promise<void> {
+    this.proxy.killAt(number, when);
+    const outcome = await work().catch((error: unknown) => error);
+    // Where the last answers are lost, the command may have come to its end without them.
+    if (outcome instanceof Error) {
+      expect(outcome, `${when} command ${number}`).toBeInstanceOf(Failure);
+      expect((outcome as Failure).code).toMatch(/^tpm-(connection-lost|unreachable)$/);
+    }
+    await this.boot();
+  }
+
   async holdings(): Promise<Holdings> {
-    await using tpm = await openTpm({ tcti: this.swtpm.tcti });
+    await using tpm = await this.open();
     const objects: Record<string, string> = {};
     for (const handle of await tpm.persistentHandles()) {
-      objects[handle.toString(16)] = hex((await tpm.readPublic(handle)).name);
+      objects[handleText(handle)] = hex((await tpm.readPublic(handle)).name);
     }
     const indices: Record<string, string> = {};
     for (const index of await tpm.nvIndices()) {
-      indices[index.toString(16)] = hex((await tpm.nvPublic(index)).area);
+      indices[handleText(index)] = hex((await tpm.nvPublic(index)).area);
     }
     return { objects, indices, lockout: (await tpm.properties()).lockout };
   }
@@ -125,3 +182,8 @@ export class Bench implements AsyncDisposable {
     rmSync(this.directory, { recursive: true, force: true });
   }
 }
+
+/** The handles of what a node says it owns, and of what a TPM holds. */
+export const owned = ({ owns }: ProvisionResult): string[] => owns.map(({ handle }) => handle).sort();
+export const heldIn = ({ objects, indices }: Holdings): string[] =>
+  [...Object.keys(objects), ...Object.keys(indices)].sort();
