@@ -10,6 +10,7 @@ import { plannedName, releaseClaim, releaseObject, requireSameTpm } from '../key
 import { unprovisioned } from '../keys/lifecycle.ts';
 import { sealedKeysIn } from '../keys/sealed.ts';
 import { openTpm } from '../tpm/context.ts';
+import { requireUsable } from './anchoring.ts';
 import type { Config } from './config.ts';
 import {
   type LockoutBefore,
@@ -95,6 +96,7 @@ async function giveBack(
   if (config.tpm.mode === 'none' || anchors === null) return false;
   await using tpm = await openTpm({ tcti: config.tpm.tcti });
   await tpm.flushAbandoned();
+  requireUsable(await tpm.properties(), ['owner']);
   if (anchors !== undefined) await requireSameTpm(tpm, anchors);
   for (const { kind, what, handle } of removed.toReversed()) {
     const at = Number(handle);

@@ -8,6 +8,8 @@ import {
 } from '../keys/anchors.ts';
 import { shareDefinition } from '../keys/share.ts';
 import { type NvDefinition, ownerAndAuth } from '../tpm/nv.ts';
+import { type ObjectAttribute, objectAttribute, parsePublic } from '../tpm/structures.ts';
+import { attestationKey, storageRootKey } from '../tpm/templates.ts';
 import type { NodeRecord } from './node-record.ts';
 import type { Progress } from './progress.ts';
 
@@ -61,14 +63,18 @@ export function indexDefinitions(what: string): readonly NvDefinition[] {
   return [what === 'custody-head' ? custodyDefinition : counterDefinition];
 }
 
-function object(what: 'srk' | 'ak', { handle, adopted }: PersistentPlan): OwnedObject {
-  const attributes = ['fixedTPM', 'fixedParent', 'sensitiveDataOrigin', 'userWithAuth', 'noDA', 'restricted'];
+const templates = { srk: storageRootKey, ak: attestationKey } as const;
+const attributeNames = Object.keys(objectAttribute) as ObjectAttribute[];
+
+/** As it stands, or as it is to be made. */
+function object(what: 'srk' | 'ak', plan: PersistentPlan): OwnedObject {
+  const area = parsePublic(plan.public === undefined ? templates[what] : Buffer.from(plan.public, 'base64'));
   return {
-    handle: handleText(handle),
+    handle: handleText(plan.handle),
     what,
     kind: 'persistent object',
-    attributes: [...attributes, what === 'srk' ? 'decrypt' : 'sign'],
-    adopted,
+    attributes: attributeNames.filter((name) => area[name]),
+    adopted: plan.adopted,
   };
 }
 

@@ -10,6 +10,7 @@ import { fingerprintOf, satisfyRecovery } from '../keys/policy.ts';
 import { reclaimShare, type SealedKey, sealedKeysIn, sealKey, unsealKey } from '../keys/sealed.ts';
 import type { Vault } from '../keys/share.ts';
 import { openTpm } from '../tpm/context.ts';
+import { requireUsable } from './anchoring.ts';
 import { challengeOf, type RecoveryChallenge } from './approve.ts';
 import { authoritiesOf } from './authorities.ts';
 import type { Config } from './config.ts';
@@ -42,6 +43,7 @@ export async function recover(
   using arena = SecretArena.allocate({ byteLength: 16_384 });
   await using tpm = await openTpm({ tcti: config.tpm.tcti });
   await tpm.flushAbandoned();
+  requireUsable(await tpm.properties(), ['owner']);
   await using srk = await pinnedStorageRoot(tpm, anchors);
   const vault: Vault = { tpm, srk, arena };
   const authorities = authoritiesOf(config, layout);

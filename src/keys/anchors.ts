@@ -15,7 +15,7 @@ const base64 = z.base64();
 
 /** What the node keeps of its anchors. Binary members are base64, names hex. `adopted`: it was there before the node. */
 export const anchorsSchema = z.object({
-  srk: z.object({ handle: z.int(), name: z.string(), adopted: z.boolean() }),
+  srk: z.object({ handle: z.int(), name: z.string(), public: base64, adopted: z.boolean() }),
   ak: z.object({ handle: z.int(), name: z.string(), public: base64, adopted: z.boolean() }),
   signingKey: z.object({
     name: z.string(),
@@ -36,6 +36,8 @@ export type Anchors = z.infer<typeof anchorsSchema>;
 export interface PersistentPlan {
   readonly handle: number;
   readonly adopted: boolean;
+  /** TPMT_PUBLIC of what stands there, base64. */
+  readonly public?: string;
 }
 
 /** Counters start above every value that any counter of this TPM ever had, so undefining one never turns it back. */
@@ -46,8 +48,10 @@ const hexOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 const base64Of = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
 export const handleText = (handle: number): string => `0x${handle.toString(16).padStart(8, '0')}`;
 
+/** @throws Failure `srk-unsuitable` where something else than a storage key stands there. */
 export async function planStorageRoot(tpm: Tpm, handle: number): Promise<PersistentPlan> {
-  return { handle, adopted: (await tpm.persistentHandles()).includes(handle) };
+  if (!(await tpm.persistentHandles()).includes(handle)) return { handle, adopted: false };
+  return { handle, adopted: true, public: base64Of((await readStorageKey(tpm, handle)).public) };
 }
 
 /**
@@ -59,21 +63,20 @@ export async function storageRoot(tpm: Tpm, { handle, adopted }: PersistentPlan)
   if (!(await tpm.persistentHandles()).includes(handle)) {
     await using primary = await tpm.createPrimary('owner', storageRootKey);
     await tpm.persist(primary, 'owner', handle);
-    return { handle, name: hexOf(primary.name), adopted };
+    return { handle, name: hexOf(primary.name), public: base64Of(primary.public), adopted };
   }
-  const { name, public: area } = await tpm.readPublic(handle);
-  if (!isStorageKey(area)) {
-    throw new Failure(
-      'srk-unsuitable',
-      `What stands at ${handleText(handle)} is no storage key of this TPM.`,
-      {
-        kept: 'It was left as it is, and nothing was made under it.',
-        remedy: 'Give the handle of the storage root key in tpm.srk_handle, or a free one, where it is made.',
-      },
-    );
-  }
+  const { name, public: area } = await readStorageKey(tpm, handle);
   const foreign = adopted || hexOf(name) !== (await plannedName(tpm, 'srk'));
-  return { handle, name: hexOf(name), adopted: foreign };
+  return { handle, name: hexOf(name), public: base64Of(area), adopted: foreign };
+}
+
+async function readStorageKey(tpm: Tpm, handle: number): Promise<{ public: Uint8Array; name: Uint8Array }> {
+  const found = await tpm.readPublic(handle);
+  if (isStorageKey(found.public)) return found;
+  throw new Failure('srk-unsuitable', `What stands at ${handleText(handle)} is no storage key of this TPM.`, {
+    kept: 'It was left as it is, and nothing was made under it.',
+    remedy: 'Give the handle of the storage root key in tpm.srk_handle, or a free one, where it is made.',
+  });
 }
 
 /** Asymmetric, so that sessions can be salted to it, and to be used with a password. */
@@ -86,6 +89,9 @@ function isStorageKey(area: Uint8Array): boolean {
     throw error;
   }
 }
+
+/** Whether a lockout of the TPM stops the use of a key, and a power cut while it was in use counts as a wrong try. */
+export const countsWrongTries = (area: string): boolean => !parsePublic(Buffer.from(area, 'base64')).noDA;
 
 /** The Name of the key that this program makes: it follows from the TPM's seed and the template, before it was ever persisted. */
 export async function plannedName(tpm: Tpm, anchor: 'srk' | 'ak'): Promise<string> {
