@@ -298,7 +298,7 @@ class ProvisioningRun {
       ...(blank.length === 0 ? [] : [`no measured boot: nothing is in PCR ${blank.join(', ')}`]),
       ...(tpm !== null && countsWrongTries(tpm.srk.public)
         ? [
-            'the storage root key that was adopted counts wrong tries: a lockout of the TPM stops this node too',
+            'the storage root key that was adopted counts wrong tries, power cuts among them: a lockout of the TPM stops this node too',
           ]
         : []),
     ];
