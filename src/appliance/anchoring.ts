@@ -35,10 +35,10 @@ export interface Anchoring {
   readonly allowUnmeasured: boolean;
 }
 
-/** @throws Failure `tpm-owned`, `tpm-no-measured-boot`, `tpm-no-sha256`, `srk-unsuitable`, `tpm-handles-taken`; TpmError. */
+/** @throws Failure `tpm-hierarchy-disabled`, `tpm-owned`, `tpm-no-measured-boot`, `tpm-no-sha256`, `srk-unsuitable`, `tpm-handles-taken`; TpmError. */
 export async function anchorNode(anchoring: Anchoring): Promise<NodeAnchors> {
   const { tpm, properties, settings, progress, made } = anchoring;
-  requireEmptyAuthorizations(properties);
+  requireUsable(properties);
   const pcrs = await measuredPcrs(anchoring);
   const srk = await progress.step(
     'srk',
@@ -88,13 +88,30 @@ export async function anchorNode(anchoring: Anchoring): Promise<NodeAnchors> {
   };
 }
 
-/** This program uses empty hierarchy authorizations: it has no way to keep another that would be any better guarded. */
-export function requireEmptyAuthorizations({ authorizationSet }: TpmProperties): void {
-  const set = (['owner', 'endorsement'] as const).filter((hierarchy) => authorizationSet[hierarchy]);
+const allHierarchies = ['owner', 'endorsement'] as const;
+type Hierarchies = readonly (typeof allHierarchies)[number][];
+
+/**
+ * Before anything is tried: the hierarchies are on, and their authorizations empty. This program has no way to keep another that
+ * would be any better guarded.
+ * @throws Failure `tpm-hierarchy-disabled`, `tpm-owned`.
+ */
+export function requireUsable(
+  { authorizationSet, hierarchyEnabled }: TpmProperties,
+  hierarchies: Hierarchies = allHierarchies,
+): void {
+  const off = hierarchies.filter((hierarchy) => !hierarchyEnabled[hierarchy]);
+  if (off.length > 0) {
+    throw new Failure('tpm-hierarchy-disabled', `The TPM's ${off.join(' and ')} hierarchy is switched off.`, {
+      kept: 'Nothing was tried.',
+      remedy: 'Enable the storage and endorsement hierarchies in the firmware setup, then boot again.',
+    });
+  }
+  const set = hierarchies.filter((hierarchy) => authorizationSet[hierarchy]);
   if (set.length === 0) return;
   throw new Failure('tpm-owned', `The TPM has an authorization for its ${set.join(' and ')} hierarchy.`, {
     kept: 'Nothing was tried, so nothing counts towards a lockout.',
-    remedy: `Whoever set it can clear it with \`tpm2_changeauth -c ${set[0]} -p OLD\`; then provision again.`,
+    remedy: `Whoever set it can clear it with \`tpm2_changeauth -c ${set[0]} -p OLD\`; then repeat the command.`,
   });
 }
 

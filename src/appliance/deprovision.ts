@@ -6,21 +6,21 @@ import { CustodyLog } from '../custody/log.ts';
 import { readIfPresent } from '../host/durable.ts';
 import { exitStatus, Failure } from '../host/failure.ts';
 import { holdLock } from '../host/lock.ts';
-import {
-  counterDefinition,
-  custodyDefinition,
-  pinnedStorageRoot,
-  releaseClaim,
-  releaseHandle,
-  releaseIndex,
-} from '../keys/anchors.ts';
+import { plannedName, releaseClaim, releaseObject, requireSameTpm } from '../keys/anchors.ts';
 import { unprovisioned } from '../keys/lifecycle.ts';
 import { sealedKeysIn } from '../keys/sealed.ts';
-import { shareDefinition } from '../keys/share.ts';
-import { openTpm, type Tpm } from '../tpm/context.ts';
+import { openTpm } from '../tpm/context.ts';
+import { requireUsable } from './anchoring.ts';
 import type { Config } from './config.ts';
-import { type NodeRecord, readNodeRecord, type StateLayout, stateLayout } from './node-record.ts';
-import { type OwnedObject, ownedBy } from './ownership.ts';
+import {
+  type LockoutBefore,
+  lockoutSchema,
+  type NodeRecord,
+  readNodeRecord,
+  type StateLayout,
+  stateLayout,
+} from './node-record.ts';
+import { indexDefinitions, type OwnedObject, ownedBy, plannedBy, shareOf } from './ownership.ts';
 import { Progress } from './progress.ts';
 
 export interface DeprovisionOptions {
@@ -43,26 +43,21 @@ export async function deprovision(config: Config, options: DeprovisionOptions): 
   const layout = stateLayout(config.node.state_dir);
   const record = readIfPresent(layout.node) === undefined ? undefined : readNodeRecord(layout);
   if (record === undefined && !existsSync(layout.provisioning)) throw unprovisioned(layout.directory);
-  const objects = record === undefined ? [] : ownedBy(record);
+  const objects = objectsOf(layout, record);
   const stays = ({ what, adopted }: OwnedObject): boolean =>
     adopted || (what === 'srk' && options.keepStorageRoot);
-  const result = {
+  const plan = {
     node: record?.node ?? config.node.name,
     removed: objects.filter((object) => !stays(object)),
     kept: objects.filter(stays),
-    lockoutRestored: record?.tpm?.lockoutBefore != null,
   };
-  if (!options.confirmed) throw unconfirmed(result);
+  if (!options.confirmed) throw unconfirmed(plan);
   using _lock = holdLock(layout.lock, `The state directory ${layout.directory}`);
   using custody = CustodyLog.open(layout.custody);
-  if (config.tpm.mode === 'tpm' && record?.tpm !== null) {
-    await using tpm = await openTpm({ tcti: config.tpm.tcti });
-    await tpm.flushAbandoned();
-    if (record !== undefined) await giveBack(tpm, layout, record, result.removed);
-    await giveBackUnfinished(tpm, layout, options.keepStorageRoot);
-  }
+  const lockoutRestored = await giveBack(config, layout, record, plan.removed);
   custody.append('deprovisioned', {
-    removed: result.removed.map(({ handle, what }) => `${what} at ${handle}`),
+    removed: plan.removed.map(({ handle, what }) => `${what} at ${handle}`),
+    lockoutRestored,
   });
   // The record goes last: until then the command can be repeated.
   for (const path of [
@@ -78,57 +73,57 @@ export async function deprovision(config: Config, options: DeprovisionOptions): 
   ]) {
     rmSync(path, { recursive: true, force: true });
   }
-  return result;
+  return { ...plan, lockoutRestored };
 }
 
+/** What the record tells, the sealed keys, and the plans of a run that was broken off; each handle once. */
+function objectsOf(layout: StateLayout, record: NodeRecord | undefined): OwnedObject[] {
+  if (record?.tpm === null) return [];
+  const shares = sealedKeysIn(layout.directory).map(({ name, shareIndex }) => shareOf(name, shareIndex));
+  const known = [...(record === undefined ? [] : ownedBy(record)), ...shares];
+  const all = [...known, ...plannedBy(new Progress(layout.provisioning))];
+  return all.filter(({ handle }, at) => all.findIndex((object) => object.handle === handle) === at);
+}
+
+/** Returns whether the lockout parameters were put back. What has come to be another's at our handles is left alone. */
 async function giveBack(
-  tpm: Tpm,
+  config: Config,
   layout: StateLayout,
-  record: NodeRecord,
+  record: NodeRecord | undefined,
   removed: readonly OwnedObject[],
-): Promise<void> {
-  if (record.tpm === null) return;
-  const { handle } = record.tpm.srk;
-  // Gone where this command was broken off; another key there is another TPM.
-  if ((await tpm.persistentHandles()).includes(handle)) {
-    await using _srk = await pinnedStorageRoot(tpm, record.tpm);
+): Promise<boolean> {
+  const anchors = record?.tpm;
+  if (config.tpm.mode === 'none' || anchors === null) return false;
+  await using tpm = await openTpm({ tcti: config.tpm.tcti });
+  await tpm.flushAbandoned();
+  requireUsable(await tpm.properties(), ['owner']);
+  if (anchors !== undefined) await requireSameTpm(tpm, anchors);
+  for (const { kind, what, handle } of removed.toReversed()) {
+    const at = Number(handle);
+    if (kind === 'NV index') {
+      for (const definition of indexDefinitions(what)) await releaseClaim(tpm, at, definition);
+    } else if (what === 'srk' || what === 'ak') {
+      await releaseObject(tpm, at, anchors?.[what].name ?? (await plannedName(tpm, what)));
+    }
   }
-  for (const { shareIndex } of sealedKeysIn(layout.directory)) await releaseIndex(tpm, shareIndex);
-  for (const { kind, handle: text } of removed.toReversed()) {
-    const at = Number(text);
-    if (kind === 'NV index') await releaseIndex(tpm, at);
-    else await releaseHandle(tpm, at);
-  }
-  const { lockoutBefore: before } = record.tpm;
-  if (before === null || (await tpm.properties()).authorizationSet.lockout) return;
+  const before =
+    anchors === undefined ? lockoutPlanned(new Progress(layout.provisioning)) : anchors.lockoutBefore;
+  if (before === null || (await tpm.properties()).authorizationSet.lockout) return false;
   const { max, interval, recovery } = before;
   await tpm.setLockoutParameters({
     maxTries: max,
     recoverySeconds: interval,
     lockoutRecoverySeconds: recovery,
   });
+  return true;
 }
 
-/** What a provisioning that was broken off had planned, as far as it stands there as planned. */
-async function giveBackUnfinished(tpm: Tpm, layout: StateLayout, keepStorageRoot: boolean): Promise<void> {
-  for (const [step, plan] of new Progress(layout.provisioning).plans()) {
-    if (typeof plan === 'number') {
-      const definitions = /counter$/.test(step)
-        ? [counterDefinition]
-        : step === 'custody-head'
-          ? [custodyDefinition]
-          : [shareDefinition(32), shareDefinition(48)];
-      for (const definition of definitions) await releaseClaim(tpm, plan, definition);
-    } else if (isPersistent(plan) && !plan.adopted && !(step === 'srk' && keepStorageRoot)) {
-      await releaseHandle(tpm, plan.handle);
-    }
-  }
+/** What the lockout parameters were, where a run that was broken off had meant to change them. */
+function lockoutPlanned(progress: Progress): LockoutBefore {
+  return lockoutSchema.safeParse(progress.plan('lockout')).data ?? null;
 }
 
-const isPersistent = (plan: unknown): plan is { handle: number; adopted: boolean } =>
-  typeof plan === 'object' && plan !== null && 'handle' in plan && 'adopted' in plan;
-
-function unconfirmed({ node, removed }: Deprovisioned): Failure {
+function unconfirmed({ node, removed }: Pick<Deprovisioned, 'node' | 'removed'>): Failure {
   const list = removed.map(({ what, handle }) => `${what} at ${handle}`).join(', ');
   return new Failure(
     'not-confirmed',

@@ -59,31 +59,33 @@ function checkMemory(): Finding {
 }
 
 async function checkTpm(config: Config): Promise<Finding[]> {
-  if (config.tpm.mode === 'none')
+  if (config.tpm.mode === 'none') {
     return [{ check: 'TPM', result: 'bypassed', detail: 'bypassed by --no-tpm' }];
+  }
   try {
     await using tpm = await openTpm({ tcti: config.tpm.tcti });
-    const properties = await tpm.properties();
-    const { manufacturer, firmware, simulator } = properties;
+    const { manufacturer, firmware, simulator, lockout } = await tpm.properties();
     return [
       ok('TPM', `${manufacturer} ${firmware}${simulator ? ' (a simulator)' : ''}`),
-      checkLockout(properties.lockout),
+      checkLockout(lockout),
     ];
   } catch (error) {
     return [missing('TPM', reasonOf(error), error instanceof Failure ? (error.remedy ?? '') : '')];
   }
 }
 
-/** What the node seals is not subject to it, so it is never the node that walks into it. */
-function checkLockout({ inLockout, counter, max, interval }: TpmProperties['lockout']): Finding {
-  const detail = `${counter} of ${max} wrong authorizations, one is forgiven every ${interval} s`;
-  return inLockout
-    ? missing(
-        'TPM lockout',
-        `IN LOCKOUT: ${detail}. Objects that a PIN guards do not open; the keys of this node do`,
-        `Wait ${interval} s for each try, or clear it with \`tpm2_dictionarylockout --clear-lockout\`; find out who tried.`,
-      )
-    : ok('TPM lockout', detail);
+/** Wrong authorizations and what is forgiven (TPM 2.0 Library, Part 1, section 19.8). Reading it counts nothing. */
+function checkLockout({ counter, max, interval, inLockout }: TpmProperties['lockout']): Finding {
+  const forgiven = interval === 0 ? 'none is forgiven' : `one is forgiven every ${interval} s`;
+  const tries = `${counter} of ${max} wrong authorizations, ${forgiven}`;
+  if (!inLockout) return ok('TPM lockout', tries);
+  return missing(
+    'TPM lockout',
+    `locked out: ${tries}. What counts wrong tries refuses; what this program makes does not`,
+    interval === 0
+      ? 'Clear it with the lockout authorization: `tpm2_dictionarylockout --clear-lockout`.'
+      : `Wait ${interval} s, or clear it with the lockout authorization: \`tpm2_dictionarylockout --clear-lockout\`.`,
+  );
 }
 
 async function checkProgram(check: string, command: string, args: string[], pack: string): Promise<Finding> {

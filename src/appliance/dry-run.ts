@@ -3,7 +3,7 @@ import { readIfPresent } from '../host/durable.ts';
 import { handleText, planAttestationKey, planStorageRoot } from '../keys/anchors.ts';
 import { readSealedKey } from '../keys/sealed.ts';
 import { openTpm } from '../tpm/context.ts';
-import { lockoutBefore, requireEmptyAuthorizations } from './anchoring.ts';
+import { lockoutBefore, requireUsable } from './anchoring.ts';
 import { assuranceOf } from './assurance.ts';
 import type { Config } from './config.ts';
 import { type NodeRecord, readNodeRecord, type StateLayout } from './node-record.ts';
@@ -34,7 +34,7 @@ export async function dryRun(
   }
   await using tpm = await openTpm({ tcti: config.tpm.tcti });
   const properties = await tpm.properties();
-  requireEmptyAuthorizations(properties);
+  requireUsable(properties);
   const missing = keys.filter(({ sealed }) => !sealed).map(({ name }) => name);
   const free = freeFrom(await tpm.nvIndices(), config.tpm.nv_base);
   const anchors = known?.tpm ?? {

@@ -81,6 +81,10 @@ const assurance = z.object({
 });
 export type Assurance = z.infer<typeof assurance>;
 
+/** The lockout parameters that the TPM had before; null where they were left alone. */
+export const lockoutSchema = z.object({ max: z.int(), interval: z.int(), recovery: z.int() }).nullable();
+export type LockoutBefore = z.infer<typeof lockoutSchema>;
+
 const schema = z.object({
   format: z.literal('esoteric-appliance-node/1'),
   node: z.string(),
@@ -98,8 +102,7 @@ const schema = z.object({
       shares: z.record(z.string(), z.int()),
       /** PEM of the keys that new keys are sealed to. */
       authorities: z.object({ signer: z.string(), recovery: z.string() }),
-      /** The lockout parameters that the TPM had before; null where they were left alone. */
-      lockoutBefore: z.object({ max: z.int(), interval: z.int(), recovery: z.int() }).nullable(),
+      lockoutBefore: lockoutSchema,
       /** Values (SHA-256, hex) when they were last approved of the PCRs that keys are sealed to, by number. */
       pcrs: z.record(z.string(), z.string()),
       resetCount: z.int(),

@@ -3,6 +3,7 @@
 import { rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { readIfPresent, syncDirectory, writeDurably } from '../host/durable.ts';
+import { Failure } from '../host/failure.ts';
 
 interface Step {
   readonly plan: unknown;
@@ -40,7 +41,14 @@ export class Progress {
       }
       delete this.#steps[name];
     }
-    throw new Error(`Step ${name} was overtaken ${mostPlans} times.`);
+    throw new Failure(
+      'tpm-handles-taken',
+      `Each place in the TPM that step ${name} chose was taken meanwhile.`,
+      {
+        kept: 'What others defined was left alone.',
+        remedy: 'Repeat the command once nobody else makes objects in this TPM.',
+      },
+    );
   }
 
   /** What was planned, by step, made or not. */
@@ -48,8 +56,18 @@ export class Progress {
     return Object.entries(this.#steps).map(([step, { plan }]) => [step, plan]);
   }
 
-  /** Everything that was made is recorded elsewhere. */
-  finish(): void {
+  /** What a step was planned to be; undefined where it was not. */
+  plan(step: string): unknown {
+    return this.#steps[step]?.plan;
+  }
+
+  /** What this step made, or all of them, is recorded elsewhere. */
+  finish(step?: string): void {
+    if (step !== undefined) delete this.#steps[step];
+    if (step !== undefined && Object.keys(this.#steps).length > 0) {
+      this.#write();
+      return;
+    }
     this.#steps = {};
     rmSync(this.#path, { force: true });
     syncDirectory(dirname(this.#path));
@@ -57,6 +75,10 @@ export class Progress {
 
   #note(name: string, step: Step): void {
     this.#steps[name] = step;
+    this.#write();
+  }
+
+  #write(): void {
     writeDurably(this.#path, `${JSON.stringify(this.#steps)}\n`);
   }
 }

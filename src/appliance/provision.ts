@@ -9,11 +9,13 @@ import { Failure, zeroizedFailure } from '../host/failure.ts';
 import { holdLock } from '../host/lock.ts';
 import { findUser } from '../host/privileges.ts';
 import { utcNow } from '../host/time.ts';
-import { handleText, pinnedStorageRoot } from '../keys/anchors.ts';
+import { countsWrongTries, handleText, pinnedStorageRoot } from '../keys/anchors.ts';
 import { Lifecycle } from '../keys/lifecycle.ts';
 import { fingerprintOf } from '../keys/policy.ts';
+import { sealedKeysIn } from '../keys/sealed.ts';
 import { openTpm, type Tpm } from '../tpm/context.ts';
-import { anchorNode, type Make } from './anchoring.ts';
+import { TpmError } from '../tpm/responses.ts';
+import { anchorNode, type Make, requireUsable } from './anchoring.ts';
 import { type Installed, readBrought } from './approvals.ts';
 import { approveNow } from './approve-now.ts';
 import { assuranceOf, requireSameKind } from './assurance.ts';
@@ -36,7 +38,7 @@ import { type OwnedObject, ownedBy } from './ownership.ts';
 import { profilePath } from './policies.ts';
 import { keysOf, loadProfile, type Profile } from './profile.ts';
 import { Progress } from './progress.ts';
-import { sealMissingKeys } from './sealing.ts';
+import { giveBackResealing, sealMissingKeys } from './sealing.ts';
 
 export interface ProvisionOptions {
   /** Path of a profile; that of the node's role unless told. */
@@ -96,13 +98,15 @@ export async function provision(config: Config, options: ProvisionOptions = {}):
   const lifecycle = new Lifecycle(layout.directory);
   const zeroized = lifecycle.read().state === 'zeroized';
   if (zeroized && options.rearm !== true) throw zeroizedFailure('Provisioning');
-  const result = await new ProvisioningRun(config, layout, profile, custody, options, zeroized).complete();
+  const result = await new ProvisioningRun(config, layout, profile, custody, options, zeroized)
+    .complete()
+    .catch(resumable);
   const { state } = lifecycle.read();
   if (state !== 'sealed' || result.changed.length > 0) {
     const { assurance, changed } = result;
     custody.append(zeroized ? 're-armed' : 'provisioned', { assurance, changed });
-    await anchorOnce(config, layout, readNodeRecord(layout));
   }
+  await anchorOnce(config, layout, readNodeRecord(layout));
   if (state !== 'sealed') {
     lifecycle.clearRunning();
     lifecycle.markSealed();
@@ -126,6 +130,17 @@ function profileOf(config: Config, path: string | undefined): Profile | undefine
 /** The keys that a node should have: those of its profile, then those of the configuration. */
 const wantedKeys = (config: Config, profile: Profile | undefined): NodeRecord['keys'] =>
   profile === undefined ? config.keys : keysOf(profile, config);
+
+/** The TPM, or the way to it, gave out in the midst of it. */
+function resumable(error: unknown): never {
+  if (!(error instanceof TpmError) || error.kept !== undefined) throw error;
+  const { code, message, rc, layer, remedy } = error;
+  throw new TpmError(code, message, rc, layer, {
+    kept: 'What was made so far is on record: the same command completes it, and `deprovision` gives it back.',
+    ...(remedy === undefined ? {} : { remedy }),
+    cause: error,
+  });
+}
 
 class ProvisioningRun {
   readonly #config: Config;
@@ -164,7 +179,7 @@ class ProvisioningRun {
     await tpm.flushAbandoned();
     const progress = new Progress(this.#layout.provisioning);
     const record =
-      known === undefined ? await this.#anchor(tpm, progress) : await this.#recognise(tpm, known);
+      known === undefined ? await this.#anchor(tpm, progress) : await this.#recognise(tpm, known, progress);
     const sealed = await this.#seal(tpm, record, progress);
     const { approved, approval } = await this.#approve(tpm, sealed);
     progress.finish();
@@ -188,14 +203,19 @@ class ProvisioningRun {
   }
 
   /** The TPM and the authorities are those of the first provisioning. */
-  async #recognise(tpm: Tpm, known: NodeRecord): Promise<NodeRecord> {
+  async #recognise(tpm: Tpm, known: NodeRecord, progress: Progress): Promise<NodeRecord> {
+    const properties = await tpm.properties();
     if (known.tpm !== null) {
+      requireUsable(properties, ['owner']);
       await using _srk = await pinnedStorageRoot(tpm, known.tpm);
-      const { signer, recovery } = authoritiesOf(this.#config, this.#layout);
-      const held = known.tpm.authorities;
-      if (signer !== held.signer || recovery !== held.recovery) throw authoritiesChanged();
+      const wanted = authoritiesOf(this.#config, this.#layout);
+      // A --recover that was broken off may have sealed some keys to others than the record says.
+      const held = [known.tpm, ...sealedKeysIn(this.#layout.directory)].map(({ authorities }) => authorities);
+      if (held.some(({ signer, recovery }) => signer !== wanted.signer || recovery !== wanted.recovery))
+        throw authoritiesChanged();
+      await giveBackResealing(tpm, this.#layout, known, progress);
     }
-    return this.#renewed(known, (await tpm.properties()).simulator);
+    return this.#renewed(known, properties.simulator);
   }
 
   async #seal(tpm: Tpm, record: NodeRecord, progress: Progress): Promise<NodeRecord> {
@@ -273,10 +293,17 @@ class ProvisioningRun {
     return record;
   }
 
-  /** What is said of a machine whose firmware measured nothing. */
+  /** What is said of a machine whose firmware measured nothing, and of a TPM whose storage root key others made. */
   #notes(tpm: NodeRecord['tpm']): string[] {
     const blank = this.#config.tpm.pcrs.filter((pcr) => /^(?:0+|f+)$/.test(tpm?.pcrs[pcr] ?? ''));
-    return blank.length === 0 ? [] : [`no measured boot: nothing is in PCR ${blank.join(', ')}`];
+    return [
+      ...(blank.length === 0 ? [] : [`no measured boot: nothing is in PCR ${blank.join(', ')}`]),
+      ...(tpm !== null && countsWrongTries(tpm.srk.public)
+        ? [
+            'the storage root key that was adopted counts wrong tries, power cuts among them: a lockout of the TPM stops this node too',
+          ]
+        : []),
+    ];
   }
 
   #save(record: NodeRecord): void {

@@ -5,11 +5,12 @@ import { SecretArena } from '../host/arena.ts';
 import { Failure } from '../host/failure.ts';
 import { hardenProcess } from '../host/hardening.ts';
 import { holdLock } from '../host/lock.ts';
-import { freeIndex, pinnedStorageRoot, releaseClaim, releaseIndex } from '../keys/anchors.ts';
+import { freeIndex, pinnedStorageRoot } from '../keys/anchors.ts';
 import { fingerprintOf, satisfyRecovery } from '../keys/policy.ts';
-import { type SealedKey, sealedKeysIn, sealKey, unsealKey } from '../keys/sealed.ts';
-import { shareDefinition, type Vault } from '../keys/share.ts';
+import { reclaimShare, type SealedKey, sealedKeysIn, sealKey, unsealKey } from '../keys/sealed.ts';
+import type { Vault } from '../keys/share.ts';
 import { openTpm } from '../tpm/context.ts';
+import { requireUsable } from './anchoring.ts';
 import { challengeOf, type RecoveryChallenge } from './approve.ts';
 import { authoritiesOf } from './authorities.ts';
 import type { Config } from './config.ts';
@@ -38,6 +39,7 @@ export async function recover(config: Config, sign: RecoverySigner): Promise<str
   using arena = SecretArena.allocate({ byteLength: 16_384 });
   await using tpm = await openTpm({ tcti: config.tpm.tcti });
   await tpm.flushAbandoned();
+  requireUsable(await tpm.properties(), ['owner']);
   await using srk = await pinnedStorageRoot(tpm, anchors);
   const vault: Vault = { tpm, srk, arena };
   const authorities = authoritiesOf(config, layout);
@@ -45,9 +47,10 @@ export async function recover(config: Config, sign: RecoverySigner): Promise<str
   const shares = { ...anchors.shares };
   const resealed: string[] = [];
 
+  const reclaim = (index: number, { byteLength }: SealedKey) =>
+    reclaimShare(tpm, layout.directory, index, byteLength);
   const reseal = async (sealed: SealedKey, shareIndex: number, resumed: boolean) => {
-    if (resumed && !(await releaseClaim(tpm, shareIndex, shareDefinition(sealed.byteLength))))
-      return overtaken;
+    if (resumed && !(await reclaim(shareIndex, sealed))) return overtaken;
     using key = await unsealKey(vault, sealed, (on, session, policy) =>
       satisfyRecovery(on, session, policy, (message) => sign(challengeOf(sealed, message))),
     );
@@ -61,24 +64,34 @@ export async function recover(config: Config, sign: RecoverySigner): Promise<str
     return shareIndex;
   };
 
+  /** The record names the share that the key's file names; the one that it named is given back. */
+  const settle = async (sealed: SealedKey) => {
+    const former = shares[sealed.name];
+    if (former === sealed.shareIndex) return;
+    if (former !== undefined) await reclaim(former, sealed);
+    shares[sealed.name] = sealed.shareIndex;
+    writeNodeRecord(layout, { ...record, tpm: { ...anchors, shares } });
+  };
+
   for (const sealed of sealedKeysIn(layout.directory)) {
-    const { name } = sealed;
+    await settle(sealed);
+    const step = `reshare-${sealed.name}`;
     const { signer, recovery } = sealed.authorities;
     if (signer !== authorities.signer || recovery !== authorities.recovery) {
-      await progress.step(
-        `reshare-${name}`,
+      const shareIndex = await progress.step(
+        step,
         () => freeIndex(tpm, config.tpm.nv_base),
-        (shareIndex, resumed) => reseal(sealed, shareIndex, resumed),
+        (index, resumed) => reseal(sealed, index, resumed),
       );
-      resealed.push(name);
+      await settle({ ...sealed, shareIndex });
+      resealed.push(sealed.name);
+    } else {
+      const abandoned = progress.plan(step); // By a run that was to seal it to others.
+      if (typeof abandoned === 'number') await reclaim(abandoned, sealed);
     }
-    const present = sealedKeysIn(layout.directory).find((key) => key.name === name) ?? sealed;
-    const former = shares[name];
-    if (former !== undefined && former !== present.shareIndex) await releaseIndex(tpm, former);
-    shares[name] = present.shareIndex;
+    progress.finish(step);
   }
   writeNodeRecord(layout, { ...record, tpm: { ...anchors, shares, authorities } });
-  progress.finish();
   custody.append('resealed', {
     keys: resealed,
     signer: fingerprintOf(authorities.signer),

@@ -1,9 +1,8 @@
 // Sealing the keys of a node that are not sealed yet, each with a share at an NV index of its own.
 import { SecretArena } from '../host/arena.ts';
 import { hardenProcess } from '../host/hardening.ts';
-import { freeIndex, releaseClaim, releaseIndex } from '../keys/anchors.ts';
-import { createSealedKey, keyLength, readSealedKey } from '../keys/sealed.ts';
-import { shareDefinition } from '../keys/share.ts';
+import { freeIndex } from '../keys/anchors.ts';
+import { createSealedKey, keyLength, readSealedKey, reclaimShare } from '../keys/sealed.ts';
 import type { Tpm } from '../tpm/context.ts';
 import type { Make } from './anchoring.ts';
 import type { Config } from './config.ts';
@@ -34,15 +33,15 @@ export async function sealMissingKeys(
   using arena = SecretArena.allocate({ byteLength: arenaBytes });
   await using srk = await tpm.at(anchors.srk.handle);
   for (const { name, purpose } of missing) {
+    const reclaim = (index: number) => reclaimShare(tpm, layout.directory, index, keyLength[purpose]);
     const abandoned = shares[name]; // Its blob was destroyed, and the TPM may not have answered then.
-    if (abandoned !== undefined) await releaseIndex(tpm, abandoned);
+    if (abandoned !== undefined) await reclaim(abandoned);
     shares[name] = await progress.step(
       `share-${name}`,
       () => freeIndex(tpm, settings.nv_base),
       (shareIndex, resumed) =>
         made(`key:${name}`, async () => {
-          const unfinished = shareDefinition(keyLength[purpose]);
-          if (resumed && !(await releaseClaim(tpm, shareIndex, unfinished))) return overtaken;
+          if (resumed && !(await reclaim(shareIndex))) return overtaken;
           const identity = { node: record.node, name, purpose };
           const { authorities } = anchors;
           await createSealedKey({ tpm, srk, arena }, layout.directory, { identity, authorities, shareIndex });
@@ -51,4 +50,17 @@ export async function sealMissingKeys(
     );
   }
   return shares;
+}
+
+/** Shares of a --recover that was broken off before their keys were sealed anew, and that nobody wants any more. */
+export async function giveBackResealing(
+  tpm: Tpm,
+  layout: StateLayout,
+  { keys }: NodeRecord,
+  progress: Progress,
+): Promise<void> {
+  for (const { name, purpose } of keys) {
+    const index = progress.plan(`reshare-${name}`);
+    if (typeof index === 'number') await reclaimShare(tpm, layout.directory, index, keyLength[purpose]);
+  }
 }

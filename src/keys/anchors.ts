@@ -15,7 +15,7 @@ const base64 = z.base64();
 
 /** What the node keeps of its anchors. Binary members are base64, names hex. `adopted`: it was there before the node. */
 export const anchorsSchema = z.object({
-  srk: z.object({ handle: z.int(), name: z.string(), adopted: z.boolean() }),
+  srk: z.object({ handle: z.int(), name: z.string(), public: base64, adopted: z.boolean() }),
   ak: z.object({ handle: z.int(), name: z.string(), public: base64, adopted: z.boolean() }),
   signingKey: z.object({
     name: z.string(),
@@ -36,6 +36,8 @@ export type Anchors = z.infer<typeof anchorsSchema>;
 export interface PersistentPlan {
   readonly handle: number;
   readonly adopted: boolean;
+  /** TPMT_PUBLIC of what stands there, base64. */
+  readonly public?: string;
 }
 
 /** Counters start above every value that any counter of this TPM ever had, so undefining one never turns it back. */
@@ -46,33 +48,57 @@ const hexOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 const base64Of = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
 export const handleText = (handle: number): string => `0x${handle.toString(16).padStart(8, '0')}`;
 
+/** @throws Failure `srk-unsuitable` where something else than a storage key stands there. */
 export async function planStorageRoot(tpm: Tpm, handle: number): Promise<PersistentPlan> {
-  return { handle, adopted: (await tpm.persistentHandles()).includes(handle) };
+  if (!(await tpm.persistentHandles()).includes(handle)) return { handle, adopted: false };
+  return { handle, adopted: true, public: base64Of((await readStorageKey(tpm, handle)).public) };
 }
 
 /**
- * Adopts the storage root key at the planned handle, or makes and persists one.
+ * Adopts the storage root key at the planned handle, or makes and persists one. Where another has come to stand there since a
+ * plan to make one, that is adopted.
  * @throws Failure `srk-unsuitable` where something else than a storage key stands there.
  */
 export async function storageRoot(tpm: Tpm, { handle, adopted }: PersistentPlan): Promise<Anchors['srk']> {
   if (!(await tpm.persistentHandles()).includes(handle)) {
     await using primary = await tpm.createPrimary('owner', storageRootKey);
     await tpm.persist(primary, 'owner', handle);
-    return { handle, name: hexOf(primary.name), adopted };
+    return { handle, name: hexOf(primary.name), public: base64Of(primary.public), adopted };
   }
-  const { name, public: area } = await tpm.readPublic(handle);
-  const key = parsePublic(area);
-  if (!key.restricted || !key.decrypt || !key.fixedTPM || !key.fixedParent) {
-    throw new Failure(
-      'srk-unsuitable',
-      `What stands at ${handleText(handle)} is no storage key of this TPM.`,
-      {
-        kept: 'It was left as it is, and nothing was made under it.',
-        remedy: 'Give the handle of the storage root key in tpm.srk_handle, or a free one, where it is made.',
-      },
-    );
+  const { name, public: area } = await readStorageKey(tpm, handle);
+  const foreign = adopted || hexOf(name) !== (await plannedName(tpm, 'srk'));
+  return { handle, name: hexOf(name), public: base64Of(area), adopted: foreign };
+}
+
+async function readStorageKey(tpm: Tpm, handle: number): Promise<{ public: Uint8Array; name: Uint8Array }> {
+  const found = await tpm.readPublic(handle);
+  if (isStorageKey(found.public)) return found;
+  throw new Failure('srk-unsuitable', `What stands at ${handleText(handle)} is no storage key of this TPM.`, {
+    kept: 'It was left as it is, and nothing was made under it.',
+    remedy: 'Give the handle of the storage root key in tpm.srk_handle, or a free one, where it is made.',
+  });
+}
+
+/** Asymmetric, so that sessions can be salted to it, and to be used with a password. */
+function isStorageKey(area: Uint8Array): boolean {
+  try {
+    const { type, restricted, decrypt, fixedTPM, fixedParent, userWithAuth } = parsePublic(area);
+    return type !== 'keyedhash' && restricted && decrypt && fixedTPM && fixedParent && userWithAuth;
+  } catch (error) {
+    if (error instanceof Failure) return false;
+    throw error;
   }
-  return { handle, name: hexOf(name), adopted };
+}
+
+/** Whether a lockout of the TPM stops the use of a key, and a power cut while it was in use counts as a wrong try. */
+export const countsWrongTries = (area: string): boolean => !parsePublic(Buffer.from(area, 'base64')).noDA;
+
+/** The Name of the key that this program makes: it follows from the TPM's seed and the template, before it was ever persisted. */
+export async function plannedName(tpm: Tpm, anchor: 'srk' | 'ak'): Promise<string> {
+  await using primary = await (anchor === 'srk'
+    ? tpm.createPrimary('owner', storageRootKey)
+    : tpm.createPrimary('endorsement', attestationKey));
+  return hexOf(primary.name);
 }
 
 /** At `handle`, or at the first handle after it that is free or holds this very key. */
@@ -167,14 +193,14 @@ export async function releaseClaim(tpm: Tpm, index: number, definition: NvDefini
   return true;
 }
 
+/** Evicts the object of this Name; one that is gone already, or is another's by now, is no failure. */
+export async function releaseObject(tpm: Tpm, handle: number, name: string): Promise<void> {
+  if ((await nameAt(tpm, handle)) === name) await tpm.unpersist(handle, 'owner');
+}
+
 /** Gives an index back; one that is gone already is no failure. */
 export async function releaseIndex(tpm: Tpm, index: number): Promise<void> {
   await tpm.nvUndefine(index).catch(ifAbsent);
-}
-
-/** Evicts a persistent object; one that is gone already is no failure. */
-export async function releaseHandle(tpm: Tpm, handle: number): Promise<void> {
-  await tpm.unpersist(handle, 'owner').catch(ifAbsent);
 }
 
 function ifAbsent(error: unknown): void {
@@ -190,19 +216,36 @@ export const pemOf = (area: string): string => publicKeyPem(Buffer.from(area, 'b
  */
 export async function pinnedStorageRoot(tpm: Tpm, anchors: Anchors): Promise<TpmObject> {
   const { handle, name } = anchors.srk;
-  const present = (await tpm.persistentHandles()).includes(handle)
-    ? hexOf((await tpm.readPublic(handle)).name)
-    : 'none';
-  if (present !== name) {
-    throw new Failure(
-      'tpm-swapped',
-      `This is not the TPM that the node was provisioned with: the storage root key at ${handleText(handle)} is ${present === 'none' ? 'missing' : 'another'}.`,
-      {
-        kept: 'Nothing was unsealed.',
-        remedy:
-          'Put the node back to its own TPM (check tpm.tcti), or provision it anew in another state directory.',
-      },
-    );
-  }
+  const present = await nameAt(tpm, handle);
+  if (present !== name) throw swapped(handle, present);
   return await tpm.at(handle);
+}
+
+/**
+ * As `pinnedStorageRoot`, for whoever takes the anchors away: the key may be gone already, with this program or with a TPM that was
+ * cleared. Then the attestation key, which follows from the endorsement seed, tells the TPM.
+ */
+export async function requireSameTpm(tpm: Tpm, { srk, ak }: Anchors): Promise<void> {
+  const present = await nameAt(tpm, srk.handle);
+  const same = present === undefined ? (await plannedName(tpm, 'ak')) === ak.name : present === srk.name;
+  if (!same) throw swapped(srk.handle, present);
+}
+
+/** Of what is persisted there; undefined where nothing is. */
+async function nameAt(tpm: Tpm, handle: number): Promise<string | undefined> {
+  const stands = (await tpm.persistentHandles()).includes(handle);
+  return stands ? hexOf((await tpm.readPublic(handle)).name) : undefined;
+}
+
+function swapped(handle: number, present: string | undefined): Failure {
+  const how = present === undefined ? 'missing' : 'another';
+  return new Failure(
+    'tpm-swapped',
+    `This is not the TPM that the node was provisioned with: the storage root key at ${handleText(handle)} is ${how}.`,
+    {
+      kept: 'Nothing was unsealed.',
+      remedy:
+        'Put the node back to its own TPM (check tpm.tcti). Where this TPM was cleared, nothing opens the keys any more: `esoteric-appliance deprovision`, then provision anew.',
+    },
+  );
 }

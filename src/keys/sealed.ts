@@ -10,8 +10,9 @@ import { Failure } from '../host/failure.ts';
 import { x25519PublicKey } from '../host/openssl.ts';
 import type { Tpm } from '../tpm/context.ts';
 import type { PolicySession } from '../tpm/session.ts';
+import { releaseClaim } from './anchors.ts';
 import { type KeyIdentity, type KeyPolicy, keyPolicy, type PolicyAuthorities } from './policy.ts';
-import { sealWithShare, unsealWithShare, type Vault } from './share.ts';
+import { sealWithShare, shareDefinition, unsealWithShare, type Vault } from './share.ts';
 
 export type KeyPurpose = 'wireguard' | 'macsec' | 'seed';
 
@@ -118,6 +119,20 @@ export function sealedKeysIn(stateDirectory: string): SealedKey[] {
   if (!existsSync(directory)) return [];
   const names = readdirSync(directory).filter((file) => file.endsWith('.json'));
   return names.flatMap((file) => readSealedKey(stateDirectory, file.slice(0, -'.json'.length)) ?? []);
+}
+
+/**
+ * Gives back the index of a share that its key does not use any more. False where it has come to be another key's, whose share
+ * would be destroyed, or somebody else's.
+ */
+export async function reclaimShare(
+  tpm: Tpm,
+  stateDirectory: string,
+  shareIndex: number,
+  byteLength: number,
+): Promise<boolean> {
+  if (sealedKeysIn(stateDirectory).some((sealed) => sealed.shareIndex === shareIndex)) return false;
+  return await releaseClaim(tpm, shareIndex, shareDefinition(byteLength));
 }
 
 /** What brings a session to the policy of a key: an approval, or the recovery key. */

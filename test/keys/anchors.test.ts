@@ -18,8 +18,8 @@ import {
   planAttestationKey,
   planStorageRoot,
   releaseClaim,
-  releaseHandle,
   releaseIndex,
+  releaseObject,
   storageRoot,
 } from '../../src/keys/anchors.ts';
 import { openTpm, type Tpm } from '../../src/tpm/context.ts';
@@ -71,15 +71,17 @@ describe('the anchors of a node in its TPM', () => {
   });
 
   it('pass by what another has persisted, and evict nothing', async () => {
-    await rootAt(0x81010100);
+    const foreign = await rootAt(0x81010100);
     const moved = await akAt(0x81010100);
     expect(moved.handle).toBe(0x81010101);
     // Planned while it was free: somebody else was there first.
     expect(await attestationAnchor(tpm, { handle: 0x81010100, adopted: false })).toBeUndefined();
-    await releaseHandle(tpm, moved.handle);
-    await releaseHandle(tpm, 0x81010100);
-    await releaseHandle(tpm, 0x81010100);
-    expect(await tpm.persistentHandles()).not.toContain(0x81010100);
+    await releaseObject(tpm, moved.handle, moved.name);
+    await releaseObject(tpm, foreign.handle, moved.name); // It is not what stands there.
+    expect(await tpm.persistentHandles()).toContain(foreign.handle);
+    await releaseObject(tpm, foreign.handle, foreign.name);
+    await releaseObject(tpm, foreign.handle, foreign.name);
+    expect(await tpm.persistentHandles()).not.toContain(foreign.handle);
   });
 
   it('adopt nothing but a storage key', async () => {
