@@ -211,7 +211,9 @@ describe('what a node seals', () => {
     expect(shown).toMatch(/size: 8/);
     const value = (await tool(`nvread ${counterIndex()} -C o`)).stdout;
     expect(value.readBigUInt64BE()).toBe(BigInt(approval.counter));
-    const words: Record<string, string> = { noDA: 'no_da', counter: 'nt=0x1', extend: 'nt=0x4' };
+    // tpm2-tools say 1 for each type but ordinary; the type itself is in the value.
+    const words: Record<string, string> = { noDA: 'no_da', counter: 'nt=0x1', extend: 'nt=0x1' };
+    const types: Record<string, number> = { counter: 1, extend: 4 };
     for (const { kind, handle, attributes } of made.owns) {
       if (kind !== 'NV index') continue;
       const shape = (await tool(`nvreadpublic ${handle}`)).stdout.toString();
@@ -219,6 +221,10 @@ describe('what a node seals', () => {
       const told = attributes.filter((word) => word !== 'ordinary');
       expect(shown.filter((word) => word !== 'written').sort()).toEqual(
         told.map((word) => words[word] ?? word.toLowerCase()).sort(),
+      );
+      const value = Number(/attributes:\n.*\n *value: (.*)/.exec(shape)?.[1]);
+      expect((value >>> 4) & 0xf).toBe(
+        told.map((word) => types[word]).find((type) => type !== undefined) ?? 0,
       );
     }
   });
