@@ -1,12 +1,8 @@
 // `verify`: reads what the relying party holds, and hands the pure verification its appraisers.
 import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
-import {
-  appraiseCertification,
-  appraiseEventLog,
-  appraiseQuote,
-  compareClock,
-} from '../attestation/appraisal.ts';
+import { appraiseCertification, appraiseQuote, compareClock } from '../attestation/appraisal.ts';
 import { checkEnrolment, type EnrolmentRecord, parseEnrolment } from '../attestation/enrolment.ts';
+import { appraiseEventLog } from '../attestation/eventlog-appraisal.ts';
 import { publicGoodRoot } from '../attestation/public-good-root.ts';
 import { verifySigstoreBundle } from '../attestation/sigstore-verify.ts';
 import { readUnsigned } from '../attestation/unsigned.ts';

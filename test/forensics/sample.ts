@@ -1,12 +1,7 @@
 // A whole bundle, small, made by the real collector, packer and statement maker; the TPM's keys are software keys of its shape.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import {
-  appraiseCertification,
-  appraiseEventLog,
-  appraiseQuote,
-  compareClock,
-} from '../../src/attestation/appraisal.ts';
+import { appraiseCertification, appraiseQuote, compareClock } from '../../src/attestation/appraisal.ts';
 import { fulcioChallenge, preAuthEncoding } from '../../src/attestation/dsse.ts';
 import {
   checkEnrolment,
@@ -14,6 +9,7 @@ import {
   signingKeyQualifyingData,
 } from '../../src/attestation/enrolment.ts';
 import { parseEventLog, replay } from '../../src/attestation/eventlog.ts';
+import { appraiseEventLog } from '../../src/attestation/eventlog-appraisal.ts';
 import { bareBundle } from '../../src/attestation/sigstore-bundle.ts';
 import { verifySigstoreBundle } from '../../src/attestation/sigstore-verify.ts';
 import { makeStatement, statementPayloadType } from '../../src/attestation/statement.ts';

@@ -39,7 +39,7 @@ describe('the TPM that this program and tpm2-tools share', () => {
     await tpm.persist(ak, 'endorsement', akHandle);
     [akName, akPem] = [hex(ak.name), publicKeyPem(ak.public)];
     for (const kind of kinds) {
-      await using ek = await tpm.createEndorsementKey(kind);
+      await using ek = await tpm.endorsementKey(kind);
       await tpm.persist(ek, 'endorsement', ekHandles[kind]);
       writeFileSync(path(`${kind}.pub`), new Writer().sized(ek.public).done());
     }
