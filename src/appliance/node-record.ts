@@ -7,6 +7,7 @@ import { Failure } from '../host/failure.ts';
 import type { User } from '../host/privileges.ts';
 import { anchorsSchema } from '../keys/anchors.ts';
 import { unprovisioned } from '../keys/lifecycle.ts';
+import { nodeEndorsementSchema } from './endorsement.ts';
 
 export interface StateLayout {
   readonly directory: string;
@@ -87,6 +88,8 @@ const schema = z.object({
       pcrs: z.record(z.string(), z.string()),
       resetCount: z.int(),
       restartCount: z.int(),
+      /** Absent in records that were written before it was looked for. */
+      endorsement: nodeEndorsementSchema.exactOptional(),
     })
     .nullable(),
   keys: z.array(z.object({ name: z.string(), purpose: z.enum(['wireguard', 'macsec', 'seed']) })),

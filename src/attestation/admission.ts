@@ -2,10 +2,19 @@
 // holds the attestation key, and what follows is the record that the relying party keeps (RFC 9334, section 3; TPM 2.0 Library,
 // Part 1, section 24). Pure but for the challenge's randomness.
 import type { KeyObject } from 'node:crypto';
+import { nameOf } from '../tpm/structures.ts';
 import { signActivation } from './activation.ts';
 import { answers, makeCredential, newChallenge } from './credential.ts';
 import type { AttestAnswer, AttestChallenge, AttestEvidence } from './documents.ts';
-import { bestKey, type Endorsement, type Pins, tpmKindOf } from './endorsement.ts';
+import {
+  appraiseKey,
+  bestKey,
+  type Endorsement,
+  type KeyAppraisal,
+  keyOfKind,
+  type Pins,
+  tpmKindOf,
+} from './endorsement.ts';
 import type { EnrolmentRecord } from './enrolment.ts';
 import { type Appraisal, conclude, failed, notProven, proven } from './verdict.ts';
 
@@ -28,7 +37,7 @@ export function challengeFor(
     throw new RangeError('There is no endorsement key to challenge.');
   const { key } = bestKey(endorsement, pins);
   const secret = newChallenge();
-  const credential = makeCredential(bytes(key.public), Buffer.from(tpm.ak.name, 'hex'), secret);
+  const credential = makeCredential(bytes(key.public), nameOf(bytes(tpm.ak.public)), secret);
   return {
     challenge: {
       format: 'esoteric-appliance-attest-challenge/1',
@@ -59,19 +68,24 @@ export interface Admission extends Appraisal {
   readonly checks: Readonly<Record<string, Appraisal>>;
 }
 
-/** The TPM's identity as it stands: of the chain alone before the challenge, with its outcome after it. */
+/**
+ * The TPM's identity as it stands: before the challenge, by the endorsement key that would be challenged; after it, by the one that
+ * was, whatever is pinned by then: an activation says nothing about the node's other keys.
+ */
 export function appraiseNewIdentity(
   { statement }: AttestEvidence,
   pins: Pins,
-  activation: Appraisal = notProven('The TPM has not been challenged yet.'),
+  challenged?: { readonly kind: AttestChallenge['kind']; readonly activation: Appraisal },
 ): Admission {
   const { endorsement, assurance } = statement.enrolment;
-  if (endorsement === undefined) {
+  const judged = endorsement === undefined ? undefined : judgedKey(endorsement, pins, challenged?.kind);
+  if (judged === undefined) {
     const none = notProven('The node names no endorsement key of its TPM: provision it again.');
     return { ...none, tpm: 'simulator', notes: [], checks: { endorsement: none } };
   }
-  const { key, result, detail } = bestKey(endorsement, pins);
+  const { key, result, detail } = judged;
   const chain = { result, detail };
+  const activation = challenged?.activation ?? notProven('The TPM has not been challenged yet.');
   const simulator = statement.simulator || assurance.standIns.includes('swtpm');
   const kind = tpmKindOf({ simulator, chain, activation, certificate: key.certificate });
   const genuine =
@@ -80,9 +94,19 @@ export function appraiseNewIdentity(
       : notProven(`No more is proven than of a simulator: ${kind.notes.join('; ')}.`);
   const whole = conclude(
     { endorsement: chain, activation, TPM: genuine },
-    `A pinned TPM maker certified the endorsement key, and its TPM holds the attestation key.`,
+    'A pinned TPM maker certified the endorsement key, and its TPM holds the attestation key.',
   );
   return { ...whole, ...kind };
+}
+
+function judgedKey(
+  endorsement: Endorsement,
+  pins: Pins,
+  kind: AttestChallenge['kind'] | undefined,
+): KeyAppraisal | undefined {
+  if (kind === undefined) return bestKey(endorsement, pins);
+  const key = keyOfKind(endorsement, kind);
+  return key === undefined ? undefined : appraiseKey(endorsement, key, pins);
 }
 
 /** Notes of a node about its own TPM; those of the relying party take their place. */

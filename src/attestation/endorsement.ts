@@ -25,7 +25,11 @@ export const endorsementSchema = z.object({
   keys: z
     .array(z.object({ kind, public: base64.max(4096), certificate: base64.max(16_384).nullable() }))
     .min(1)
-    .max(2),
+    .max(2)
+    .refine(
+      (keys) => new Set(keys.map((key) => key.kind)).size === keys.length,
+      'expected one key of a kind',
+    ),
   /** Between the maker's root and the certificates. */
   intermediates: z.array(base64.max(16_384)).max(8),
   activation: activationSchema.exactOptional(),
@@ -82,11 +86,17 @@ export interface TpmTie {
   readonly certificate: string | null;
 }
 
+export interface TpmKind {
+  readonly tpm: 'hardware' | 'simulator';
+  /** Why it is not more, for `assurance.notes`. */
+  readonly notes: string[];
+}
+
 /**
  * `assurance.tpm` of a node with a TPM, and why it is not more. A TPM that says that it is a simulator is one, whoever certified
  * it; one that does not say so is believed as far as a pinned CA vouches for it, and a CA that calls it a simulator is believed too.
  */
-export function tpmKindOf(tie: TpmTie): { readonly tpm: 'hardware' | 'simulator'; readonly notes: string[] } {
+export function tpmKindOf(tie: TpmTie): TpmKind {
   const certified = simulatorNamedIn(tie.certificate);
   const doubts = [
     ...(tie.simulator ? ['the TPM says that it is a simulator'] : []),

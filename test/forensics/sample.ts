@@ -30,6 +30,7 @@ import { packBundle } from '../../src/forensics/pack.ts';
 import { Redactor } from '../../src/forensics/redact.ts';
 import { readRedactionRules } from '../../src/forensics/redaction-policy.ts';
 import { nameOf, publicKeyPem, signatureDer } from '../../src/tpm/structures.ts';
+import { endorsed, genuine } from '../attestation/endorsed.ts';
 import {
   attestationAttributes,
   forgeCertification,
@@ -38,6 +39,8 @@ import {
 } from '../attestation/forged-evidence.ts';
 import { syntheticEventLog } from '../lab/eventlog.ts';
 
+const { trust } = await genuine;
+
 /** The real appraisers, as src/appliance hands them in. */
 export const appraisers: Appraisers<EnrolmentRecord> = {
   sigstore: verifySigstoreBundle,
@@ -45,7 +48,7 @@ export const appraisers: Appraisers<EnrolmentRecord> = {
   certification: appraiseCertification,
   eventLog: appraiseEventLog,
   clock: compareClock,
-  enrolment: checkEnrolment,
+  enrolment: (record) => checkEnrolment(record, trust),
 };
 
 export const rules = readRedactionRules(join(import.meta.dirname, '../../policies/redaction.toml'));
@@ -89,7 +92,7 @@ export async function makeSample(directory: string, choices: SampleChoices = {})
   };
   const attest = forgeCertification(nameOf(key.public), signingKeyQualifyingData, ak.public);
   const certification = { attest: base64(attest), signature: base64(ak.sign(attest)) };
-  const enrolment: EnrolmentRecord = {
+  const told: EnrolmentRecord = {
     format: 'esoteric-appliance-enrolment/1',
     node: 'alpha',
     role: 'relay',
@@ -122,6 +125,8 @@ export async function makeSample(directory: string, choices: SampleChoices = {})
     keys: [],
     custodyHead: { sequence: 0, hash: '0'.repeat(64) },
   };
+
+  const enrolment = endorsed(told, await genuine);
 
   using custody = CustodyLog.open(join(directory, 'custody.jsonl'), () => created);
   custody.append('provisioned', {});
