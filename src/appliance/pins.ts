@@ -5,6 +5,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { requireP256 } from '../attestation/activation.ts';
 import type { EnrolmentTrust } from '../attestation/enrolment.ts';
+import { attempt } from '../attestation/verdict.ts';
 import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
 
 const largestFile = 1 << 20;
@@ -60,16 +61,13 @@ function certificatesIn(path: string): Uint8Array[] {
   if (found.size > largestFile) throw unusable('ek-ca-invalid', `${path} is larger than a certificate`);
   const content = readFileSync(path);
   const blocks = content.toString('latin1').match(pemCertificate);
-  try {
-    return (blocks ?? [content]).map((block) => authority(new X509Certificate(block)));
-  } catch (cause) {
-    throw unusable('ek-ca-invalid', `${path} cannot be taken: ${reasonOf(cause)}`);
-  }
-}
-
-function authority(certificate: X509Certificate): Uint8Array {
-  if (!certificate.ca) throw new Error('it is the certificate of no CA');
-  return certificate.raw;
+  return (blocks ?? [content]).map((block) => {
+    const { value } = attempt(() => new X509Certificate(block));
+    if (value === undefined)
+      throw unusable('ek-ca-invalid', `${path} cannot be taken: it is no certificate in DER or PEM`);
+    if (!value.ca) throw unusable('ek-ca-invalid', `${path} cannot be taken: it is the certificate of no CA`);
+    return value.raw;
+  });
 }
 
 /**

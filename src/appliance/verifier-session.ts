@@ -8,9 +8,6 @@ import { type AttestRequest, parseRequest } from '../attestation/documents.ts';
 import { readIfPresent, writeDurably } from '../host/durable.ts';
 import { exitStatus, Failure } from '../host/failure.ts';
 
-/** The firmware's PCRs, and the cap PCR of a node that is configured as usual. */
-export const usualPcrs: readonly number[] = [0, 1, 2, 3, 4, 5, 6, 7, 14];
-
 /** A request with a nonce of its own. */
 export function newRequest(pcrs: readonly number[], at: Date): AttestRequest {
   return {

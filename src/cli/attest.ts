@@ -63,6 +63,7 @@ const verifier = (name: string, summary: string, examples: readonly string[]) =>
       `\nExamples:\n${examples.map((line) => `  $ esoteric-appliance ${line}`).join('\n')}`,
     );
 
+/** The firmware's PCRs, and the cap PCR of a node that is configured as usual; those of its record are asked for as well. */
 const pcrsOption = [
   '--pcrs <numbers>',
   'PCRs to be quoted, with commas between',

@@ -64,6 +64,7 @@ export class AttestedNode implements AsyncDisposable {
       publicKeyPem(ek.public),
       authority,
       endorsementUsage + tpmName,
+      3650, // beyond its CA
     );
     const key: EndorsementKey = {
       kind: 'ecc',

@@ -138,12 +138,14 @@ describe('enrolment', () => {
 
   it('fails under a maker’s certificate that has expired, and under a CA that has', async () => {
     const later = (days: number) => new Date(now.getTime() + days * 86_400_000);
-    const created = later(400).toISOString();
-    const expired = await enrol(alpha, requestOf('e5', { created }), { ...trust, enroller, at: later(400) });
-    expect(of(expired.report, 'TPM identity')).toMatchObject({
-      result: 'failed',
-      detail: expect.stringContaining('is not valid now'),
-    });
+    const enrolledIn = async (days: number) => {
+      const asked = requestOf('e5', { created: later(days).toISOString() });
+      const { report } = await enrol(alpha, asked, { ...trust, enroller, at: later(days) });
+      return [failures(report), of(report, 'TPM identity')?.detail];
+    };
+    expect(await enrolledIn(1)).toEqual([[], expect.stringContaining('A pinned TPM maker certified')]);
+    expect(await enrolledIn(400)).toEqual([['TPM identity'], 'The pinned CN=maker is not valid now.']);
+    expect(await enrolledIn(4000)).toEqual([['TPM identity'], 'The certificate is not valid now.']);
   });
 
   it('is refused to a node that shows the certificate of another TPM: it cannot answer the challenge', async () => {
