@@ -35,7 +35,12 @@ export async function askThrough(words: readonly string[], verb: Verb, document:
     outputLimit: longestDocument.evidence,
   });
   if (status === 0) return stdout.toString('utf8');
-  const said = stderr.trim().split('\n').slice(-3).join(' ');
+  const said = stderr
+    .trim()
+    .split('\n')
+    .slice(-3)
+    .join(' ')
+    .replaceAll(/\p{Cc}/gu, '?');
   throw new Failure('node-silent', `\`${[command, ...args].join(' ')}\` ended with ${status}: ${said}`, {
     kept: 'Nothing was written.',
     remedy: 'Run that command by hand: it reads one document and answers with one.',

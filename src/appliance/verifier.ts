@@ -2,7 +2,7 @@
 // it knows are the files that it is given. The judging itself is pure and lies in src/attestation.
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { z } from 'zod';
-import { requireP256 } from '../attestation/activation.ts';
+import { fingerprintOf, requireP256 } from '../attestation/activation.ts';
 import { admit, appraiseAnswer, appraiseNewIdentity, challengeFor } from '../attestation/admission.ts';
 import {
   type AttestChallenge,
@@ -10,6 +10,7 @@ import {
   parseAnswer,
   parseEvidence,
 } from '../attestation/documents.ts';
+import { keyOfKind } from '../attestation/endorsement.ts';
 import { type EnrolmentRecord, type EnrolmentTrust, parseEnrolment } from '../attestation/enrolment.ts';
 import {
   type AttestInput,
@@ -20,6 +21,7 @@ import {
 } from '../attestation/evidence-appraisal.ts';
 import { readIfPresent, writeDurably } from '../host/durable.ts';
 import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
+import { publicKeyPem } from '../tpm/structures.ts';
 import { endSession, type Session } from './verifier-session.ts';
 
 /** What of the verifier's own goes into every appraisal. */
@@ -93,6 +95,13 @@ export function challengeNewcomer(
   return { report, accepted: true, challenge, session: { ...session, evidence, expected } };
 }
 
+export interface Enrolment extends Judgement {
+  /** As it was written; null where nobody was enrolled. */
+  readonly record: EnrolmentRecord | null;
+  /** The key that activated: which machine it is in is for the operator to know. `sha256`: of its SubjectPublicKeyInfo, hex. */
+  readonly endorsementKey: { readonly kind: 'rsa' | 'ecc'; readonly sha256: string } | null;
+}
+
 /** As whom the verifier enrols, and where the record goes. */
 export interface EnrolOptions {
   readonly by: string;
@@ -111,7 +120,7 @@ export function enrolNewcomer(
   session: Session,
   answer: string,
   options: EnrolOptions,
-): Judgement & { readonly record: EnrolmentRecord | null } {
+): Enrolment {
   const { evidence, expected, request } = session;
   if (evidence === undefined || expected === undefined) throw unanswered();
   const input = inputOf(evidence, request, context);
@@ -123,13 +132,20 @@ export function enrolNewcomer(
   );
   const judgement = judge(appraiseNewcomer(input, admission), context);
   const { clock } = judgement.report;
-  if (!judgement.accepted || clock === null) return { ...judgement, accepted: false, record: null };
+  if (!judgement.accepted || clock === null)
+    return { ...judgement, accepted: false, record: null, endorsementKey: null };
   const word = { by: options.by, at: context.at.toISOString(), kind: expected.kind };
   const record = admit(input.evidence, admission, word, clock, options.verifierKey);
   requireSameNode(options.output, record);
   writeDurably(options.output, `${JSON.stringify(record, null, 2)}\n`, 0o644);
   if (options.session !== undefined) endSession(options.session);
-  return { ...judgement, record };
+  const key = record.endorsement && keyOfKind(record.endorsement, expected.kind);
+  const sha256 = key && fingerprintOf(publicKeyPem(Buffer.from(key.public, 'base64')));
+  return {
+    ...judgement,
+    record,
+    endorsementKey: sha256 === undefined ? null : { kind: expected.kind, sha256 },
+  };
 }
 
 const unanswered = (): Failure =>

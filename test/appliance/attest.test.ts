@@ -107,6 +107,10 @@ describe('enrolment over a pipe', () => {
   it('keeps the record where that is allowed, signed by the verifier, and the node notes that it was enrolled', async () => {
     const { status, report } = await judged(...enrolling(output, '--allow-bypassed', ...through(alpha)));
     expect([status, failures(report)]).toEqual([0, []]);
+    expect(report).toMatchObject({
+      enrolment: output,
+      endorsementKey: { kind: 'rsa', sha256: expect.stringMatching(/^[0-9a-f]{64}$/) },
+    });
     const record = parseEnrolment(readFileSync(output, 'utf8'));
     expect(record).toMatchObject({
       node: alpha.name,

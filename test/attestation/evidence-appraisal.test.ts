@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { appraiseAnswer, appraiseNewIdentity, challengeFor } from '../../src/attestation/admission.ts';
@@ -346,6 +347,14 @@ describe('evidence of an enrolled node', () => {
   });
 });
 
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
 /** Paths of all leaves of a JSON document. */
 function* leaves(
   value: unknown,
@@ -396,6 +405,27 @@ describe('evidence in which one member was changed', () => {
       expect([path.join('.'), report.verdict]).toEqual([path.join('.'), 'rejected']);
     }
     expect(tried).toBeGreaterThan(60);
+  });
+
+  it('is never accepted either after any other edit of its text', () => {
+    const text = JSON.stringify(evidence);
+    const verdictOf = (edited: string): string => {
+      try {
+        return appraiseEvidence(inputOf(edited), { record, trust }).verdict;
+      } catch (error) {
+        if (error instanceof Failure && error.status === 3) return 'rejected';
+        throw error;
+      }
+    };
+    const edit = fc.tuple(fc.nat(text.length - 1), fc.nat(20), fc.string({ maxLength: 8 }));
+    fc.assert(
+      fc.property(edit, ([at, removed, put]) => {
+        const edited = text.slice(0, at) + put + text.slice(at + removed);
+        fc.pre(!isDeepStrictEqual(jsonOf(edited), evidence));
+        expect(verdictOf(edited)).toBe('rejected');
+      }),
+      { numRuns: 300 },
+    );
   });
 
   it('is refused with members that nobody knows outside of the record, and bound to those within it', async () => {
