@@ -3,7 +3,6 @@
 import type { TpmKind } from '../attestation/endorsement.ts';
 import { Failure } from '../host/failure.ts';
 import type { Config } from './config.ts';
-import { kindOf, type NodeEndorsement } from './endorsement.ts';
 import type { Assurance, NodeRecord } from './node-record.ts';
 
 const noTpm = 'no TPM: keys are volatile and evidence is unsigned';
@@ -13,21 +12,21 @@ const swappable = 'memory is not locked: secrets may reach swap';
 const noSigstore = 'no Sigstore: evidence is in no transparency log and has no timestamp';
 
 /**
- * `simulator`: what the TPM says of itself; undefined without a TPM. `endorsement`: what provisioning found out about it; without
- * one nothing was checked, and nothing is claimed.
+ * `simulator`: what the TPM says of itself; undefined without a TPM. `checked`: what provisioning found out about it
+ * (`kindOf` in endorsement.ts); without it nothing is claimed, and a simulator stays one whatever was found out.
  */
 export function assuranceOf(
   config: Config,
   simulator: boolean | undefined,
   notes: readonly string[],
-  endorsement?: NodeEndorsement,
+  checked?: TpmKind,
 ): Assurance {
   const { fulcio, rekor, tsa, mode, stand_ins: services } = config.sigstore;
   const anyService = [fulcio, rekor, tsa].some((url) => url !== '');
-  const told = simulator === true || config.tpm.stand_ins.includes('swtpm');
-  const kind = endorsement === undefined ? unchecked(simulator) : kindOf(endorsement, told);
+  const stoodIn = simulator === true || config.tpm.stand_ins.includes('swtpm');
+  const kind = checked ?? unchecked(simulator);
   return {
-    tpm: simulator === undefined ? 'bypassed' : kind.tpm,
+    tpm: simulator === undefined ? 'bypassed' : stoodIn ? 'simulator' : kind.tpm,
     // Without a TPM nobody signs, so there is nothing to countersign.
     sigstore: mode === 'none' || simulator === undefined ? 'bypassed' : anyService ? 'on' : 'pending',
     standIns: [...new Set([...(simulator === true ? ['swtpm'] : []), ...config.tpm.stand_ins, ...services])],

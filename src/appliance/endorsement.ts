@@ -1,33 +1,14 @@
 // The endorsement of this node's TPM, as provisioning notes it: endorsement keys with the certificates from NV, whether their chain
 // ends at a pinned CA, and whether the attestation key is in that very TPM. What comes of it is this node's word about itself: it
 // decides `assurance.tpm` here, and proves nothing to others (docs/attestation.md).
-import { z } from 'zod';
 import { answers, makeCredential, newChallenge } from '../attestation/credential.ts';
-import {
-  bestKey,
-  type Endorsement,
-  type EndorsementKey,
-  endorsementSchema,
-  type TpmKind,
-  tpmKindOf,
-} from '../attestation/endorsement.ts';
+import { bestKey, type TpmKind, tpmKindOf } from '../attestation/endorsement.ts';
+import type { Endorsement, EndorsementKey, NodeEndorsement } from '../attestation/endorsement-format.ts';
 import { type Appraisal, failed, proven } from '../attestation/verdict.ts';
 import type { Tpm } from '../tpm/context.ts';
 import type { EndorsementKind } from '../tpm/endorsement.ts';
 import { TpmError } from '../tpm/responses.ts';
 import { readCertificates } from './pins.ts';
-
-const appraisal = z.object({ result: z.enum(['proven', 'failed', 'not-proven']), detail: z.string() });
-
-/** In the node's record. `chain` and `activation` are of the key of `kind`. */
-export const nodeEndorsementSchema = z.object({
-  keys: endorsementSchema.shape.keys,
-  intermediates: endorsementSchema.shape.intermediates,
-  kind: z.enum(['rsa', 'ecc']),
-  chain: appraisal,
-  activation: appraisal,
-});
-export type NodeEndorsement = z.infer<typeof nodeEndorsementSchema>;
 
 /**
  * For provisioning: the whole of it. `ekCa`: a directory of CA certificates; "" for none, and then no chain is proven.

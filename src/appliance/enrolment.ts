@@ -1,9 +1,10 @@
 // The enrolment record of this node, made of what provisioning noted; relying parties keep it (src/attestation/enrolment.ts).
+
+import type { NodeEndorsement } from '../attestation/endorsement-format.ts';
 import type { EnrolmentRecord } from '../attestation/enrolment.ts';
 import { utcNow } from '../host/time.ts';
 import { type Anchors, handleText, pemOf } from '../keys/anchors.ts';
 import { readSealedKey } from '../keys/sealed.ts';
-import type { NodeEndorsement } from './endorsement.ts';
 import type { NodeRecord, StateLayout } from './node-record.ts';
 
 /**

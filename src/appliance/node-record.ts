@@ -2,12 +2,12 @@
 import { chmodSync, chownSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { nodeEndorsementSchema } from '../attestation/endorsement-format.ts';
 import { readIfPresent, writeDurably } from '../host/durable.ts';
 import { Failure } from '../host/failure.ts';
 import type { User } from '../host/privileges.ts';
 import { anchorsSchema } from '../keys/anchors.ts';
 import { unprovisioned } from '../keys/lifecycle.ts';
-import { nodeEndorsementSchema } from './endorsement.ts';
 
 export interface StateLayout {
   readonly directory: string;

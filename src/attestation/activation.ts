@@ -4,7 +4,7 @@
 import { createHash, createPublicKey, type KeyObject, sign, verify } from 'node:crypto';
 import canonicalize from 'canonicalize';
 import { Failure } from '../host/failure.ts';
-import type { Endorsement } from './endorsement.ts';
+import type { Endorsement } from './endorsement-format.ts';
 import { type Appraisal, attempt, failed, notProven, proven } from './verdict.ts';
 
 /** A record as far as it matters here: everything in it is signed. */

@@ -6,15 +6,8 @@ import { nameOf } from '../tpm/structures.ts';
 import { signActivation } from './activation.ts';
 import { answers, makeCredential, newChallenge } from './credential.ts';
 import type { AttestAnswer, AttestChallenge, AttestEvidence } from './documents.ts';
-import {
-  appraiseKey,
-  bestKey,
-  type Endorsement,
-  type KeyAppraisal,
-  keyOfKind,
-  type Pins,
-  tpmKindOf,
-} from './endorsement.ts';
+import { appraiseKey, bestKey, type KeyAppraisal, keyOfKind, type Pins, tpmKindOf } from './endorsement.ts';
+import type { Endorsement } from './endorsement-format.ts';
 import type { EnrolmentRecord } from './enrolment.ts';
 import { type Appraisal, conclude, failed, notProven, proven } from './verdict.ts';
 

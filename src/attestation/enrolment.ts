@@ -10,13 +10,12 @@ import { base64, hex, milliseconds, pcrIndex, sha256Hex } from './encoding.ts';
 import {
   appraiseKey,
   bestKey,
-  type Endorsement,
-  endorsementSchema,
   keyOfKind,
   noEndorsement,
   noSuchKey,
   simulatorNamedIn,
 } from './endorsement.ts';
+import { type Endorsement, endorsementSchema } from './endorsement-format.ts';
 import { type Appraisal, type CheckedAppraisal, conclude, failed, notProven, proven } from './verdict.ts';
 
 /** What the attestation key signs when it certifies the signing key, so that the certification serves for nothing else. */

@@ -7,16 +7,10 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { assuranceOf } from '../../src/appliance/assurance.ts';
 import { loadConfig } from '../../src/appliance/config.ts';
-import {
-  endorse,
-  kindOf,
-  type NodeEndorsement,
-  nodeEndorsementSchema,
-  readEndorsement,
-  selfActivation,
-} from '../../src/appliance/endorsement.ts';
+import { endorse, kindOf, readEndorsement, selfActivation } from '../../src/appliance/endorsement.ts';
 import { readCertificates } from '../../src/appliance/pins.ts';
 import { tpmKindOf } from '../../src/attestation/endorsement.ts';
+import { type NodeEndorsement, nodeEndorsementSchema } from '../../src/attestation/endorsement-format.ts';
 import { failed, notProven, proven } from '../../src/attestation/verdict.ts';
 import { attestationAnchor } from '../../src/keys/anchors.ts';
 import { openTpm, type Tpm } from '../../src/tpm/context.ts';
@@ -77,8 +71,12 @@ describe('the endorsement of a TPM as swtpm_setup makes it', () => {
       notes: [expect.stringMatching(/certificate names a simulator: .*swtpm/)],
     });
     const config = loadConfig();
-    expect(assuranceOf(config, true, [], made)).toMatchObject({ tpm: 'simulator', standIns: ['swtpm'] });
-    expect(assuranceOf(config, undefined, [], made).tpm).toBe('bypassed');
+    expect(assuranceOf(config, true, [], kindOf(made, true))).toMatchObject({
+      tpm: 'simulator',
+      standIns: ['swtpm'],
+      notes: expect.arrayContaining(['the TPM says that it is a simulator']),
+    });
+    expect(assuranceOf(config, undefined, [], kindOf(made, false)).tpm).toBe('bypassed');
   });
 
   it('is not proven without pinned CAs, and names a directory that cannot be used', async () => {
@@ -175,8 +173,12 @@ describe('an endorsement with a chain in NV, and no word of a simulator', () => 
       activation: { result: 'proven' },
     });
     expect(kindOf(made, false)).toEqual({ tpm: 'hardware', notes: [] });
-    expect(assuranceOf(loadConfig(), false, [], made)).toMatchObject({ tpm: 'hardware', standIns: [] });
-    expect(assuranceOf(loadConfig(), true, [], made)).toMatchObject({ tpm: 'simulator' });
+    const kind = kindOf(made, false);
+    const config = loadConfig();
+    expect(assuranceOf(config, false, [], kind)).toMatchObject({ tpm: 'hardware', standIns: [] });
+    expect(assuranceOf(config, true, [], kind)).toMatchObject({ tpm: 'simulator' });
+    const admitted = { ...config, tpm: { ...config.tpm, stand_ins: ['swtpm'] } };
+    expect(assuranceOf(admitted, false, [], kind)).toMatchObject({ tpm: 'simulator', standIns: ['swtpm'] });
     expect(assuranceOf(loadConfig(), false, []).notes[0]).toContain('no EK certificate was checked');
   });
 

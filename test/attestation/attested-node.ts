@@ -11,7 +11,7 @@ import {
   parseEvidence,
   quotedDigest,
 } from '../../src/attestation/documents.ts';
-import type { EndorsementKey } from '../../src/attestation/endorsement.ts';
+import type { EndorsementKey } from '../../src/attestation/endorsement-format.ts';
 import { type EnrolmentRecord, signingKeyQualifyingData } from '../../src/attestation/enrolment.ts';
 import { appraiseNewcomer } from '../../src/attestation/evidence-appraisal.ts';
 import { attestationAnchor, createSigningKey, pemOf } from '../../src/keys/anchors.ts';

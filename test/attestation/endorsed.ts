@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { signActivation } from '../../src/attestation/activation.ts';
-import type { Endorsement } from '../../src/attestation/endorsement.ts';
+import type { Endorsement } from '../../src/attestation/endorsement-format.ts';
 import type { EnrolmentRecord, EnrolmentTrust } from '../../src/attestation/enrolment.ts';
 import { publicKeyPem } from '../../src/tpm/structures.ts';
 import { endorsementKeyEcc } from '../../src/tpm/templates.ts';
