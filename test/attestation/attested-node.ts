@@ -14,15 +14,26 @@ import {
 import type { EndorsementKey } from '../../src/attestation/endorsement-format.ts';
 import { type EnrolmentRecord, signingKeyQualifyingData } from '../../src/attestation/enrolment.ts';
 import { appraiseNewcomer } from '../../src/attestation/evidence-appraisal.ts';
-import { attestationAnchor, createSigningKey, pemOf } from '../../src/keys/anchors.ts';
+import { createSigningKey, pemOf } from '../../src/keys/anchors.ts';
 import { openTpm, type Tpm } from '../../src/tpm/context.ts';
 import { type PcrBank, pcrBankNames } from '../../src/tpm/structs.ts';
 import { publicKeyPem } from '../../src/tpm/structures.ts';
-import { storageRootKey } from '../../src/tpm/templates.ts';
+import { attestationKey, storageRootKey } from '../../src/tpm/templates.ts';
 import { syntheticEventLog } from '../lab/eventlog.ts';
 import { type Swtpm, startSwtpm } from '../lab/swtpm.ts';
 import { endorsementUsage, type Issued, type Maker, tpmName } from './ek-authority.ts';
 import type { Enroller } from './endorsed.ts';
+
+export const akHandle = 0x81010020;
+
+/** Makes the attestation key, keeps it at `akHandle`, and tells it as records do. */
+export async function persistAttestationKey(tpm: Tpm) {
+  await using primary = await tpm.createPrimary('endorsement', attestationKey);
+  if (!(await tpm.persistentHandles()).includes(akHandle))
+    await tpm.persist(primary, 'endorsement', akHandle);
+  const area = Buffer.from(primary.public).toString('base64');
+  return { name: Buffer.from(primary.name).toString('hex'), public: area, publicKey: pemOf(area) };
+}
 
 export const askedPcrs = [0, 1, 2, 3, 4, 5, 6, 7, 14];
 
@@ -37,13 +48,11 @@ export class AttestedNode implements AsyncDisposable {
   readonly name: string;
   readonly swtpm: Swtpm;
   readonly record: EnrolmentRecord;
-  readonly akHandle: number;
 
-  private constructor(name: string, swtpm: Swtpm, record: EnrolmentRecord, akHandle: number) {
+  private constructor(name: string, swtpm: Swtpm, record: EnrolmentRecord) {
     this.name = name;
     this.swtpm = swtpm;
     this.record = record;
-    this.akHandle = akHandle;
   }
 
   /** Boots the synthetic firmware on a new simulator and has `authority` of the maker certify its ECC endorsement key. */
@@ -54,9 +63,9 @@ export class AttestedNode implements AsyncDisposable {
     for (const { pcr, sha256, sha1 } of syntheticEventLog().extends) {
       await tpm.pcrExtend(pcr, { sha256, ...(banks.includes('sha1') ? { sha1 } : {}) });
     }
-    const ak = await attestationAnchor(tpm, 0x81010020);
+    const ak = await persistAttestationKey(tpm);
     await using srk = await tpm.createPrimary('owner', storageRootKey);
-    await using attestor = await tpm.at(ak.handle);
+    await using attestor = await tpm.at(akHandle);
     const signingKey = await createSigningKey(tpm, srk, attestor, signingKeyQualifyingData);
     await using ek = await tpm.endorsementKey('ecc');
     const { pem } = await maker.certify(
@@ -82,7 +91,7 @@ export class AttestedNode implements AsyncDisposable {
         manufacturer: 'TEST',
         firmware: '1.0',
         srk: { handle: '0x81000001', name: Buffer.from(srk.name).toString('hex') },
-        ak: { handle: '0x81010020', name: ak.name, public: ak.public, publicKey: pemOf(ak.public) },
+        ak: { handle: '0x81010020', ...ak },
         signingKey: {
           name: signingKey.name,
           public: signingKey.public,
@@ -98,7 +107,7 @@ export class AttestedNode implements AsyncDisposable {
       custodyHead: { sequence: 1, hash: '0'.repeat(64) },
       endorsement: { keys: [key], intermediates: [] },
     };
-    return new AttestedNode(name, swtpm, record, ak.handle);
+    return new AttestedNode(name, swtpm, record);
   }
 
   /** Evidence as a node makes it, of what it claims. */
@@ -116,7 +125,7 @@ export class AttestedNode implements AsyncDisposable {
       const pcrs = claims.pcrs ?? request.pcrs;
       const values: Partial<Record<PcrBank, Record<string, string>>> = {};
       for (const bank of banks) values[bank] = hexOf(await tpm.pcrRead(bank, pcrs));
-      await using ak = await tpm.at(this.akHandle);
+      await using ak = await tpm.at(akHandle);
       const { attest, signature } = await tpm.quote(ak, quotedDigest(statement), pcrs, banks);
       return {
         format: 'esoteric-appliance-attest-evidence/1',
@@ -133,7 +142,7 @@ export class AttestedNode implements AsyncDisposable {
   activate({ kind, idObject, encryptedSecret, nonce }: AttestChallenge): Promise<AttestAnswer> {
     return this.#with(async (tpm) => {
       await using ek = await tpm.endorsementKey(kind);
-      await using ak = await tpm.at(this.akHandle);
+      await using ak = await tpm.at(akHandle);
       const blob = {
         idObject: Buffer.from(idObject, 'base64'),
         encryptedSecret: Buffer.from(encryptedSecret, 'base64'),
