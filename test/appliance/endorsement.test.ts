@@ -72,7 +72,7 @@ describe('the endorsement of a TPM as swtpm_setup makes it', () => {
     const config = loadConfig();
     expect(assuranceOf(config, true, [], kindOf(made, true))).toMatchObject({
       tpm: 'simulator',
-      standIns: ['swtpm'],
+      standIns: expect.arrayContaining(['swtpm']),
       notes: expect.arrayContaining(['the TPM says that it is a simulator']),
     });
     expect(assuranceOf(config, undefined, [], kindOf(made, false)).tpm).toBe('bypassed');
@@ -174,10 +174,14 @@ describe('an endorsement with a chain in NV, and no word of a simulator', () => 
     expect(kindOf(made, false)).toEqual({ tpm: 'hardware', notes: [] });
     const kind = kindOf(made, false);
     const config = loadConfig();
-    expect(assuranceOf(config, false, [], kind)).toMatchObject({ tpm: 'hardware', standIns: [] });
+    const { tpm, standIns } = assuranceOf(config, false, [], kind);
+    expect([tpm, standIns.includes('swtpm')]).toEqual(['hardware', false]);
     expect(assuranceOf(config, true, [], kind)).toMatchObject({ tpm: 'simulator' });
     const admitted = { ...config, tpm: { ...config.tpm, stand_ins: ['swtpm'] } };
-    expect(assuranceOf(admitted, false, [], kind)).toMatchObject({ tpm: 'simulator', standIns: ['swtpm'] });
+    expect(assuranceOf(admitted, false, [], kind)).toMatchObject({
+      tpm: 'simulator',
+      standIns: expect.arrayContaining(['swtpm']),
+    });
     expect(assuranceOf(loadConfig(), false, []).notes[0]).toContain('no EK certificate was checked');
   });
 
