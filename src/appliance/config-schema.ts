@@ -162,6 +162,11 @@ const tpm = z
       .array(z.string())
       .default([])
       .describe('Parts of this TPM that stand in for real ones, such as "swtpm"'),
+    ek_ca: pathOrNone
+      .default('')
+      .describe(
+        'Directory of CA certificates of TPM makers, by which provisioning judges this TPM; "" for none',
+      ),
     srk_handle: handle(0x8100_0000, 0x8100_ffff).default(0x8100_0001).describe('Persistent storage root key'),
     ak_handle: handle(0x8101_0000, 0x8101_ffff).default(0x8101_0020).describe('Persistent attestation key'),
     nv_base: handle(0x0180_0000, 0x01bf_ff00)

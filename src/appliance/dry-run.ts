@@ -8,7 +8,7 @@ import { assuranceOf } from './assurance.ts';
 import type { Config } from './config.ts';
 import { type NodeRecord, readNodeRecord, type StateLayout } from './node-record.ts';
 import { ownedObjects } from './ownership.ts';
-import type { ProvisionResult } from './provision.ts';
+import type { ProvisionResult } from './provision-result.ts';
 
 /** `owns` is what would stand; `changed` what would be made of it. */
 export async function dryRun(

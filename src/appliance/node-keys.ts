@@ -201,6 +201,11 @@ export class NodeKeys implements AsyncDisposable {
     );
   }
 
+  /** For what is done with the node's TPM elsewhere: attestation. `work` may be run a second time, on a new connection. */
+  use<T>(work: (tpm: Tpm) => Promise<T>): Promise<T> {
+    return this.#fresh(work);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#tpm.close();
   }

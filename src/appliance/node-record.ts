@@ -2,6 +2,7 @@
 import { chmodSync, chownSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { nodeEndorsementSchema } from '../attestation/endorsement-format.ts';
 import { readIfPresent, writeDurably } from '../host/durable.ts';
 import { Failure } from '../host/failure.ts';
 import type { User } from '../host/privileges.ts';
@@ -107,6 +108,8 @@ const schema = z.object({
       pcrs: z.record(z.string(), z.string()),
       resetCount: z.int(),
       restartCount: z.int(),
+      /** Absent in records that were written before it was looked for. */
+      endorsement: nodeEndorsementSchema.exactOptional(),
     })
     .nullable(),
   keys: z.array(z.object({ name: z.string(), purpose: z.enum(['wireguard', 'macsec', 'seed']) })),

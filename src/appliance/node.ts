@@ -137,6 +137,11 @@ export class Node implements AsyncDisposable {
     return this.arena.zeroized;
   }
 
+  /** Null without a TPM. */
+  get keys(): NodeKeys | null {
+    return this.#tpm;
+  }
+
   get interlock(): Interlock {
     if (this.#interlock === undefined) throw new Failure('node-starting', 'The node is still starting.');
     return this.#interlock;

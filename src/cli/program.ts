@@ -3,6 +3,7 @@ import { Command, CommanderError } from '@commander-js/extra-typings';
 import { exitStatus } from '../host/failure.ts';
 import { alertCommand } from './alert.ts';
 import { approveCommand } from './approve.ts';
+import { attestCommand } from './attest.ts';
 import { benchCommand } from './bench.ts';
 import { collectForensicsCommand } from './collect-forensics.ts';
 import { ended } from './command.ts';
@@ -34,6 +35,7 @@ const commands = [
   collectForensicsCommand,
   verifyCommand,
   alertCommand,
+  attestCommand,
   custodyCommand,
   streamCommand,
   configCommand,

@@ -1,6 +1,7 @@
+import { resolve } from 'node:path';
 import type { Installed } from '../appliance/approvals.ts';
 import type { Config } from '../appliance/config.ts';
-import type { ProvisionResult } from '../appliance/provision.ts';
+import type { ProvisionResult } from '../appliance/provision-result.ts';
 import type { WhatIf } from '../appliance/what-if.ts';
 import { type ExitStatus, exitStatus, Failure } from '../host/failure.ts';
 import { command, configOf, ending } from './command.ts';
@@ -12,6 +13,7 @@ export const provisionCommand = command(
   [
     'provision --profile provisioning/relay.toml',
     'provision --dry-run',
+    'provision --ek-ca cas/',
     'provision --no-tpm --no-sigstore --state-dir ./state',
     'provision --approval approval.json',
     'provision --what-if new-eventlog.bin --request approval-request.json',
@@ -22,6 +24,10 @@ export const provisionCommand = command(
 )
   .option('--profile <file>', 'profile that says which keys the node has')
   .option('--dry-run', 'say what would be made, with attributes; make nothing')
+  .option(
+    '--ek-ca <dir>',
+    'CA certificates of TPM makers, by which this TPM is judged (instead of tpm.ek_ca)',
+  )
   .option('--approval <file>', 'approval by the policy signer, of this state or of one to come')
   .option(
     '--re-arm [approval]',
@@ -37,7 +43,7 @@ export const provisionCommand = command(
   .option('--allow-unmeasured', 'go on where the firmware measured nothing: keys open on any firmware')
   .action((options) =>
     ending(options.json, async () => {
-      const config = await configOf(options);
+      const config = withPins(await configOf(options), options.ekCa);
       const json = options.json === true;
       if (options.whatIf !== undefined || options.whatIfPcr.length > 0) {
         return await predict(config, options.whatIf, options.whatIfPcr, options.request, json);
@@ -71,6 +77,10 @@ export const provisionCommand = command(
       return exitStatus.done;
     }),
   );
+
+function withPins(config: Config, directory: string | undefined): Config {
+  return directory === undefined ? config : { ...config, tpm: { ...config.tpm, ek_ca: resolve(directory) } };
+}
 
 function collect(value: string, former: readonly string[]): string[] {
   return [...former, value];

@@ -13,7 +13,7 @@ export interface ClockReading {
   readonly safe: boolean;
 }
 
-/** An earlier reading; an enrolment record keeps the counts only. */
+/** An earlier reading; an enrolment record may keep the counts only. */
 export type EarlierClock = Omit<ClockReading, 'clock' | 'safe'> & { readonly clock?: bigint | string };
 
 /** What is needed of an enrolment record. Names and PCR values are hex, public areas base64 of TPMT_PUBLIC. */
@@ -29,6 +29,8 @@ export interface Enrolment {
     readonly capPcr: number;
     readonly resetCount: number;
     readonly restartCount: number;
+    /** Milliseconds, decimal; only where the relying party saw a quote when it enrolled the node. */
+    readonly clock?: string;
   } | null;
   /** Only where there is no TPM. */
   readonly signingKey?: { readonly publicKey: string } | null;

@@ -35,7 +35,7 @@ export function appraiseTpm<E extends Enrolment>(
   const quote = appraiseQuote(evidence, predicate.quote, enrolled, appraisers);
   const quoteHolds = quote.result === 'proven';
   const simulated =
-    evidence.tpm === 'hardware'
+    identity.result === 'proven'
       ? undefined
       : 'But no maker vouches for the TPM: whoever runs a simulator can make it say anything.';
   const upon = (claim: () => Appraisal): Appraisal =>
@@ -181,8 +181,9 @@ function appraiseClock(
       stated.restartCount === quoted.restartCount &&
       stated.safe === quoted.safe);
   if (!same) return failed('The clock of the statement is not that of the quote.');
-  const { resetCount, restartCount } = enrolled;
-  return appraisers.clock(previous ?? { resetCount, restartCount }, quoted);
+  const { resetCount, restartCount, clock } = enrolled;
+  const atEnrolment = { resetCount, restartCount, ...(clock === undefined ? {} : { clock }) };
+  return appraisers.clock(previous ?? atEnrolment, quoted);
 }
 
 const decode = (base64: string): Uint8Array => Buffer.from(base64, 'base64');

@@ -88,6 +88,7 @@ export function createPrimary(
   connection: Connection,
   hierarchy: Hierarchy,
   template: Uint8Array,
+  atLeastMilliseconds?: number,
 ): Promise<TpmObject> {
   const inputs = [publicStructure(connection, template), ...creationContext(connection)];
   const sensitive = sensitiveCreate(undefined);
@@ -101,6 +102,7 @@ export function createPrimary(
         { name: nameOfHandle(connection, Number(handle)), public: publicAreaAt(connection, publicArea) },
         true,
       ),
+    atLeastMilliseconds,
   );
 }
 

@@ -5,7 +5,7 @@ import { cpSync, existsSync, readdirSync, readFileSync, renameSync, writeFileSyn
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Installed } from '../../src/appliance/approvals.ts';
 import type { Deprovisioned } from '../../src/appliance/deprovision.ts';
-import type { ProvisionResult } from '../../src/appliance/provision.ts';
+import type { ProvisionResult } from '../../src/appliance/provision-result.ts';
 import type { WhatIf } from '../../src/appliance/what-if.ts';
 import type { CustodyRecord } from '../../src/custody/chain.ts';
 import { SecretArena } from '../../src/host/arena.ts';

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { BundleMade } from '../../src/appliance/evidence.ts';
 import { NodeKeys } from '../../src/appliance/node-keys.ts';
 import { readNodeRecord } from '../../src/appliance/node-record.ts';
-import type { ProvisionResult } from '../../src/appliance/provision.ts';
+import type { ProvisionResult } from '../../src/appliance/provision-result.ts';
 import type { VerifyReport } from '../../src/forensics/claims.ts';
 import { requireChild, runChild } from '../../src/host/child.ts';
 import { parseAttest } from '../../src/tpm/structures.ts';

@@ -187,7 +187,7 @@ describe('what was broken off', () => {
     {
       await using tpm = await bench.open();
       await tpm.unpersist(srk, 'owner');
-      await using endorsement = await tpm.createEndorsementKey('ecc');
+      await using endorsement = await tpm.endorsementKey('ecc');
       expect(parsePublic(endorsement.public)).toMatchObject({ restricted: true, decrypt: true });
       await tpm.persist(endorsement, 'endorsement', srk);
     }

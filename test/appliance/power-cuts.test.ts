@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readNodeRecord } from '../../src/appliance/node-record.ts';
-import type { ProvisionResult } from '../../src/appliance/provision.ts';
+import type { ProvisionResult } from '../../src/appliance/provision-result.ts';
 import { checkChain } from '../../src/custody/chain.ts';
 import { readIfPresent } from '../../src/host/durable.ts';
 import { Lifecycle } from '../../src/keys/lifecycle.ts';

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { OutboxRow } from '../../src/alerts/outbox.ts';
 import type { BundleMade } from '../../src/appliance/evidence.ts';
-import type { ProvisionResult } from '../../src/appliance/provision.ts';
+import type { ProvisionResult } from '../../src/appliance/provision-result.ts';
 import type { CustodyRecord } from '../../src/custody/chain.ts';
 import type { VerifyReport } from '../../src/forensics/claims.ts';
 import type { ZeroizeOutcome } from '../../src/interlock/outcome.ts';

@@ -1,12 +1,7 @@
 // A whole bundle, small, made by the real collector, packer and statement maker; the TPM's keys are software keys of its shape.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import {
-  appraiseCertification,
-  appraiseEventLog,
-  appraiseQuote,
-  compareClock,
-} from '../../src/attestation/appraisal.ts';
+import { appraiseCertification, appraiseQuote, compareClock } from '../../src/attestation/appraisal.ts';
 import { fulcioChallenge, preAuthEncoding } from '../../src/attestation/dsse.ts';
 import {
   checkEnrolment,
@@ -14,6 +9,7 @@ import {
   signingKeyQualifyingData,
 } from '../../src/attestation/enrolment.ts';
 import { parseEventLog, replay } from '../../src/attestation/eventlog.ts';
+import { appraiseEventLog } from '../../src/attestation/eventlog-appraisal.ts';
 import { bareBundle } from '../../src/attestation/sigstore-bundle.ts';
 import { verifySigstoreBundle } from '../../src/attestation/sigstore-verify.ts';
 import { makeStatement, statementPayloadType } from '../../src/attestation/statement.ts';
@@ -34,6 +30,7 @@ import { packBundle } from '../../src/forensics/pack.ts';
 import { Redactor } from '../../src/forensics/redact.ts';
 import { readRedactionRules } from '../../src/forensics/redaction-policy.ts';
 import { nameOf, publicKeyPem, signatureDer } from '../../src/tpm/structures.ts';
+import { endorsed, genuine } from '../attestation/endorsed.ts';
 import {
   attestationAttributes,
   forgeCertification,
@@ -42,6 +39,8 @@ import {
 } from '../attestation/forged-evidence.ts';
 import { syntheticEventLog } from '../lab/eventlog.ts';
 
+const { trust } = await genuine;
+
 /** The real appraisers, as src/appliance hands them in. */
 export const appraisers: Appraisers<EnrolmentRecord> = {
   sigstore: verifySigstoreBundle,
@@ -49,7 +48,7 @@ export const appraisers: Appraisers<EnrolmentRecord> = {
   certification: appraiseCertification,
   eventLog: appraiseEventLog,
   clock: compareClock,
-  enrolment: checkEnrolment,
+  enrolment: (record) => checkEnrolment(record, trust),
 };
 
 export const rules = readRedactionRules(join(import.meta.dirname, '../../policies/redaction.toml'));
@@ -93,7 +92,7 @@ export async function makeSample(directory: string, choices: SampleChoices = {})
   };
   const attest = forgeCertification(nameOf(key.public), signingKeyQualifyingData, ak.public);
   const certification = { attest: base64(attest), signature: base64(ak.sign(attest)) };
-  const enrolment: EnrolmentRecord = {
+  const told: EnrolmentRecord = {
     format: 'esoteric-appliance-enrolment/1',
     node: 'alpha',
     role: 'relay',
@@ -126,6 +125,8 @@ export async function makeSample(directory: string, choices: SampleChoices = {})
     keys: [],
     custodyHead: { sequence: 0, hash: '0'.repeat(64) },
   };
+
+  const enrolment = endorsed(told, await genuine);
 
   using custody = CustodyLog.open(join(directory, 'custody.jsonl'), () => created);
   custody.append('provisioned', {});

@@ -225,8 +225,10 @@ describe('a changed statement', () => {
       })),
     ).toEqual(['clock']);
     const { enrolment } = plain;
+    // The record itself is signed too, by whoever enrolled the node.
     expect(failures(await verify(plain, { enrolment: { ...enrolment, node: 'beta' } }))).toEqual([
       'manifest',
+      'TPM identity',
     ]);
   });
 
@@ -359,6 +361,22 @@ describe('stand-ins', () => {
     );
     expect(of(report, 'TPM identity')?.detail).toMatch(/simulator/);
     expect(of(report, 'archive integrity')?.result).toBe('proven');
+  });
+
+  it('a node that calls its TPM hardware and wrote the record itself proves nothing of it either', async () => {
+    const { endorsement, ...record } = plain.enrolment;
+    if (endorsement === undefined) throw new Error('the record has no endorsement');
+    const { activation: _activation, ...told } = endorsement;
+    const created = new Date(Date.now() + 60_000).toISOString(); // The certificate is younger than the sample.
+    for (const enrolment of [record, { ...record, created, endorsement: told }]) {
+      const report = await verify(plain, { enrolment });
+      expect(enrolment.assurance.tpm).toBe('hardware');
+      expect(failures(report)).toEqual([]);
+      expect(unproven(report)).toEqual(
+        expect.arrayContaining(['TPM identity', 'quote', 'PCR policy', 'event log', 'clock']),
+      );
+      expect(of(report, 'signature')?.result).toBe('proven');
+    }
   });
 
   it('a synthetic event log is not proven although it replays', async () => {

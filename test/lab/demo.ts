@@ -17,7 +17,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { OutboxRow } from '../../src/alerts/outbox.ts';
 import type { DemoOptions, DemoReport } from '../../src/appliance/checkout.ts';
 import type { ZeroizeSummary } from '../../src/appliance/incident.ts';
-import type { ProvisionResult } from '../../src/appliance/provision.ts';
+import type { ProvisionResult } from '../../src/appliance/provision-result.ts';
 import { stopSignal } from '../../src/cli/command.ts';
 import type { CustodyRecord } from '../../src/custody/chain.ts';
 import type { EntropyStatus } from '../../src/entropy/status.ts';
