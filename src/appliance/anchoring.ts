@@ -6,12 +6,12 @@ import {
   claimCounter,
   claimIndex,
   createSigningKey,
-  custodyDefinition,
   freeIndex,
   planAttestationKey,
   planStorageRoot,
   storageRoot,
 } from '../keys/anchors.ts';
+import { custodyDefinition } from '../keys/indices.ts';
 import type { PolicyAuthorities } from '../keys/policy.ts';
 import type { Tpm } from '../tpm/context.ts';
 import type { TpmProperties } from '../tpm/properties.ts';

@@ -62,5 +62,10 @@ function tpmEnrolment(tpm: Anchors & NonNullable<NodeRecord['tpm']>): NonNullabl
     capPcr: tpm.capPcr,
     resetCount: tpm.resetCount,
     restartCount: tpm.restartCount,
+    nv: {
+      sequence: handleText(tpm.sequenceIndex),
+      armed: handleText(tpm.armedIndex),
+      custody: handleText(tpm.custodyIndex),
+    },
   };
 }

@@ -1,13 +1,8 @@
 // What a node has in its TPM: for the dry run, the record of a provisioning, and the giving back.
-import {
-  type Anchors,
-  counterDefinition,
-  custodyDefinition,
-  handleText,
-  type PersistentPlan,
-} from '../keys/anchors.ts';
+import { type Anchors, handleText, type PersistentPlan } from '../keys/anchors.ts';
+import { counterDefinition, custodyDefinition } from '../keys/indices.ts';
 import { shareDefinition } from '../keys/share.ts';
-import { type NvDefinition, ownerAndAuth } from '../tpm/nv.ts';
+import { type NvDefinition, ownerAndAuth } from '../tpm/nv-public.ts';
 import { type ObjectAttribute, objectAttribute, parsePublic } from '../tpm/structures.ts';
 import { attestationKey, storageRootKey } from '../tpm/templates.ts';
 import type { NodeRecord } from './node-record.ts';

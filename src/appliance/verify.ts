@@ -8,6 +8,7 @@ import {
   parseEnrolment,
 } from '../attestation/enrolment.ts';
 import { appraiseEventLog } from '../attestation/eventlog-appraisal.ts';
+import { appraiseNvCertification } from '../attestation/nv-certification.ts';
 import { publicGoodRoot } from '../attestation/public-good-root.ts';
 import { verifySigstoreBundle } from '../attestation/sigstore-verify.ts';
 import { readUnsigned } from '../attestation/unsigned.ts';
@@ -90,6 +91,7 @@ const appraisersBy = (trust: EnrolmentTrust): Appraisers<EnrolmentRecord> => ({
   },
   quote: appraiseQuote,
   certification: appraiseCertification,
+  nvCertification: appraiseNvCertification,
   eventLog: appraiseEventLog,
   clock: compareClock,
   enrolment: (record) => checkEnrolment(record, trust),

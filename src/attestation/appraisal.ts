@@ -141,14 +141,16 @@ function checkKey(what: string, publicArea: Uint8Array, required: readonly Objec
   return proven(`The ${what} is an ECDSA P-256 key with the attributes ${required.join(', ')}.`);
 }
 
-function checkType(attest: Attempt<Attest>, wanted: Attest['type']): Appraisal {
+export function checkType(attest: Attempt<Attest>, wanted: Attest['type']): Appraisal {
   if (!attest.value) return failed(attest.reason);
   if (attest.value.type !== wanted)
     return failed(`The attestation is of type ${attest.value.type}, not ${wanted}.`);
   return proven(`The attestation is a ${wanted} made by a TPM.`);
 }
 
-function checkSignature(evidence: Pick<QuoteEvidence, 'attest' | 'signature' | 'akPublic'>): Appraisal {
+export function checkSignature(
+  evidence: Pick<QuoteEvidence, 'attest' | 'signature' | 'akPublic'>,
+): Appraisal {
   const checked = attempt(() => {
     const { hash } = parseSignature(evidence.signature);
     if (hash !== 'sha256') return failed(`The signature is over ${hash}, not over SHA-256.`);
@@ -164,7 +166,7 @@ function checkSignature(evidence: Pick<QuoteEvidence, 'attest' | 'signature' | '
  * The signed qualified name covers every bit of the key's public area and the hierarchy it is in. Only under the
  * endorsement hierarchy are the reset and restart counts told as they are (Part 2, section 10.12.12).
  */
-function checkSigner(attest: Attest, akPublic: Uint8Array): Appraisal {
+export function checkSigner(attest: Attest, akPublic: Uint8Array): Appraisal {
   const expected = attempt(() => qualifiedName('endorsement', akPublic));
   return expected.value && Buffer.compare(attest.qualifiedSigner, expected.value) === 0
     ? proven('The signer is the attestation key, a primary key of the endorsement hierarchy.')

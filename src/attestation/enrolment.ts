@@ -44,6 +44,8 @@ const tpmSchema = z.object({
   capPcr: z.int().min(0).max(15),
   resetCount: count,
   restartCount: count,
+  /** NV indices that the node keeps; absent in older records. */
+  nv: z.object({ sequence: handle, armed: handle, custody: handle }).exactOptional(),
   /** With the counts: what the TPM's clock said, where a relying party has seen a quote. */
   clock: milliseconds.exactOptional(),
 });

@@ -31,6 +31,8 @@ export interface Enrolment {
     readonly restartCount: number;
     /** Milliseconds, decimal; only where the relying party saw a quote when it enrolled the node. */
     readonly clock?: string;
+    /** Handles of NV indices. */
+    readonly nv?: { readonly sequence: string; readonly armed: string; readonly custody: string };
   } | null;
   /** Only where there is no TPM. */
   readonly signingKey?: { readonly publicKey: string } | null;
@@ -76,6 +78,15 @@ export interface Appraisers<E extends Enrolment = Enrolment> {
     readonly certifiedPublic: Uint8Array;
     readonly expectedQualifyingData: Uint8Array;
   }): Appraisal;
+  nvCertification(evidence: {
+    readonly attest: Uint8Array;
+    readonly signature: Uint8Array;
+    readonly akPublic: Uint8Array;
+    /** It was made for one of these. */
+    readonly qualifyingData: readonly Uint8Array[];
+    readonly index: number;
+    readonly use: 'counter' | 'custody head';
+  }): Appraisal & { readonly contents: Uint8Array | null };
   eventLog(evidence: {
     readonly log: Uint8Array;
     readonly pcrValues: Readonly<Record<string, string>>;

@@ -5,11 +5,12 @@
 import { z } from 'zod';
 import { Failure } from '../host/failure.ts';
 import type { Tpm } from '../tpm/context.ts';
-import { type NvDefinition, ownerAndAuth } from '../tpm/nv.ts';
+import { type NvDefinition, ownerAndAuth } from '../tpm/nv-public.ts';
 import type { TpmObject } from '../tpm/object.ts';
 import { TpmError } from '../tpm/responses.ts';
 import { parsePublic, publicKeyPem } from '../tpm/structures.ts';
 import { attestationKey, signingKey, storageRootKey } from '../tpm/templates.ts';
+import { counterDefinition } from './indices.ts';
 
 const base64 = z.base64();
 
@@ -39,10 +40,6 @@ export interface PersistentPlan {
   /** TPMT_PUBLIC of what stands there, base64. */
   readonly public?: string;
 }
-
-/** Counters start above every value that any counter of this TPM ever had, so undefining one never turns it back. */
-export const counterDefinition: NvDefinition = { attributes: 'counter', byteLength: 8 };
-export const custodyDefinition: NvDefinition = { attributes: 'extend', byteLength: 32 };
 
 const hexOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 const base64Of = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');

@@ -5,7 +5,7 @@ import { randomFillSync } from 'node:crypto';
 import type { SecretArena, SecretBuffer } from '../host/arena.ts';
 import { Failure } from '../host/failure.ts';
 import type { Tpm } from '../tpm/context.ts';
-import type { NvDefinition } from '../tpm/nv.ts';
+import type { NvDefinition } from '../tpm/nv-public.ts';
 import type { ObjectBlob, TpmObject } from '../tpm/object.ts';
 import { TpmError } from '../tpm/responses.ts';
 import type { PolicySession } from '../tpm/session.ts';

@@ -8,7 +8,7 @@ import * as endorsement from './endorsement.ts';
 import * as external from './external.ts';
 import * as lockout from './lockout.ts';
 import * as nv from './nv.ts';
-import type { NvPublic } from './nv-public.ts';
+import type { NvDefinition, NvPublic } from './nv-public.ts';
 import { nvReadSecret, nvWriteSecret } from './nv-secret.ts';
 import type { Hierarchy, ObjectBlob, TpmObject } from './object.ts';
 import * as objects from './object.ts';
@@ -148,7 +148,7 @@ export class Tpm implements AsyncDisposable {
     return signing.sign(this.#connection, key, sha256);
   }
 
-  nvDefine(index: number, definition: nv.NvDefinition): Promise<void> {
+  nvDefine(index: number, definition: NvDefinition): Promise<void> {
     return nv.nvDefine(this.#connection, index, definition);
   }
   /** Attributes, TPMS_NV_PUBLIC and Name. @throws TpmError `tpm-no-object`. */

@@ -460,7 +460,7 @@ describe('custody and sequence', () => {
   it('a number that was seen before, or that the log did not give out, fails', async () => {
     expect(of(await verify(plain), 'sequence')).toMatchObject({ result: 'proven' });
     expect(of(await verify(plain, { previousSequence: 7 }), 'sequence')?.result).toBe('failed');
-    const other = await sampleOf({ manifest: (manifest) => ({ ...manifest, sequence: 9 }) });
+    const other = await sampleOf({ counted: 9, manifest: (manifest) => ({ ...manifest, sequence: 9 }) });
     expect(of(await verify(other), 'sequence')).toMatchObject({
       result: 'failed',
       detail: expect.stringMatching(/began bundle 7/),

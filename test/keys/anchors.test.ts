@@ -10,7 +10,6 @@ import {
   claimCounter,
   claimIndex,
   createSigningKey,
-  custodyDefinition,
   freeIndex,
   handleText,
   pemOf,
@@ -22,6 +21,7 @@ import {
   releaseObject,
   storageRoot,
 } from '../../src/keys/anchors.ts';
+import { custodyDefinition } from '../../src/keys/indices.ts';
 import { openTpm, type Tpm } from '../../src/tpm/context.ts';
 import { type Swtpm, startSwtpm } from '../lab/swtpm.ts';
 
