@@ -32,6 +32,8 @@ export interface ProvisionOptions {
   /** Say what would be done, do nothing. */
   readonly dryRun?: boolean;
   readonly rearm?: boolean;
+  /** Void every approval that was given so far. */
+  readonly revoke?: boolean;
   /** Path of an approval to put to use. */
   readonly approval?: string | undefined;
   /** Go on where the firmware measured nothing. */
@@ -77,6 +79,7 @@ export class ProvisioningRun {
     const progress = new Progress(this.#layout.provisioning);
     const record =
       known === undefined ? await this.#anchor(tpm, progress) : await this.#recognise(tpm, known, progress);
+    if (this.#options.revoke === true && record.tpm !== null) await this.#revoke(tpm, record.tpm.armedIndex);
     const sealed = await this.#seal(tpm, record, progress);
     const { approved, approval } = await this.#approve(tpm, sealed);
     progress.finish();
@@ -120,6 +123,13 @@ export class ProvisioningRun {
       properties.simulator,
       again ? await this.#endorse(tpm, known.tpm.ak.handle) : endorsement,
     );
+  }
+
+  /** Approvals name the value of the armed counter, which never goes back. Repeated after a kill, it goes up once more. */
+  async #revoke(tpm: Tpm, armedIndex: number): Promise<void> {
+    await tpm.nvIncrement(armedIndex);
+    this.#custody.append('approvals-revoked', { counter: String(await tpm.nvReadCounter(armedIndex)) });
+    this.#changed.push('armed-counter');
   }
 
   /** Whether the TPM is tied to its maker, and the attestation key to the TPM. */

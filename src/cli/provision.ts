@@ -18,6 +18,7 @@ export const provisionCommand = command(
     'provision --approval approval.json',
     'provision --what-if new-eventlog.bin --request approval-request.json',
     'provision --what-if-pcr 7=0f3c…',
+    'provision --revoke',
     'provision --re-arm approval.json',
     'provision --recover recovery.pem',
   ],
@@ -33,6 +34,7 @@ export const provisionCommand = command(
     '--re-arm [approval]',
     'take a zeroized node back into service, after its TPM was reset by a reboot',
   )
+  .option('--revoke', 'void every approval given so far, then ask for one of the present state')
   .option('--what-if <eventlog>', 'say which keys open once the firmware measures this; change nothing')
   .option('--what-if-pcr <n=hex>', 'say which keys open with this PCR value (repeatable)', collect, [])
   .option('--request <file>', 'with --what-if: write the approval request for the predicted state')
@@ -67,6 +69,7 @@ export const provisionCommand = command(
         profile: options.profile,
         dryRun: options.dryRun === true,
         rearm: reArm !== undefined,
+        revoke: options.revoke === true,
         approval: typeof reArm === 'string' ? reArm : options.approval,
         allowUnmeasured: options.allowUnmeasured === true,
         onStep: progress.step,

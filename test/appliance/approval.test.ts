@@ -249,6 +249,28 @@ describe('a node whose policy signer is elsewhere', () => {
     await node.stop();
   });
 
+  it('opens by no approval given so far once they are revoked, and by a new one', async () => {
+    const old = `${requestOf(node)}.signer`;
+    const kept = scratch.at('before-revocation');
+    cpSync(old, kept);
+    const revoked = await node.ask<ProvisionResult>(['provision', '--revoke']);
+    expect(revoked).toMatchObject({ approval: { state: 'needed' }, changed: ['armed-counter'] });
+    expect(await byForce(node)).toBe('tpm-policy');
+    expect(await refusalOf(['provision', '--approval', kept, ...node.arguments])).toMatchObject({
+      code: 'approval-stale',
+    });
+    const again = await node.ask<ProvisionResult>([
+      'provision',
+      '--approval',
+      await approved(requestOf(node)),
+    ]);
+    expect(again.approval).toMatchObject({ state: 'approved' });
+    await node.run();
+    const refusal = await refusalOf(['provision', '--revoke', ...node.arguments]);
+    expect(refusal).toMatchObject({ code: 'state-in-use' });
+    await node.stop();
+  });
+
   it('is sealed anew by the recovery key when the policy signer is lost, its keys the same', async () => {
     const config = readFileSync(node.config, 'utf8');
     writeFileSync(node.config, config.replace(`${keyFile('signer')}.pub`, `${keyFile('other')}.pub`));
