@@ -177,7 +177,7 @@ export async function releaseHandle(tpm: Tpm, handle: number): Promise<void> {
   await tpm.unpersist(handle, 'owner').catch(ifAbsent);
 }
 
-function ifAbsent(error: unknown): void {
+function ifAbsent(error: unknown): undefined {
   if (!(error instanceof TpmError) || error.code !== 'tpm-no-object') throw error;
 }
 
@@ -190,13 +190,13 @@ export const pemOf = (area: string): string => publicKeyPem(Buffer.from(area, 'b
  */
 export async function pinnedStorageRoot(tpm: Tpm, anchors: Anchors): Promise<TpmObject> {
   const { handle, name } = anchors.srk;
-  const present = (await tpm.persistentHandles()).includes(handle)
-    ? hexOf((await tpm.readPublic(handle)).name)
-    : 'none';
-  if (present !== name) {
+  // The Name is that of the very key that sessions will be salted to, not of one that was read beside it.
+  const root = await tpm.at(handle).catch(ifAbsent);
+  if (root === undefined || hexOf(root.name) !== name) {
+    await root?.[Symbol.asyncDispose]();
     throw new Failure(
       'tpm-swapped',
-      `This is not the TPM that the node was provisioned with: the storage root key at ${handleText(handle)} is ${present === 'none' ? 'missing' : 'another'}.`,
+      `This is not the TPM that the node was provisioned with: the storage root key at ${handleText(handle)} is ${root === undefined ? 'missing' : 'another'}.`,
       {
         kept: 'Nothing was unsealed.',
         remedy:
@@ -204,5 +204,5 @@ export async function pinnedStorageRoot(tpm: Tpm, anchors: Anchors): Promise<Tpm
       },
     );
   }
-  return await tpm.at(handle);
+  return root;
 }
