@@ -5,6 +5,7 @@ import type { Interlock } from '../interlock/interlock.ts';
 import type { WireGuardStatus } from '../links/wireguard.ts';
 import type { ZeroizeSummary } from './incident.ts';
 import type { Decided } from './lookout.ts';
+import type { TpmCondition } from './tpm-condition.ts';
 
 export interface LiveState {
   readonly links: readonly WireGuardStatus[];
@@ -13,6 +14,7 @@ export interface LiveState {
   /** What was decided about observed causes. */
   readonly observed: readonly Decided[];
   readonly zeroize: ZeroizeSummary | null;
+  readonly tpm: TpmCondition | null;
 }
 
 /** Members of a bundle that only the running node can give. */
@@ -29,6 +31,7 @@ export function liveCollectors(live: () => Promise<LiveState>): Collector[] {
     member('links', 'links/links.json', 'The links of this node and their handshakes'),
     member('entropy', 'entropy/entropy.json', 'Noise sources, health tests and output counters'),
     member('observed', 'links/observed.json', 'Observed causes, and what was decided about each'),
+    member('tpm', 'evidence/tpm.json', 'Approval, lockout and answer of the TPM, as the node sees them'),
     member(
       'interlock',
       'links/interlock.json',

@@ -66,6 +66,9 @@ export const ioctl: (fd: number, request: number, argument: Uint8Array) => numbe
 export const clockGettime: (clock: number, time: BigInt64Array) => number = libc.func(
   'int clock_gettime(int, int64_t *)',
 );
+/** As `poll`, with a `struct timespec` (16 bytes) and the signals to be blocked meanwhile. */
+export const ppoll: (fds: Uint8Array, count: number, timeout: Uint8Array, signals: null) => number =
+  libc.func('int ppoll(uint8_t *, unsigned long, const uint8_t *, const void *)');
 export const eventfd: (initial: number, flags: number) => number = libc.func(
   'int eventfd(unsigned int, int)',
 );

@@ -11,14 +11,20 @@ import { type Board, moment, nowMicros, phase, stage, word } from './board.ts';
 import { causeNumber, causes, levels, type ZeroizeLevel } from './causes.ts';
 import { Marker } from './marker.ts';
 
+/** A command marshalled beforehand, and the lowest level that sends it. */
+export interface TpmCommand {
+  readonly level: ZeroizeLevel;
+  readonly command: Uint8Array;
+}
+
 /** What the TPM and disk stages will do: made ready before the first unseal, so that it can cross to the thread. */
 export interface StagePlan {
   /** By cause, in the order of `causes`. */
   readonly levels: readonly ZeroizeLevel[];
   readonly tpm: {
     readonly channel: RawChannel;
-    /** Commands marshalled beforehand: the cap PCR's extension first. */
-    readonly commands: readonly Uint8Array[];
+    /** In this order: the cap PCR's extension first. */
+    readonly commands: readonly TpmCommand[];
     readonly timeoutMilliseconds: number;
   } | null;
   readonly disk: {
@@ -79,7 +85,8 @@ export class Stages implements Disposable {
 
   /**
    * Finishes what another thread began and did not end, from the first stage that it had not completed. Each stage may run
-   * twice: an interface that is gone, a PCR that is extended once more and a file that is overwritten already do no harm.
+   * twice: an interface or a share that is gone, a PCR that is extended once more, a counter that is one further and a file that
+   * is overwritten already do no harm.
    */
   resume(): void {
     const { words, moments } = this.#board;
@@ -93,9 +100,12 @@ export class Stages implements Disposable {
   deepen(level: ZeroizeLevel): boolean {
     const { words } = this.#board;
     if (levels.indexOf(level) < Atomics.load(words, word.level)) return false;
+    // What failed before is tried again; what was done is not done twice.
+    const done =
+      Atomics.load(words, word.tpmResult) === 0 ? levels[Atomics.load(words, word.level) - 1] : undefined;
     Atomics.store(words, word.level, levels.indexOf(level) + 1);
     this.#marker?.begin(Atomics.load(words, word.cause), level);
-    Atomics.store(words, word.tpmResult, this.#lockTpm(level));
+    Atomics.store(words, word.tpmResult, this.#lockTpm(level, done));
     Atomics.store(words, word.diskResult, this.#markDisk(Atomics.load(words, word.cause), level));
     this.#clearMarker();
     return true;
@@ -180,16 +190,19 @@ export class Stages implements Disposable {
     return levels[Math.max(requested, planned)] ?? 'lock';
   }
 
-  #lockTpm(level: ZeroizeLevel): number {
+  /** Sends the commands of `level`, those of the level that is `done` left out. */
+  #lockTpm(level: ZeroizeLevel, done?: ZeroizeLevel): number {
     const { tpm } = this.#plan;
     if (this.#marker === undefined || tpm === null || level === 'purge') return stageSkipped;
+    const [from, to] = [done === undefined ? -1 : levels.indexOf(done), levels.indexOf(level)];
     let result = 0;
-    for (const command of tpm.commands) {
+    for (const { level: least, command } of tpm.commands) {
+      if (levels.indexOf(least) <= from || levels.indexOf(least) > to) continue;
       try {
         this.#transport ??= new RawTransport(tpm.channel);
         Atomics.store(this.#board.words, word.watcherBeat, this.#board.now());
         const code = this.#transport.transmit(command, this.#response, tpm.timeoutMilliseconds);
-        if (code !== 0) result = code;
+        if (code !== 0 && !(least === 'destroy' && isGone(code))) result = code;
       } catch {
         result = stageFailed;
       }
@@ -213,6 +226,9 @@ export class Stages implements Disposable {
     return result;
   }
 }
+
+/** Whether what was to be undefined is gone already: TPM_RC_HANDLE, whichever handle it is about. TPM 2.0 Part 2, 6.6.3. */
+const isGone = (code: number): boolean => (code & 0xbf) === 0x8b;
 
 /** The lifecycle file's content after a zeroize; `src/keys/lifecycle.ts` reads it. */
 const zeroizedState = (cause: number, level: ZeroizeLevel): string =>

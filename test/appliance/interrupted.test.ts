@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, describe, expect, it } from 'vitest';
-import type { ProvisionResult } from '../../src/appliance/provision.ts';
+import type { ProvisionResult } from '../../src/appliance/provision-result.ts';
 import type { CustodyRecord } from '../../src/custody/chain.ts';
 import { readMarker } from '../../src/interlock/marker.ts';
 import { Lifecycle } from '../../src/keys/lifecycle.ts';

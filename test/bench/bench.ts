@@ -8,9 +8,15 @@ import type { Benchmark } from './benchmark.ts';
 import { carrierLossToWipe } from './carrier-loss.ts';
 import { drbgOneMebibyte } from './drbg.ts';
 import { healthTests } from './health.ts';
+import { provisioning } from './provision.ts';
+import { quoting } from './quote.ts';
+import { signing } from './sign.ts';
 import { start } from './start.ts';
 import { streamOneGibibyte } from './stream.ts';
 import { unsealing } from './unseal.ts';
+import { unsealingInC } from './unseal-c.ts';
+import { unsealingNode } from './unseal-node.ts';
+import { unsealingProcess } from './unseal-process.ts';
 
 export const benchmarks: readonly Benchmark[] = [
   drbgOneMebibyte,
@@ -18,6 +24,12 @@ export const benchmarks: readonly Benchmark[] = [
   start,
   streamOneGibibyte,
   unsealing,
+  unsealingInC,
+  unsealingProcess,
+  unsealingNode,
+  quoting,
+  signing,
+  provisioning,
   carrierLossToWipe,
 ];
 

@@ -1,84 +1,42 @@
 // Unsealing a key against `tpm2_unseal` on the same TPM, a swtpm. Ours is the operation alone on a connection that is open, as in a
-// node that runs: load, session, policy, unseal into the arena. swtpm serves one client, so ours closes while the other runs.
-import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
+// node that runs; the reference is a whole process, with a session of its own that is neither salted nor encrypted, and need not load.
 import type { BenchResult } from '../../src/appliance/checkout.ts';
-import { SecretArena } from '../../src/host/arena.ts';
-import { requireChild } from '../../src/host/child.ts';
-import { createSealedKey, type SealedKey, unsealKey } from '../../src/keys/sealed.ts';
-import { openTpm } from '../../src/tpm/context.ts';
-import { storageRootKey } from '../../src/tpm/templates.ts';
-import { startSwtpm } from '../lab/swtpm.ts';
-import { type Benchmark, judge, median, type Progress, timed, words } from './benchmark.ts';
-import { scratchDirectory } from './scratch.ts';
+import { hexOf, type OpenBenchTpm, spareHandle, tpmPrograms, withOpenTpm } from './bench-tpm.ts';
+import { type Benchmark, inTurn, judge, type Load, type Progress, repeated, words } from './benchmark.ts';
+import { pcrList, sealToPcrs, unsealByPcrs } from './pcr-sealed.ts';
 
 const name = 'unseal';
 const target = { atMost: 0.5 } as const;
-const handles = { root: 0x81000001, sealed: 0x81000002 } as const;
-const pcrs = [0, 7, 14] as const;
 
 export const unsealing: Benchmark = {
   name,
   target: words(target),
-  needs: { programs: ['swtpm', 'tpm2_unseal', 'setpriv'] },
-  run: (progress) => measureUnseal(40, progress),
+  needs: { programs: [...tpmPrograms, 'tpm2_unseal'] },
+  run: (progress) => measureUnseal({ blocks: 10, runs: 8 }, progress),
 };
 
-export async function measureUnseal(rounds: number, { signal }: Progress): Promise<BenchResult> {
-  using scratch = scratchDirectory();
-  mkdirSync(join(scratch.path, 'keys'));
-  const swtpm = await startSwtpm(join(scratch.path, 'tpm'));
-  try {
-    using arena = SecretArena.allocate({ allowSwappable: true });
-    const key = await sealOne(swtpm.tcti, arena, scratch.path);
-    const ours: number[] = [];
-    const theirs: number[] = [];
-    // The first round warms up and does not count.
-    for (let round = 0; round <= rounds; round++) {
-      const mine = await unsealOurs(swtpm.tcti, arena, key);
-      const yours = await timed(() => unsealTheirs(swtpm.tcti));
-      if (round === 0) continue;
-      ours.push(mine);
-      theirs.push(yours);
-      signal.throwIfAborted();
-    }
-    return judge({
-      name,
-      value: median(ours),
-      unit: 'ms',
-      reference: { name: 'tpm2_unseal (whole process, key loaded beforehand)', value: median(theirs) },
-      target,
-      note: '(ours on an open connection)',
-    });
-  } finally {
-    await swtpm.stop();
+export const measureUnseal = (load: Load, progress: Progress): Promise<BenchResult> =>
+  withOpenTpm((bench) => measureOn(bench, load, progress));
+
+async function measureOn(bench: OpenBenchTpm, load: Load, progress: Progress): Promise<BenchResult> {
+  const { tpm, srk, script } = bench;
+  const { blob } = await sealToPcrs(bench);
+  {
+    await using object = await tpm.load(srk, blob);
+    await tpm.persist(object, 'owner', spareHandle);
   }
-}
-
-/** Seals a key; a copy of it is persisted, so that the reference needs no loading. */
-async function sealOne(tcti: string, arena: SecretArena, directory: string): Promise<SealedKey> {
-  await using tpm = await openTpm({ tcti });
-  await using srk = await tpm.createPrimary('owner', storageRootKey);
-  await tpm.persist(srk, 'owner', handles.root);
-  const key = await createSealedKey({ tpm, srk, pcrs }, arena, directory, 'bench', 'wireguard');
-  await using object = await tpm.load(srk, {
-    public: Buffer.from(key.public, 'base64'),
-    private: Buffer.from(key.private, 'base64'),
+  const { ours, reference } = await inTurn(
+    load,
+    progress,
+    repeated(() => unsealByPcrs(bench, blob)),
+    script(`tpm2_unseal -c ${hexOf(spareHandle)} -p pcr:sha256:${pcrList}`),
+  );
+  return judge({
+    name,
+    value: ours,
+    unit: 'ms',
+    reference: { name: 'tpm2_unseal, a whole process with its session', value: reference },
+    target,
+    note: '(ours on an open connection)',
   });
-  await tpm.persist(object, 'owner', handles.sealed);
-  return key;
-}
-
-/** Milliseconds of the operation; opening the connection does not count. */
-async function unsealOurs(tcti: string, arena: SecretArena, key: SealedKey): Promise<number> {
-  await using tpm = await openTpm({ tcti });
-  await using srk = await tpm.at(handles.root);
-  return await timed(async () => {
-    using _secret = await unsealKey({ tpm, srk, pcrs }, arena, key);
-  });
-}
-
-async function unsealTheirs(tcti: string): Promise<void> {
-  const context = `0x${handles.sealed.toString(16)}`;
-  await requireChild('tpm2_unseal', ['-T', tcti, '-c', context, '-p', `pcr:sha256:${pcrs.join(',')}`]);
 }
