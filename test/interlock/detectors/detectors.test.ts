@@ -173,10 +173,15 @@ describe('a command from afar', () => {
 
   it('is refused with any character of it changed', () => {
     const text = signed(order);
-    const accepted = Array.from({ length: text.length }, (_, at) => {
-      const changed = text[at] === '7' ? '8' : '7';
-      return judgeCommand(text.slice(0, at) + changed + text.slice(at + 1), known);
-    }).filter((verdict) => 'accepted' in verdict);
+    // Of all the characters that end the signature, some decode to the same bytes.
+    const others = [...'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/'];
+    const accepted = Array.from(text, (now, at) =>
+      (at > text.length - 8 ? others : ['7', '8'])
+        .filter((other) => other !== now)
+        .map((other) => judgeCommand(text.slice(0, at) + other + text.slice(at + 1), known)),
+    )
+      .flat()
+      .filter((verdict) => 'accepted' in verdict);
     expect(accepted).toEqual([]);
   });
 
