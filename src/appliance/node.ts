@@ -20,6 +20,7 @@ import { Announcer } from './announce.ts';
 import { assuranceNow, bypassLines, requireSameKind } from './assurance.ts';
 import type { Config } from './config.ts';
 import { enrolmentOf } from './enrolment.ts';
+import { poolNews } from './entropy-alerts.ts';
 import { type BundleMade, type BundleRequest, makeBundle } from './evidence.ts';
 import { Incident, tellInterrupted } from './incident.ts';
 import { Links } from './links.ts';
@@ -124,7 +125,13 @@ export class Node implements AsyncDisposable {
         onTrouble: (message) => announcer.note('warning', message),
       }),
     );
-    this.#pool = this.#cleanup.use(await startPool(this.config, this.arena, this.layout.directory));
+    this.#pool = this.#cleanup.use(
+      await startPool(this.config, this.arena, {
+        fallbackDirectory: this.layout.directory,
+        seedFile: { key: this.#seedKey() },
+        ...poolNews(record.node, announcer),
+      }),
+    );
     await this.#serve();
     announcer.note('notice', `Node ${record.node} is running.`);
   }
@@ -287,6 +294,12 @@ export class Node implements AsyncDisposable {
         await randomServer(this.pool, { host, port: Number(listen.slice(colon + 1)) }, turns),
       );
     }
+  }
+
+  /** The sealed key that the seed file is kept under, where the node has one. */
+  #seedKey(): SecretBuffer | undefined {
+    const name = this.record.keys.find(({ purpose }) => purpose === 'seed')?.name;
+    return name === undefined || this.#tpm === null ? undefined : this.#keys.get(name);
   }
 
   #linkLost(link: string): void {

@@ -29,7 +29,7 @@ export async function streamTo(config: Config, bytes: number | null, fd: number)
   }
   hardenProcess();
   using arena = SecretArena.allocate();
-  await using pool = await startPool(config, arena, tmpdir());
+  await using pool = await startPool(config, arena, { fallbackDirectory: tmpdir() });
   return await streamRandom((out) => pool.read(out), bytes, fd);
 }
 
