@@ -20,7 +20,7 @@ import { Announcer } from './announce.ts';
 import { assuranceNow, bypassLines, requireSameKind } from './assurance.ts';
 import type { Config } from './config.ts';
 import { enrolmentOf } from './enrolment.ts';
-import { poolNews } from './entropy-alerts.ts';
+import { kernelFeed, poolNews, supplyOf } from './entropy-node.ts';
 import { type BundleMade, type BundleRequest, makeBundle } from './evidence.ts';
 import { Incident, tellInterrupted } from './incident.ts';
 import { Links } from './links.ts';
@@ -291,9 +291,16 @@ export class Node implements AsyncDisposable {
       const colon = listen.lastIndexOf(':');
       const host = listen.slice(0, colon).replace(/^\[|\]$/g, '');
       this.#servers.push(
-        await randomServer(this.pool, { host, port: Number(listen.slice(colon + 1)) }, turns),
+        await randomServer(
+          // A generator of its own for each address.
+          supplyOf(this.pool, `http ${listen}`),
+          { host, port: Number(listen.slice(colon + 1)) },
+          turns,
+        ),
       );
     }
+    const { kernel_feed_seconds: feedSeconds } = this.config.entropy;
+    if (feedSeconds > 0) this.#cleanup.use(kernelFeed(this.pool, feedSeconds, this.announcer));
   }
 
   /** The sealed key that the seed file is kept under, where the node has one. */

@@ -9,11 +9,16 @@ import { configCommand } from './config.ts';
 import { courierCommand } from './courier.ts';
 import { custodyCommand } from './custody.ts';
 import { demoCommand } from './demo.ts';
+import { deviceCommand } from './device.ts';
 import { doctorCommand } from './doctor.ts';
 import { maintenanceCommand } from './maintenance.ts';
 import { printJson } from './output.ts';
+import { poolCommand } from './pool.ts';
+import { probeCommand } from './probe.ts';
 import { provisionCommand } from './provision.ts';
 import { runCommand } from './run.ts';
+import { scanCommand } from './scan.ts';
+import { serverCommand } from './server.ts';
 import { statusCommand } from './status.ts';
 import { streamCommand } from './stream.ts';
 import { verifyCommand } from './verify.ts';
@@ -32,6 +37,11 @@ const commands = [
   alertCommand,
   custodyCommand,
   streamCommand,
+  deviceCommand,
+  serverCommand,
+  poolCommand,
+  scanCommand,
+  probeCommand,
   configCommand,
   demoCommand,
   benchCommand,

@@ -4,7 +4,7 @@ import { exitStatus, Failure } from '../host/failure.ts';
 import { type AssessmentRecord, creditInUse, expectedEntropy } from './assessment/record.ts';
 import { noiseSources } from './catalogue.ts';
 import { bitsPerSeed } from './conditioning.ts';
-import { type CreditPolicy, type SourceCredit, uncredited } from './credit.ts';
+import { type CreditPolicy, creditFor, type SourceCredit } from './credit.ts';
 import { type Lane, ringCapacity } from './rings.ts';
 import type { Availability, NoiseSource, SourceSettings } from './source.ts';
 
@@ -28,7 +28,7 @@ export interface Choice {
 export function chooseMembers({ sources, settings, policy, assessments }: Choice): Member[] {
   const members = chosenSources(sources, settings).map((source) => ({
     source,
-    policy: policy.get(source.name) ?? policy.get(source.name.split(':')[0] ?? '') ?? uncredited,
+    policy: creditFor(policy, source.name),
     availability: source.available(),
     record: assessments?.get(source.name),
   }));

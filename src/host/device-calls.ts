@@ -53,7 +53,6 @@ const speeds: Readonly<Record<number, number>> = {
   921600: 0x1007,
 };
 
-
 /** `struct sockaddr_in` or `sockaddr_in6`; undefined for what is no address (names are resolved by nobody here). */
 export function socketAddress(host: string, port: number): Uint8Array | undefined {
   if (isIPv4(host)) {

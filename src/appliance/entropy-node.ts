@@ -1,8 +1,11 @@
-// What the node tells of its pool: a journal entry for each source that fails, an alert when the pool is no longer well, and when it is
-// again.
+// The pool inside the node: what it tells (a journal entry for each source that fails, an alert when the pool is no longer well), a
+// generator for each address that is served, and the feeding of the kernel's generator.
 import type { Severity } from '../alerts/alert.ts';
-import type { PoolOptions } from '../entropy/pool.ts';
+import type { RandomSupply } from '../entropy/outputs/http.ts';
+import { feedKernel } from '../entropy/outputs/kernel-feed.ts';
+import type { EntropyPool, PoolOptions } from '../entropy/pool.ts';
 import type { EntropyStatus, PoolState } from '../entropy/status.ts';
+import { reasonOf } from '../host/failure.ts';
 import type { Announcer } from './announce.ts';
 
 const troubles: Partial<Record<PoolState, { readonly severity: Severity; readonly title: string }>> = {
@@ -43,4 +46,28 @@ function bodyOf(state: PoolState, { sources, why }: EntropyStatus): string {
     ),
     'Look at `esoteric-appliance pool`.',
   ].join('\n');
+}
+
+/** A supply with a generator of its own. */
+export function supplyOf(pool: EntropyPool, label: string): RandomSupply {
+  const consumer = pool.consumer(label);
+  return { read: (out) => consumer.read(out), status: () => pool.status() };
+}
+
+/** Feeds the kernel's generator every so many seconds; says once why it cannot, and again when that changes. */
+export function kernelFeed(pool: EntropyPool, seconds: number, announcer: Announcer): Disposable {
+  let told = '';
+  const feed = async (): Promise<void> => {
+    try {
+      await feedKernel((out) => pool.readFresh(out));
+      told = '';
+    } catch (error) {
+      const why = reasonOf(error);
+      if (why !== told) announcer.note('warning', `The kernel's generator was not fed: ${why}`);
+      told = why;
+    }
+  };
+  const timer = setInterval(() => void feed(), seconds * 1000);
+  void feed();
+  return { [Symbol.dispose]: () => clearInterval(timer) };
 }
