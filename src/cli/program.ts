@@ -16,6 +16,7 @@ import { printJson } from './output.ts';
 import { poolCommand } from './pool.ts';
 import { probeCommand } from './probe.ts';
 import { provisionCommand } from './provision.ts';
+import { reportCommand } from './report.ts';
 import { runCommand } from './run.ts';
 import { scanCommand } from './scan.ts';
 import { serverCommand } from './server.ts';
@@ -42,6 +43,7 @@ const commands = [
   poolCommand,
   scanCommand,
   probeCommand,
+  reportCommand,
   configCommand,
   demoCommand,
   benchCommand,
