@@ -180,7 +180,7 @@ async function sendRandom(
         }
       }
       sent += part.length;
-      watch ??= setInterval(() => cutIfZeroized(supply, response), watchMilliseconds);
+      if (sent < bytes) watch ??= setInterval(() => cutIfZeroized(supply, response), watchMilliseconds);
       await written(response, part, sent === bytes);
     }
   } finally {
