@@ -20,7 +20,7 @@ export interface CollectedSource {
   /** The samples in its ring that are enough for now. */
   readonly level: number;
   /** Has not been assessed on this machine: what a brief assessment finds, and what the health tests are to expect then. */
-  readonly assess?: () => { readonly record: AssessmentRecord; readonly expected: number };
+  readonly assess?: (goOn: () => void) => { readonly record: AssessmentRecord; readonly expected: number };
 }
 
 /** What a collection tells its owner. */
@@ -151,12 +151,13 @@ export class Collection implements Disposable {
       if (post.unassessed) this.#assess(post);
       taken = this.#sample(post, scratch);
     } catch (error) {
-      if (this.superseded) return false;
+      if (this.superseded || rings.stopped) return false;
+      if (isInterruption(error)) return this.#endTurn();
       failed = true;
       this.#failed(post, reasonOf(error));
     }
     if (this.superseded) return false;
-    rings.endTurn(lane);
+    this.#endTurn();
     this.#judge(post, scratch.subarray(0, taken));
     post.turns += 1;
     post.quiet = taken === 0 && !failed;
@@ -164,8 +165,18 @@ export class Collection implements Disposable {
     return true;
   }
 
+  #endTurn(): boolean {
+    this.#options.rings.endTurn(this.#options.lane);
+    return true;
+  }
+
   #assess(post: Post): void {
-    const found = post.assess?.();
+    const { rings, lane } = this.#options;
+    const found = post.assess?.(() => {
+      if (this.superseded || rings.stopped || rings.paused)
+        throw new Failure('assessment-interrupted', 'it was interrupted');
+      rings.beginTurn(lane, post.index); // It takes its time, and is not stuck.
+    });
     post.unassessed = false;
     if (found === undefined || this.superseded) return;
     post.tests = new HealthTests(found.expected);
@@ -178,7 +189,13 @@ export class Collection implements Disposable {
     const taken =
       failure === undefined
         ? post.sampler.sample(scratch)
-        : rehearse(failure, post.sampler, scratch, post.turns);
+        : rehearse(
+            failure,
+            post.sampler,
+            scratch,
+            post.turns,
+            () => this.superseded || this.#options.rings.stopped,
+          );
     if (Number.isInteger(taken) && taken >= 0 && taken <= scratch.length) return taken;
     throw new Failure('source-flooded', `it claims ${taken} samples where ${scratch.length} fit`);
   }
@@ -226,6 +243,9 @@ export class Collection implements Disposable {
     this.#options.tell({ kind: 'failed', index: post.index, why });
   }
 }
+
+const isInterruption = (error: unknown): boolean =>
+  error instanceof Failure && error.code === 'assessment-interrupted';
 
 function restart(post: Post): void {
   post.tests.restart();

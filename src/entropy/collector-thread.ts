@@ -6,7 +6,7 @@ import { reasonOf } from '../host/failure.ts';
 import { type CollectionNews, turnLength } from './collection.ts';
 import type { CollectorTask } from './collector.ts';
 
-const stopMilliseconds = 2000;
+const stopMilliseconds = 5000;
 
 export interface ThreadEvents {
   readonly news: (news: CollectionNews) => void;
@@ -16,7 +16,6 @@ export interface ThreadEvents {
 
 export class CollectorThread {
   readonly #scratch: SecretBuffer;
-  readonly #worker: Worker;
   readonly #ended: Promise<void>;
   #expected = false;
 
@@ -25,20 +24,20 @@ export class CollectorThread {
     const { address, byteLength } = this.#scratch;
     const scratch: ArenaRegion = { address, byteLength, control: arena.region.control };
     const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-    this.#worker = new Worker(new URL(`./collector.${extension}`, import.meta.url), {
+    const worker = new Worker(new URL(`./collector.${extension}`, import.meta.url), {
       name: `entropy-${task.lane}`,
       workerData: { ...task, scratch } satisfies CollectorTask,
       execArgv: [],
     });
-    this.#worker.unref();
-    this.#worker.on('message', events.news);
-    this.#worker.on('error', (error) => {
+    worker.unref();
+    worker.on('message', events.news);
+    worker.on('error', (error) => {
       if (!this.#expected) events.lost(`a collector thread failed: ${reasonOf(error)}`);
       this.#expected = true;
     });
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#ended = promise;
-    this.#worker.once('exit', () => {
+    worker.once('exit', () => {
       if (!this.#expected && !arena.zeroized) events.lost('a collector thread has ended');
       resolve();
     });
@@ -49,21 +48,16 @@ export class CollectorThread {
     this.#expected = true;
   }
 
-  /** For a thread that is stuck: ends as soon as it returns from where it is, if ever. */
-  abandon(): void {
-    this.dismiss();
-    void this.#worker.terminate();
-  }
-
-  /** Resolves when the thread has ended, or has been given up. The caller has told it to stop. */
+  /**
+   * Resolves when the thread has ended, or has been given up. The caller has told it to stop. It is never terminated: in the middle of
+   * a native call that would abort the whole process.
+   */
   async end(): Promise<void> {
     this.dismiss();
-    const impatient = setTimeout(() => void this.#worker.terminate(), stopMilliseconds);
     const { promise: givenUp, resolve } = Promise.withResolvers<'stuck'>();
-    const last = setTimeout(() => resolve('stuck'), 2 * stopMilliseconds);
+    const impatient = setTimeout(() => resolve('stuck'), stopMilliseconds);
     const outcome = await Promise.race([this.#ended.then(() => 'ended' as const), givenUp]);
     clearTimeout(impatient);
-    clearTimeout(last);
     if (outcome === 'ended') this.#scratch[Symbol.dispose]();
   }
 }

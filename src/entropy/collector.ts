@@ -73,8 +73,8 @@ function collected(task: CollectorTask): CollectedSource[] {
   return task.sources.flatMap(({ name, index, expected, level, assessFor }) => {
     const source = known.get(name);
     if (source === undefined) return [];
-    const assess = (policy: SourceCredit) => {
-      const record = examineBriefly(source, policy.credit);
+    const assess = (policy: SourceCredit, goOn: () => void) => {
+      const record = examineBriefly(source, policy.credit, goOn);
       return { record, expected: expectedEntropy(policy, record) };
     };
     return [
@@ -83,7 +83,7 @@ function collected(task: CollectorTask): CollectedSource[] {
         index,
         expected,
         level,
-        ...(assessFor === undefined ? {} : { assess: () => assess(assessFor) }),
+        ...(assessFor === undefined ? {} : { assess: (goOn: () => void) => assess(assessFor, goOn) }),
       },
     ];
   });

@@ -130,7 +130,7 @@ export class Lanes {
   #replaceThread(lane: Lane): void {
     const thread = this.#threads.get(lane);
     this.rings.supersede(lane);
-    thread?.abandon();
+    thread?.dismiss();
     if (thread !== undefined) this.#given.push(thread);
     this.#startThread(lane);
   }

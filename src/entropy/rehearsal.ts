@@ -22,9 +22,17 @@ export const inducedFailures = [
 export type InducedFailure = (typeof inducedFailures)[number];
 
 const blockMilliseconds = 60_000;
+const sliceMilliseconds = 20;
+const nobodyWakes = new Int32Array(new SharedArrayBuffer(4));
 
-/** Takes the place of `real.sample(into)`; `turn` counts up. */
-export function rehearse(failure: InducedFailure, real: Sampler, into: Uint8Array, turn: number): number {
+/** Takes the place of `real.sample(into)`; `turn` counts up; `givenUp`: nobody waits for this turn any more. */
+export function rehearse(
+  failure: InducedFailure,
+  real: Sampler,
+  into: Uint8Array,
+  turn: number,
+  givenUp: () => boolean,
+): number {
   switch (failure) {
     case 'stuck':
       into.fill(0x55);
@@ -51,7 +59,8 @@ export function rehearse(failure: InducedFailure, real: Sampler, into: Uint8Arra
       into.fill(0x55);
       return 2 * into.length + 1;
     case 'blocking':
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, blockMilliseconds);
+      for (let waited = 0; waited < blockMilliseconds && !givenUp(); waited += sliceMilliseconds)
+        Atomics.wait(nobodyWakes, 0, 0, sliceMilliseconds);
       return 0;
   }
 }

@@ -68,13 +68,18 @@ const cheapMilliseconds = 1;
 
 /**
  * What can be told in a fraction of a second: the same estimators, whose bounds are wider for so few samples, over a matrix of restarts.
+ * `goOn` is called now and then, and ends it by throwing.
  * @throws what the source throws.
  */
-export function examineBriefly(source: NoiseSource, claim: number): AssessmentRecord {
+export function examineBriefly(
+  source: NoiseSource,
+  claim: number,
+  goOn: () => void = () => {},
+): AssessmentRecord {
   const began = performance.now();
   source.open()[Symbol.dispose]();
   const restarts = performance.now() - began > cheapMilliseconds ? 16 : 32;
-  const matrix = restartedSamples(source, restarts, briefSamples / restarts, 10_000, briefSkip);
+  const matrix = restartedSamples(source, restarts, briefSamples / restarts, 10_000, briefSkip, goOn);
   const { minEntropy, estimates } = assess(matrix, 8, briefBits);
   const least = bounded(minEntropy);
   const restart = restartTest(matrix, restarts, initialEstimate(least, claim), briefBits, least);
