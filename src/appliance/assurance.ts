@@ -1,5 +1,8 @@
 // What stands behind a node's evidence, and what does not: the bypasses and stand-ins that are said everywhere.
+
+import type { TpmKind } from '../attestation/endorsement.ts';
 import { Failure } from '../host/failure.ts';
+import { developmentStandIns } from './authorities.ts';
 import type { Config } from './config.ts';
 import type { Assurance, NodeRecord } from './node-record.ts';
 
@@ -9,28 +12,46 @@ export const tpmSilent = 'the TPM did not answer: this bundle is unsigned';
 const swappable = 'memory is not locked: secrets may reach swap';
 const noSigstore = 'no Sigstore: evidence is in no transparency log and has no timestamp';
 
-/** `simulator`: what the TPM says of itself; undefined without a TPM. */
+/**
+ * `simulator`: what the TPM says of itself; undefined without a TPM. `checked`: what provisioning found out about it
+ * (`kindOf` in endorsement.ts); without it nothing is claimed, and a simulator stays one whatever was found out.
+ */
 export function assuranceOf(
   config: Config,
   simulator: boolean | undefined,
   notes: readonly string[],
+  checked?: TpmKind,
 ): Assurance {
   const { fulcio, rekor, tsa, mode, stand_ins: services } = config.sigstore;
   const anyService = [fulcio, rekor, tsa].some((url) => url !== '');
+  const stoodIn = simulator === true || config.tpm.stand_ins.includes('swtpm');
+  const kind = checked ?? unchecked(simulator);
   return {
-    // "hardware" is claimed only where an EK certificate was checked and activated, which provisioning does not do yet.
-    tpm: simulator === undefined ? 'bypassed' : 'simulator',
+    tpm: simulator === undefined ? 'bypassed' : stoodIn ? 'simulator' : kind.tpm,
     // Without a TPM nobody signs, so there is nothing to countersign.
     sigstore: mode === 'none' || simulator === undefined ? 'bypassed' : anyService ? 'on' : 'pending',
-    standIns: [...new Set([...(simulator === true ? ['swtpm'] : []), ...config.tpm.stand_ins, ...services])],
+    standIns: [
+      ...new Set([
+        ...(simulator === true ? ['swtpm'] : []),
+        ...(simulator === undefined ? [] : developmentStandIns(config)),
+        ...config.tpm.stand_ins,
+        ...services,
+      ]),
+    ],
     notes: [
       ...(simulator === undefined ? [noTpm] : []),
-      ...(simulator === false ? ['the TPM was not tied to its maker: no EK certificate was checked'] : []),
+      ...(simulator === undefined ? [] : kind.notes),
       ...(mode === 'none' || simulator === undefined ? [noSigstore] : []),
       ...notes,
     ],
   };
 }
+
+/** A simulator says so itself, in `standIns`. */
+const unchecked = (simulator: boolean | undefined): TpmKind => ({
+  tpm: 'simulator',
+  notes: simulator === false ? ['the TPM was not tied to its maker: no EK certificate was checked'] : [],
+});
 
 /** The assurance of a provisioned node under this configuration: what only this run bypasses is said as well. */
 export function assuranceNow(config: Config, { assurance }: NodeRecord, memoryLocked = true): Assurance {

@@ -7,6 +7,7 @@ import { holdLock } from '../host/lock.ts';
 import { assuranceNow } from './assurance.ts';
 import type { Config } from './config.ts';
 import { askNode, isRunning } from './control.ts';
+import { anchorCustody } from './custody-anchor.ts';
 import { type BundleMade, type BundleRequest, makeBundle } from './evidence.ts';
 import { NodeKeys } from './node-keys.ts';
 import { readNodeRecord, stateLayout } from './node-record.ts';
@@ -44,7 +45,11 @@ export async function collectForensics(
           return null;
         });
   try {
-    return await makeBundle({ config, layout, record, custody, keys, collectors: [], onProgress }, request);
+    const anchor = () => anchorCustody(keys, layout, ({ message }) => onProgress(message));
+    return await makeBundle(
+      { config, layout, record, custody, keys, anchor, collectors: [], onProgress },
+      request,
+    );
   } finally {
     await keys?.[Symbol.asyncDispose]();
   }

@@ -145,6 +145,16 @@ const tpm = z
       .array(z.int().min(0).max(23))
       .default([0, 7])
       .describe('PCRs, beside cap_pcr, that keys are sealed to'),
+    policy_signer: pathOrNone
+      .default('')
+      .describe(
+        'Public key (PEM, ECDSA P-256) that approves states of this node; "" makes a development key here',
+      ),
+    recovery_key: pathOrNone
+      .default('')
+      .describe(
+        'Public key (PEM, ECDSA P-256) that opens keys in an emergency; "" makes a development key here',
+      ),
     event_log: absolutePath
       .default('/sys/kernel/security/tpm0/binary_bios_measurements')
       .describe('Firmware event log'),
@@ -152,11 +162,30 @@ const tpm = z
       .array(z.string())
       .default([])
       .describe('Parts of this TPM that stand in for real ones, such as "swtpm"'),
+    ek_ca: pathOrNone
+      .default('')
+      .describe(
+        'Directory of CA certificates of TPM makers, by which provisioning judges this TPM; "" for none',
+      ),
     srk_handle: handle(0x8100_0000, 0x8100_ffff).default(0x8100_0001).describe('Persistent storage root key'),
     ak_handle: handle(0x8101_0000, 0x8101_ffff).default(0x8101_0020).describe('Persistent attestation key'),
     nv_base: handle(0x0180_0000, 0x01bf_ff00)
       .default(0x0181_0020)
       .describe('First of the NV indices that the node defines'),
+    lockout_tries: z
+      .int()
+      .min(0)
+      .max(1000)
+      .default(32)
+      .describe(
+        'Wrong authorizations until the TPM locks out, set at provisioning; 0 leaves the TPM as it is',
+      ),
+    lockout_seconds: z
+      .int()
+      .min(1)
+      .max(31_536_000)
+      .default(600)
+      .describe('Seconds until the TPM forgives one wrong authorization'),
   })
   .refine(({ pcrs, cap_pcr }) => !pcrs.includes(cap_pcr), {
     error: 'another PCR than cap_pcr',

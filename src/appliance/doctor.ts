@@ -5,6 +5,7 @@ import { runChild } from '../host/child.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
 import { listInterfaces } from '../host/netlink.ts';
 import { openTpm } from '../tpm/context.ts';
+import type { TpmProperties } from '../tpm/properties.ts';
 import type { Config } from './config.ts';
 
 export interface Finding {
@@ -18,7 +19,7 @@ export async function examine(config: Config): Promise<Finding[]> {
   return [
     checkRoot(),
     checkMemory(),
-    await checkTpm(config),
+    ...(await checkTpm(config)),
     await checkProgram('WireGuard tools', 'wg', ['--version'], 'wireguard-tools'),
     await checkWireGuard(),
     checkInterfaces(config),
@@ -57,16 +58,34 @@ function checkMemory(): Finding {
   }
 }
 
-async function checkTpm(config: Config): Promise<Finding> {
-  if (config.tpm.mode === 'none') return { check: 'TPM', result: 'bypassed', detail: 'bypassed by --no-tpm' };
+async function checkTpm(config: Config): Promise<Finding[]> {
+  if (config.tpm.mode === 'none') {
+    return [{ check: 'TPM', result: 'bypassed', detail: 'bypassed by --no-tpm' }];
+  }
   try {
     await using tpm = await openTpm({ tcti: config.tpm.tcti });
     const { manufacturer, firmware, simulator, lockout } = await tpm.properties();
-    const locked = lockout.inLockout ? ', IN LOCKOUT' : '';
-    return ok('TPM', `${manufacturer} ${firmware}${simulator ? ' (a simulator)' : ''}${locked}`);
+    return [
+      ok('TPM', `${manufacturer} ${firmware}${simulator ? ' (a simulator)' : ''}`),
+      checkLockout(lockout),
+    ];
   } catch (error) {
-    return missing('TPM', reasonOf(error), error instanceof Failure ? (error.remedy ?? '') : '');
+    return [missing('TPM', reasonOf(error), error instanceof Failure ? (error.remedy ?? '') : '')];
   }
+}
+
+/** Wrong authorizations and what is forgiven (TPM 2.0 Library, Part 1, section 19.8). Reading it counts nothing. */
+function checkLockout({ counter, max, interval, inLockout }: TpmProperties['lockout']): Finding {
+  const forgiven = interval === 0 ? 'none is forgiven' : `one is forgiven every ${interval} s`;
+  const tries = `${counter} of ${max} wrong authorizations, ${forgiven}`;
+  if (!inLockout) return ok('TPM lockout', tries);
+  return missing(
+    'TPM lockout',
+    `locked out: ${tries}. What counts wrong tries refuses; what this program makes does not`,
+    interval === 0
+      ? 'Clear it with the lockout authorization: `tpm2_dictionarylockout --clear-lockout`.'
+      : `Wait ${interval} s, or clear it with the lockout authorization: \`tpm2_dictionarylockout --clear-lockout\`.`,
+  );
 }
 
 async function checkProgram(check: string, command: string, args: string[], pack: string): Promise<Finding> {

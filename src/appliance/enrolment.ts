@@ -1,4 +1,6 @@
 // The enrolment record of this node, made of what provisioning noted; relying parties keep it (src/attestation/enrolment.ts).
+
+import type { NodeEndorsement } from '../attestation/endorsement-format.ts';
 import type { EnrolmentRecord } from '../attestation/enrolment.ts';
 import { utcNow } from '../host/time.ts';
 import { type Anchors, handleText, pemOf } from '../keys/anchors.ts';
@@ -29,8 +31,15 @@ export function enrolmentOf(
     tpm: tpm === null ? null : tpmEnrolment(tpm),
     keys: tpm === null ? [...volatileKeys] : sealed,
     custodyHead,
+    ...(tpm?.endorsement === undefined ? {} : { endorsement: told(tpm.endorsement) }),
   };
 }
+
+/** What others can check; what came of it here is this node's own affair. */
+const told = ({ keys, intermediates }: NodeEndorsement): NonNullable<EnrolmentRecord['endorsement']> => ({
+  keys,
+  intermediates,
+});
 
 function tpmEnrolment(tpm: Anchors & NonNullable<NodeRecord['tpm']>): NonNullable<EnrolmentRecord['tpm']> {
   return {
@@ -53,5 +62,10 @@ function tpmEnrolment(tpm: Anchors & NonNullable<NodeRecord['tpm']>): NonNullabl
     capPcr: tpm.capPcr,
     resetCount: tpm.resetCount,
     restartCount: tpm.restartCount,
+    nv: {
+      sequence: handleText(tpm.sequenceIndex),
+      armed: handleText(tpm.armedIndex),
+      custody: handleText(tpm.custodyIndex),
+    },
   };
 }

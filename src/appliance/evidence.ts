@@ -32,7 +32,7 @@ import { parseAttest, publicKeyPem } from '../tpm/structures.ts';
 import { tpmSilent } from './assurance.ts';
 import { type BundleSubject, bundleMembers, canaryMember, eventLogPath } from './bundle-members.ts';
 import type { Config } from './config.ts';
-import type { NodeKeys } from './node-keys.ts';
+import { type Anchored, type NodeKeys, signedText } from './node-keys.ts';
 import type { NodeRecord } from './node-record.ts';
 import { policyPath } from './policies.ts';
 
@@ -65,6 +65,8 @@ export interface EvidenceContext extends BundleSubject {
   readonly custody: CustodyLog;
   /** Null where the TPM cannot be reached or is bypassed. */
   readonly keys: NodeKeys | null;
+  /** Brings the custody head into the TPM; undefined where that cannot be. */
+  readonly anchor: () => Promise<Anchored | undefined>;
   /** Members beside the journal, the log and the host: live state, certificates. */
   readonly collectors: readonly Collector[];
   readonly onProgress?: (step: string) => void;
@@ -78,6 +80,7 @@ export async function makeBundle(context: EvidenceContext, request: BundleReques
   const created = utcNow();
   const sequence = await nextSequence(context);
   custody.append(bundleBegun, { sequence, reason: request.reason });
+  const anchored = await context.anchor();
   const directory = layout.bundles;
   requireRoom(directory, context.config.forensics.reserve_bytes);
   const work = join(directory, `.collecting-${sequence}`);
@@ -113,7 +116,10 @@ export async function makeBundle(context: EvidenceContext, request: BundleReques
   const packed = await packBundle(work, manifest, archive);
   progress('signing');
   const { head } = checkChain(readFileSync(join(work, custodyPath)));
-  const signed = await sign(context, manifest, packed, basename(archive), { ...head });
+  const signed = await sign(context, manifest, packed, basename(archive), {
+    custodyHead: { ...head },
+    anchored,
+  });
   const sigstore = sigstoreName(archive);
   writeDurably(sigstore, `${JSON.stringify(signed.bundle)}\n`);
   shareWithCourier(context.config, archive, sigstore);
@@ -217,12 +223,16 @@ async function sign(
   manifest: Manifest,
   packed: { readonly sha256: string; readonly manifestSha256: string },
   name: string,
-  custodyHead: BundlePredicate['custodyHead'],
+  custodyState: {
+    readonly custodyHead: BundlePredicate['custodyHead'];
+    readonly anchored: Anchored | undefined;
+  },
 ): Promise<Signed> {
   const { record, keys, custody, config } = context;
   const quoted = keys === null ? null : await keys.quote(Buffer.from(packed.sha256, 'hex')).catch(() => null);
   const attest = quoted === null ? null : parseAttest(quoted.attest);
-  const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
+  const counters = await keys?.certifyCounters(Buffer.from(packed.sha256, 'hex')).catch(() => undefined);
+  const certified = custodyState.anchored?.certification;
   const log = manifest.files.find(({ path }) => path === eventLogPath);
   const predicate: BundlePredicate = {
     node: record.node,
@@ -235,8 +245,7 @@ async function sign(
       quoted === null
         ? null
         : {
-            attest: base64(quoted.attest),
-            signature: base64(quoted.signature),
+            ...signedText(quoted),
             pcrs: { bank: 'sha256', values: quoted.pcrs },
           },
     eventLog: log === undefined || log.error !== undefined ? null : { path: log.path, sha256: log.sha256 },
@@ -250,7 +259,15 @@ async function sign(
             safe: attest.safe,
           },
     signingKeyCertification: record.tpm === null ? null : record.tpm.signingKey.certification,
-    custodyHead,
+    nv:
+      counters === undefined || certified == null
+        ? null
+        : {
+            sequence: signedText(counters.sequence),
+            armed: signedText(counters.armed),
+            custody: signedText(certified),
+          },
+    custodyHead: custodyState.custodyHead,
   };
   const statement = makeStatement({ archiveName: name, archiveSha256: packed.sha256, predicate });
   if (keys === null || record.tpm === null) {
@@ -265,7 +282,10 @@ async function sign(
       bundle: bareBundle({ statement, signatureDer: signature, publicKeyPem: publicKeyPemText }),
       by: 'tpm',
       challenge: wanted
-        ? { subject: identity, signature: base64(await keys.sign(fulcioChallenge(identity))) }
+        ? {
+            subject: identity,
+            signature: Buffer.from(await keys.sign(fulcioChallenge(identity))).toString('base64'),
+          }
         : null,
     };
   } catch (error) {

@@ -12,7 +12,7 @@ import { utcNow } from '../host/time.ts';
 import type { ZeroizeOutcome } from '../interlock/outcome.ts';
 import type { Announcer } from './announce.ts';
 import type { BundleMade, BundleRequest } from './evidence.ts';
-import type { NodeKeys } from './node-keys.ts';
+import { type NodeKeys, signedText } from './node-keys.ts';
 import type { NodeRecord, StateLayout } from './node-record.ts';
 
 /** As `status` and the alert tell it. */
@@ -31,6 +31,8 @@ export interface IncidentOptions {
   readonly custody: CustodyLog;
   readonly announcer: Announcer;
   readonly keys: NodeKeys | null;
+  /** Brings the custody head into the TPM. */
+  readonly anchor: () => Promise<unknown>;
   /** Names of the keys that were in the arena. */
   readonly destroyed: readonly string[];
   /** Whether a courier holds delivery credentials, which a zeroize leaves alone. */
@@ -78,6 +80,7 @@ export class Incident {
     await this.#step('custody', () => {
       custody.append('zeroized', { ...outcome });
     });
+    await this.#step('anchor', this.#options.anchor);
     await this.#step('certificate', () => this.#certify());
     await this.#step('alert', () => this.#alert(key));
     if (!this.#options.bundle) return;
@@ -88,7 +91,7 @@ export class Incident {
     });
   }
 
-  async #step(name: string, work: () => void | Promise<void>): Promise<void> {
+  async #step(name: string, work: () => unknown): Promise<void> {
     try {
       await work();
     } catch (error) {
@@ -122,11 +125,11 @@ export class Incident {
       .update(canonicalize(asserted) ?? '')
       .digest();
     const quoted = await keys?.quote(digest).catch(() => undefined);
-    const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
+    const counters = await keys?.certifyCounters(digest).catch(() => undefined);
     const proven =
-      quoted === undefined
+      quoted === undefined || counters === undefined
         ? null
-        : { attest: base64(quoted.attest), signature: base64(quoted.signature), pcrs: quoted.pcrs };
+        : { ...signedText(quoted), pcrs: quoted.pcrs, armedCounter: signedText(counters.armed) };
     this.#certificate = `${JSON.stringify({ asserted, proven }, null, 2)}\n`;
     custody.append('zeroize-certified', { sha256: digest.toString('hex'), quoted: proven !== null });
   }

@@ -1,14 +1,22 @@
 // The node's use of its TPM: what only the keys in there can do. One connection, renewed where the interlock had to take it over.
 import { createHash } from 'node:crypto';
+import { anchoredSoFar, anchorsOf, unanchored } from '../custody/anchor.ts';
+import { checkChain } from '../custody/chain.ts';
 import type { SecretArena, SecretBuffer } from '../host/arena.ts';
 import { Failure } from '../host/failure.ts';
 import { pinnedStorageRoot } from '../keys/anchors.ts';
+import { type Expectation, signedStateOf } from '../keys/approval.ts';
+import type { Approval } from '../keys/approval-format.ts';
+import { satisfyApproved } from '../keys/policy.ts';
 import { readSealedKey, unsealKey } from '../keys/sealed.ts';
 import { openTpm, type Tpm } from '../tpm/context.ts';
+import type { TpmProperties } from '../tpm/properties.ts';
 import type { RawChannel } from '../tpm/raw.ts';
 import { TpmError } from '../tpm/responses.ts';
+import type { SignedAttest } from '../tpm/signing.ts';
+import { expectationOf, fittingApproval, presentState, storedApprovals } from './approvals.ts';
 import type { Config } from './config.ts';
-import type { NodeRecord } from './node-record.ts';
+import type { NodeRecord, StateLayout } from './node-record.ts';
 
 /** PCRs of the firmware and boot chain, which every quote covers beside the cap PCR. */
 const quotedPcrs = [0, 1, 2, 3, 4, 5, 6, 7];
@@ -20,10 +28,24 @@ export interface Quoted {
   readonly pcrs: Record<string, string>;
 }
 
+/** As JSON carries it: base64. */
+export const signedText = ({ attest, signature }: SignedAttest): { attest: string; signature: string } => ({
+  attest: Buffer.from(attest).toString('base64'),
+  signature: Buffer.from(signature).toString('base64'),
+});
+
+export interface Anchored {
+  /** Of the last record whose hash the TPM holds. */
+  readonly sequence: number;
+  readonly certification: SignedAttest | null;
+}
+
 export class NodeKeys implements AsyncDisposable {
   readonly #tcti: string;
   readonly #anchors: NonNullable<NodeRecord['tpm']>;
   #tpm: Tpm;
+  /** One after the other: what the index holds decides what it gets. */
+  #anchoring: Promise<unknown> = Promise.resolve();
 
   private constructor(tcti: string, anchors: NonNullable<NodeRecord['tpm']>, tpm: Tpm) {
     this.#tcti = tcti;
@@ -49,8 +71,30 @@ export class NodeKeys implements AsyncDisposable {
     return this.#tpm.rawChannel();
   }
 
-  /** @throws Failure `key-missing`; TpmError `tpm-policy` when the machine is not in the state that was sealed to. */
-  async unseal(arena: SecretArena, stateDirectory: string, name: string): Promise<SecretBuffer> {
+  /** What an approval is held against now. @throws Failure `armed-counter-gone`. */
+  expectation(record: NodeRecord): Promise<Expectation> {
+    const anchors = this.#anchors;
+    return this.#fresh(async (tpm) =>
+      expectationOf(record.node, record.keys, anchors.authorities, await presentState(tpm, anchors)),
+    );
+  }
+
+  /**
+   * The approval that opens the node's keys in the present state of the machine. Looked at here first, so that the operator is
+   * told why; the TPM judges by itself.
+   * @throws Failure `approval-missing`, `approval-pcrs`, `approval-stale` and the others of `checkApproval`.
+   */
+  async approval(layout: StateLayout, record: NodeRecord): Promise<Approval> {
+    return fittingApproval(storedApprovals(layout), await this.expectation(record));
+  }
+
+  /** @throws Failure `key-missing`, `share-destroyed`; TpmError `tpm-policy` when the TPM does not accept the approval. */
+  async unseal(
+    arena: SecretArena,
+    stateDirectory: string,
+    name: string,
+    approval: Approval,
+  ): Promise<SecretBuffer> {
     const sealed = readSealedKey(stateDirectory, name);
     if (sealed === undefined) {
       throw new Failure('key-missing', `There is no sealed key "${name}".`, {
@@ -59,7 +103,9 @@ export class NodeKeys implements AsyncDisposable {
     }
     return await this.#fresh(async (tpm) => {
       await using srk = await tpm.at(this.#anchors.srk.handle);
-      return await unsealKey({ tpm, srk, pcrs: sealed.pcrs }, arena, sealed);
+      return await unsealKey({ tpm, srk, arena }, sealed, (on, session, policy) =>
+        satisfyApproved(on, session, policy, signedStateOf(approval, sealed)),
+      );
     });
   }
 
@@ -102,12 +148,62 @@ export class NodeKeys implements AsyncDisposable {
     });
   }
 
+  /**
+   * Extends into the TPM what the custody log asks for and the TPM has not had yet, and certifies what it then holds, over the
+   * hash of the last such record.
+   * @throws Failure `custody-rewritten` where the TPM was told another history than the log.
+   */
+  anchorCustody(log: Uint8Array): Promise<Anchored> {
+    const turn = this.#anchoring.then(() => this.#fresh((tpm) => this.#anchor(tpm, log)));
+    this.#anchoring = turn.catch(() => {});
+    return turn;
+  }
+
+  /** States the content of the node's counters over `qualifyingData`. */
+  certifyCounters(qualifyingData: Uint8Array): Promise<Record<'sequence' | 'armed', SignedAttest>> {
+    const { ak, sequenceIndex, armedIndex } = this.#anchors;
+    return this.#fresh(async (tpm) => {
+      await using attestor = await tpm.at(ak.handle);
+      return {
+        sequence: await tpm.nvCertify(sequenceIndex, attestor, qualifyingData),
+        armed: await tpm.nvCertify(armedIndex, attestor, qualifyingData),
+      };
+    });
+  }
+
+  async #anchor(tpm: Tpm, log: Uint8Array): Promise<Anchored> {
+    const { custodyIndex, ak } = this.#anchors;
+    const anchors = anchorsOf(checkChain(log));
+    const { attributes } = await tpm.nvPublic(custodyIndex);
+    const held = attributes.includes('written') ? await tpm.nvRead(custodyIndex) : unanchored;
+    const done = anchoredSoFar(anchors, held);
+    if (done === undefined) throw custodyRewritten();
+    for (const { hash } of anchors.slice(done)) await tpm.nvExtend(custodyIndex, hash);
+    const last = anchors.at(-1);
+    if (last === undefined) return { sequence: 0, certification: null };
+    await using attestor = await tpm.at(ak.handle);
+    return {
+      sequence: last.sequence,
+      certification: await tpm.nvCertify(custodyIndex, attestor, last.hash),
+    };
+  }
+
+  /** Dictionary attack protection as it stands. */
+  lockout(): Promise<TpmProperties['lockout']> {
+    return this.#fresh(async (tpm) => (await tpm.properties()).lockout);
+  }
+
   /** The cap PCR as it stands, hex. */
   capPcr(): Promise<string> {
     const { capPcr } = this.#anchors;
     return this.#fresh(async (tpm) =>
       Buffer.from((await tpm.pcrRead('sha256', [capPcr])).get(capPcr) ?? []).toString('hex'),
     );
+  }
+
+  /** For what is done with the node's TPM elsewhere: attestation. `work` may be run a second time, on a new connection. */
+  use<T>(work: (tpm: Tpm) => Promise<T>): Promise<T> {
+    return this.#fresh(work);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -126,3 +222,10 @@ export class NodeKeys implements AsyncDisposable {
     }
   }
 }
+
+const custodyRewritten = (): Failure =>
+  new Failure('custody-rewritten', 'The TPM was told another history than the one in the custody log.', {
+    kept: 'Neither the log nor the TPM was changed.',
+    remedy:
+      'Keep the log and its copies in earlier bundles as evidence: it was cut, edited or put back, or the index was removed. Then deprovision, and provision anew.',
+  });

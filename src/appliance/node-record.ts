@@ -2,6 +2,7 @@
 import { chmodSync, chownSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { nodeEndorsementSchema } from '../attestation/endorsement-format.ts';
 import { readIfPresent, writeDurably } from '../host/durable.ts';
 import { Failure } from '../host/failure.ts';
 import type { User } from '../host/privileges.ts';
@@ -13,6 +14,13 @@ export interface StateLayout {
   readonly node: string;
   readonly custody: string;
   readonly enrolment: string;
+  /** What was begun in the TPM and is not in the record yet. */
+  readonly provisioning: string;
+  /** Approvals by the policy signer, and the node's question to it. */
+  readonly approvals: string;
+  readonly approvalRequest: string;
+  /** Private keys that stand in for the policy signer and the recovery key. */
+  readonly development: string;
   /** Held while a process works on the state. */
   readonly lock: string;
   readonly control: string;
@@ -33,6 +41,10 @@ export function stateLayout(directory: string): StateLayout {
     node: at('node.json'),
     custody: at('custody.jsonl'),
     enrolment: at('enrolment.json'),
+    provisioning: at('provisioning.json'),
+    approvals: at('approvals'),
+    approvalRequest: at('approval-request.json'),
+    development: at('development'),
     lock: at('lock'),
     control: at('control.sock'),
     spool: at('spool'),
@@ -70,6 +82,10 @@ const assurance = z.object({
 });
 export type Assurance = z.infer<typeof assurance>;
 
+/** The lockout parameters that the TPM had before; null where they were left alone. */
+export const lockoutSchema = z.object({ max: z.int(), interval: z.int(), recovery: z.int() }).nullable();
+export type LockoutBefore = z.infer<typeof lockoutSchema>;
+
 const schema = z.object({
   format: z.literal('esoteric-appliance-node/1'),
   node: z.string(),
@@ -83,10 +99,17 @@ const schema = z.object({
       manufacturer: z.string(),
       firmware: z.string(),
       capPcr: z.int(),
-      /** Values (SHA-256, hex) at provisioning of the PCRs that keys are sealed to, by number. */
+      /** NV indices of the shares, by name of the key. */
+      shares: z.record(z.string(), z.int()),
+      /** PEM of the keys that new keys are sealed to. */
+      authorities: z.object({ signer: z.string(), recovery: z.string() }),
+      lockoutBefore: lockoutSchema,
+      /** Values (SHA-256, hex) when they were last approved of the PCRs that keys are sealed to, by number. */
       pcrs: z.record(z.string(), z.string()),
       resetCount: z.int(),
       restartCount: z.int(),
+      /** Absent in records that were written before it was looked for. */
+      endorsement: nodeEndorsementSchema.exactOptional(),
     })
     .nullable(),
   keys: z.array(z.object({ name: z.string(), purpose: z.enum(['wireguard', 'macsec', 'seed']) })),

@@ -17,19 +17,22 @@ import { consequenceOf, type InterlockPolicy, loadInterlockPolicy } from '../int
 import { Lifecycle } from '../keys/lifecycle.ts';
 import { generateKey, publicHalf } from '../keys/sealed.ts';
 import { Announcer } from './announce.ts';
+import { type Installed, installApproval, parseBrought } from './approvals.ts';
 import { assuranceNow, bypassLines, requireSameKind } from './assurance.ts';
 import type { Config } from './config.ts';
+import { alertRewritten, anchorCustody } from './custody-anchor.ts';
 import { enrolmentOf } from './enrolment.ts';
 import { kernelFeed, poolNews, supplyOf } from './entropy-node.ts';
 import { type BundleMade, type BundleRequest, makeBundle } from './evidence.ts';
 import { Incident, tellInterrupted } from './incident.ts';
 import { Links } from './links.ts';
 import { type LiveState, liveCollectors } from './live-state.ts';
-import { NodeKeys } from './node-keys.ts';
+import { type Anchored, NodeKeys } from './node-keys.ts';
 import { type NodeRecord, readNodeRecord, type StateLayout, stateLayout } from './node-record.ts';
 import { policyPath } from './policies.ts';
 import { startPool } from './pool.ts';
 import { stagePlan } from './stage-plan.ts';
+import { conditionOf } from './tpm-condition.ts';
 
 /** A thread that has been silent for so many heartbeats is lost. */
 const missedBeats = 3;
@@ -114,6 +117,7 @@ export class Node implements AsyncDisposable {
     this.#marked = true;
     if (unclean) await this.#afterUncleanEnd();
     custody.append('started', { assurance: record.assurance, unclean });
+    await this.#anchor();
     await this.#unsealKeys();
     this.#links = this.#cleanup.use(
       await Links.up({
@@ -140,6 +144,11 @@ export class Node implements AsyncDisposable {
     return this.arena.zeroized;
   }
 
+  /** Null without a TPM. */
+  get keys(): NodeKeys | null {
+    return this.#tpm;
+  }
+
   get interlock(): Interlock {
     if (this.#interlock === undefined) throw new Failure('node-starting', 'The node is still starting.');
     return this.#interlock;
@@ -156,6 +165,7 @@ export class Node implements AsyncDisposable {
       entropy: this.#pool?.status() ?? null,
       interlock: this.#interlock?.status() ?? null,
       zeroize: this.#incident?.summary ?? null,
+      tpm: this.#tpm === null ? null : await conditionOf(this.#tpm, this.layout, this.record),
     };
   }
 
@@ -169,6 +179,7 @@ export class Node implements AsyncDisposable {
           record: this.record,
           custody: this.custody,
           keys: this.#tpm,
+          anchor: () => this.#anchor(),
           collectors: [...liveCollectors(() => this.live()), ...(this.#incident?.collectors ?? [])],
           ...(onProgress === undefined ? {} : { onProgress }),
         },
@@ -177,6 +188,15 @@ export class Node implements AsyncDisposable {
     );
     this.#collecting = turn.catch(() => {});
     return await turn;
+  }
+
+  /** Keeps an approval for the state after an update, or for this one. @throws as `parseBrought`; Failure `no-tpm`. */
+  async approve(text: string): Promise<Installed> {
+    if (this.#tpm === null) {
+      throw new Failure('no-tpm', 'Without a TPM nothing is sealed, so there is nothing to approve.');
+    }
+    const expected = await this.#tpm.expectation(this.record);
+    return installApproval(this, parseBrought(text, expected), expected);
   }
 
   /** The red button. Resolves when certificate, alert and bundle are made. */
@@ -190,6 +210,13 @@ export class Node implements AsyncDisposable {
     return outcome;
   }
 
+  /** The head of the custody log, into the TPM. */
+  #anchor(): Promise<Anchored | undefined> {
+    return anchorCustody(this.#tpm, this.layout, (failure) =>
+      alertRewritten(this.announcer, this.record, failure),
+    );
+  }
+
   /** A clean end: links and processes go, the marker is cleared. */
   async [Symbol.asyncDispose](): Promise<void> {
     // The watcher may have struck just now: what it did is told although its message has not come yet.
@@ -201,6 +228,7 @@ export class Node implements AsyncDisposable {
     }
     if (this.#marked) {
       this.custody.append('stopped', { zeroized: this.zeroized });
+      await this.#anchor();
       this.#lifecycle.clearRunning();
     }
     await this.#cleanup.disposeAsync();
@@ -255,11 +283,9 @@ export class Node implements AsyncDisposable {
 
   async #unsealKeys(): Promise<void> {
     const { record, arena, layout } = this;
+    const unseal = await this.#unsealer();
     for (const { name, purpose } of record.keys) {
-      const key =
-        this.#tpm === null
-          ? generateKey(arena, name, purpose)
-          : await this.#tpm.unseal(arena, layout.directory, name);
+      const key = unseal === null ? generateKey(arena, name, purpose) : await unseal(name);
       this.#keys.set(name, key);
     }
     if (this.#tpm !== null) return;
@@ -269,6 +295,16 @@ export class Node implements AsyncDisposable {
     });
     const enrolment = enrolmentOf(record, layout, this.custody.head(), volatile);
     writeDurably(layout.enrolment, `${JSON.stringify(enrolment, null, 2)}\n`, 0o644);
+  }
+
+  /** Null without a TPM. */
+  async #unsealer(): Promise<((name: string) => Promise<SecretBuffer>) | null> {
+    const { record, arena, layout } = this;
+    const tpm = this.#tpm;
+    if (tpm === null) return null;
+    if (record.keys.length === 0) return (name) => Promise.reject(new Error(`There is no key ${name}.`));
+    const approval = await tpm.approval(layout, record);
+    return (name) => tpm.unseal(arena, layout.directory, name, approval);
   }
 
   #key(name: string): SecretBuffer {
@@ -355,6 +391,7 @@ export class Node implements AsyncDisposable {
       custody: this.custody,
       announcer: this.announcer,
       keys: this.#tpm,
+      anchor: () => this.#anchor(),
       destroyed: [...this.#keys.keys()],
       retained: this.config.alerts.channels.length > 0 || this.config.forensics.upload !== '',
       collect: (request) => this.collect(request),

@@ -24,3 +24,7 @@ export function keysOf(profile: Profile, config: Config): Profile['keys'] {
   const named = new Set(config.keys.map(({ name }) => name));
   return [...profile.keys.filter(({ name }) => !named.has(name)), ...config.keys];
 }
+
+/** The keys that a node should have: those of its profile, then those of the configuration. */
+export const wantedKeys = (config: Config, profile: Profile | undefined): Profile['keys'] =>
+  profile === undefined ? config.keys : keysOf(profile, config);

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { exitStatus, Failure } from '../host/failure.ts';
 import { levels, type ZeroizeLevel } from '../interlock/causes.ts';
+import { attestMethods } from './attest-methods.ts';
 import type { Config } from './config.ts';
 import { type Methods, serveControl } from './control.ts';
 import { Node } from './node.ts';
@@ -48,6 +49,7 @@ function methodsOf(node: Node): Methods {
     });
   };
   return {
+    ...attestMethods(node),
     status: async () => await liveStatus(node),
     'maintenance-begin': async (params) => {
       const interfaces = Array.isArray(params.interfaces) ? params.interfaces.map(String) : [];
@@ -72,6 +74,7 @@ function methodsOf(node: Node): Methods {
       }
       return await node.zeroize(text(params.reason) ?? '', level as ZeroizeLevel | undefined);
     },
+    approve: async (params) => await node.approve(text(params.approval) ?? ''),
     collect: async (params, caller) =>
       await node.collect(
         {

@@ -1,10 +1,10 @@
 // What a zeroize of this node will do at the TPM and on disk, made ready before the first unseal.
 import { causes } from '../interlock/causes.ts';
 import { consequenceOf, type InterlockPolicy } from '../interlock/policy.ts';
-import type { StagePlan } from '../interlock/stages.ts';
+import type { StagePlan, TpmCommand } from '../interlock/stages.ts';
 import { Lifecycle } from '../keys/lifecycle.ts';
 import { sealedKeyPath } from '../keys/sealed.ts';
-import { marshalPcrExtend, type RawChannel } from '../tpm/raw.ts';
+import { marshalNvIncrement, marshalNvUndefine, marshalPcrExtend, type RawChannel } from '../tpm/raw.ts';
 import type { Config } from './config.ts';
 import type { NodeRecord, StateLayout } from './node-record.ts';
 
@@ -31,7 +31,7 @@ export function stagePlan(node: {
         ? null
         : {
             channel,
-            commands: [marshalPcrExtend(record.tpm.capPcr, capDigest)],
+            commands: tpmCommands(record.tpm),
             timeoutMilliseconds: tpmStageMilliseconds,
           },
     disk: {
@@ -39,4 +39,15 @@ export function stagePlan(node: {
       blobs: record.tpm === null ? [] : record.keys.map(({ name }) => sealedKeyPath(layout.directory, name)),
     },
   };
+}
+
+/** The cap comes first: the TPM looks at PCRs again when a key is used, at the counter only while a policy is satisfied. */
+function tpmCommands({ capPcr, armedIndex, shares }: NonNullable<NodeRecord['tpm']>): TpmCommand[] {
+  return [
+    { level: 'lock', command: marshalPcrExtend(capPcr, capDigest) },
+    { level: 'lock', command: marshalNvIncrement(armedIndex) },
+    ...Object.values(shares).map(
+      (index): TpmCommand => ({ level: 'destroy', command: marshalNvUndefine(index) }),
+    ),
+  ];
 }

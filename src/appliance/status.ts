@@ -9,6 +9,7 @@ import { askNode, isRunning } from './control.ts';
 import type { LiveState } from './live-state.ts';
 import type { Node } from './node.ts';
 import { type Assurance, readNodeRecord, type StateLayout, stateLayout } from './node-record.ts';
+import { conditionOfStopped, type TpmCondition } from './tpm-condition.ts';
 
 /** The JSON contract of `status --json` (docs/cli.md). */
 export interface Status {
@@ -22,6 +23,8 @@ export interface Status {
   /** What the last zeroize did; null where there was none since the node was armed. */
   readonly zeroize: LiveState['zeroize'] | { readonly cause: string; readonly at: string } | null;
   readonly custody: { readonly sequence: number; readonly hash: string } | null;
+  /** Null without a TPM. */
+  readonly tpm: TpmCondition | null;
   /** Process id of the running node; null while none runs. */
   readonly pid: number | null;
 }
@@ -39,7 +42,15 @@ export async function statusOf(config: Config): Promise<Status> {
     pid: null,
   };
   if (state === 'unprovisioned') {
-    return { node: config.node.name, state, assurance: null, ...nothing, zeroize: null, custody: null };
+    return {
+      node: config.node.name,
+      state,
+      assurance: null,
+      ...nothing,
+      zeroize: null,
+      custody: null,
+      tpm: null,
+    };
   }
   const record = readNodeRecord(layout);
   using custody = CustodyLog.open(layout.custody);
@@ -50,12 +61,13 @@ export async function statusOf(config: Config): Promise<Status> {
     ...nothing,
     zeroize: state === 'zeroized' ? { cause: cause ?? 'unknown', at: since ?? '' } : null,
     custody: custody.head(),
+    tpm: await conditionOfStopped(config, layout, record),
   };
 }
 
 /** Of this process's node. */
 export async function liveStatus(node: Node): Promise<Status> {
-  const { links, entropy, interlock, zeroize } = await node.live();
+  const { links, entropy, interlock, zeroize, tpm } = await node.live();
   return {
     node: node.record.node,
     state: node.zeroized ? 'zeroized' : 'running',
@@ -66,6 +78,7 @@ export async function liveStatus(node: Node): Promise<Status> {
     alerts: alertCounts(node.layout),
     zeroize,
     custody: node.custody.head(),
+    tpm,
     pid: process.pid,
   };
 }

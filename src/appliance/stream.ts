@@ -1,12 +1,17 @@
 // `stream`: random bytes from the running node, or from a pool of this process where no node runs or other sources are asked for.
 import { tmpdir } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Sink, type StreamOptions, streamRandom } from '../entropy/outputs/stream.ts';
 import { type UnconditionedMode, UnconditionedOutput } from '../entropy/outputs/unconditioned.ts';
+import { Failure } from '../host/failure.ts';
 import type { Config } from './config.ts';
 import { askNodeForBytes, isRunning } from './control.ts';
 import { requireUnzeroized, withOwnPool } from './entropy-process.ts';
 import { policyOf, sourceNamed } from './entropy-sources.ts';
 import { stateLayout } from './node-record.ts';
+
+/** How long a node that ended its output has to write down that it was zeroized. */
+const verdictMilliseconds = 3000;
 
 export interface StreamRequest extends StreamOptions {
   /** Null: without end. */
@@ -17,15 +22,21 @@ export interface StreamRequest extends StreamOptions {
 
 /**
  * Writes to a descriptor and returns how many bytes of output were taken.
- * @throws Failure `zeroized` (status 4) on a zeroized node, also in the middle; `entropy-unhealthy`.
+ * @throws Failure `zeroized` (status 4) on a zeroized node, also in the middle; `output-cut-off`; `entropy-unhealthy`.
  */
 export async function streamTo(config: Config, request: StreamRequest, fd: number): Promise<number> {
   requireUnzeroized(config);
   const { control } = stateLayout(config.node.state_dir);
   if (request.sources === undefined && (await isRunning(control))) {
-    const written = await relay(control, request, fd);
-    if (written < (request.bytes ?? Number.POSITIVE_INFINITY)) requireUnzeroized(config);
-    return written;
+    const { written, cutOff } = await relay(control, request, fd);
+    if (!cutOff) return written;
+    // The node stops its output before it writes down why: memory goes first, the disk last.
+    for (const deadline = Date.now() + verdictMilliseconds; Date.now() < deadline; await sleep(20))
+      requireUnzeroized(config);
+    throw new Failure('output-cut-off', `The node ended its output after ${written} bytes.`, {
+      kept: 'What was written is whole and good.',
+      remedy: 'Look at `esoteric-appliance status`, and ask again when the node runs.',
+    });
   }
   return await withOwnPool(config, request.sources, ({ pool }) =>
     streamRandom((out) => pool.read(out), request.bytes, fd, request),
@@ -45,7 +56,13 @@ export async function streamUnconditioned(
   return await streamRandom((out) => output.read(out), request.bytes, fd, request);
 }
 
-async function relay(path: string, request: StreamRequest, fd: number): Promise<number> {
+interface Relayed {
+  readonly written: number;
+  /** The node ended it: neither has all been written nor has the reader gone. */
+  readonly cutOff: boolean;
+}
+
+async function relay(path: string, request: StreamRequest, fd: number): Promise<Relayed> {
   const { first, socket } = await askNodeForBytes(path, 'stream', { bytes: request.bytes });
   const wanted = request.bytes ?? Number.POSITIVE_INFINITY;
   const sink = new Sink(fd, request);
@@ -63,16 +80,17 @@ async function relay(path: string, request: StreamRequest, fd: number): Promise<
     return true;
   };
   try {
-    if (!(await pass(first))) return written;
-    for await (const chunk of socket as AsyncIterable<Buffer>) if (!(await pass(chunk))) return written;
-    await sink.end();
+    if (!(await pass(first))) return { written, cutOff: false };
+    for await (const chunk of socket as AsyncIterable<Buffer>) {
+      if (!(await pass(chunk))) return { written, cutOff: false };
+    }
   } catch (error) {
-    // Cut off in the middle: whoever asked looks whether the node has been zeroized.
     if (!isReset(error)) throw error;
   } finally {
     socket.destroy();
   }
-  return written;
+  await sink.end();
+  return { written, cutOff: written < wanted };
 }
 
 const isReset = (error: unknown): boolean =>

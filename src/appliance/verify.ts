@@ -1,12 +1,14 @@
 // `verify`: reads what the relying party holds, and hands the pure verification its appraisers.
 import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
+import { appraiseCertification, appraiseQuote, compareClock } from '../attestation/appraisal.ts';
 import {
-  appraiseCertification,
-  appraiseEventLog,
-  appraiseQuote,
-  compareClock,
-} from '../attestation/appraisal.ts';
-import { checkEnrolment, type EnrolmentRecord, parseEnrolment } from '../attestation/enrolment.ts';
+  checkEnrolment,
+  type EnrolmentRecord,
+  type EnrolmentTrust,
+  parseEnrolment,
+} from '../attestation/enrolment.ts';
+import { appraiseEventLog } from '../attestation/eventlog-appraisal.ts';
+import { appraiseNvCertification } from '../attestation/nv-certification.ts';
 import { publicGoodRoot } from '../attestation/public-good-root.ts';
 import { verifySigstoreBundle } from '../attestation/sigstore-verify.ts';
 import { readUnsigned } from '../attestation/unsigned.ts';
@@ -17,6 +19,7 @@ import { verifyBundle } from '../forensics/verify.ts';
 import { readVerifyPolicy } from '../forensics/verify-policy.ts';
 import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
 import { tpmSilent } from './assurance.ts';
+import { readTrust } from './pins.ts';
 import { policyPath } from './policies.ts';
 
 export interface VerifyOptions {
@@ -27,6 +30,10 @@ export interface VerifyOptions {
   readonly trustedRoot?: string | undefined;
   readonly enrolment?: string | undefined;
   readonly policy?: string | undefined;
+  /** Directory of TPM makers' CA certificates; as the policy says unless told. */
+  readonly ekCa?: string | undefined;
+  /** Public keys of those who are trusted to enrol; as the policy says unless told. */
+  readonly enrolledBy?: string | undefined;
   readonly caseKey?: string | undefined;
   readonly identity?: ExpectedIdentity | undefined;
   /** `SEQUENCE:HASH` of a custody head that was seen earlier. */
@@ -44,7 +51,9 @@ export interface Verification {
 export async function verifyFiles(options: VerifyOptions): Promise<Verification> {
   const { archive } = options;
   requireFile('The archive', archive);
-  const policy = readVerifyPolicy(options.policy ?? policyPath('verify.toml'));
+  const path = options.policy ?? policyPath('verify.toml');
+  const policy = readVerifyPolicy(path);
+  const trust = readTrust(options, { path, enrolment: policy.enrolment });
   const effective = options.identity === undefined ? policy : { ...policy, identity: options.identity };
   const report = await verifyBundle<EnrolmentRecord>(
     {
@@ -60,12 +69,12 @@ export async function verifyFiles(options: VerifyOptions): Promise<Verification>
       ...(options.knownHead === undefined ? {} : { knownHead: parseHead(options.knownHead) }),
       ...(options.caseKey === undefined ? {} : { caseKey: readGiven('The case key', options.caseKey) }),
     },
-    appraisers,
+    appraisersBy(trust),
   );
   return { report, accepted: acceptable(report, effective, options.allowBypassed) };
 }
 
-const appraisers: Appraisers<EnrolmentRecord> = {
+const appraisersBy = (trust: EnrolmentTrust): Appraisers<EnrolmentRecord> => ({
   sigstore: (evidence) => {
     const unsigned = readUnsigned(evidence.bundle);
     if (unsigned === null) return verifySigstoreBundle(evidence);
@@ -82,10 +91,11 @@ const appraisers: Appraisers<EnrolmentRecord> = {
   },
   quote: appraiseQuote,
   certification: appraiseCertification,
+  nvCertification: appraiseNvCertification,
   eventLog: appraiseEventLog,
   clock: compareClock,
-  enrolment: checkEnrolment,
-};
+  enrolment: (record) => checkEnrolment(record, trust),
+});
 
 /** A bundle that nobody signed is as forgeable as one without a statement, so it must say why. */
 function appraiseUnsigned(admitted: readonly Assurance[]): Appraisal {

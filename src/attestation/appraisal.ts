@@ -3,6 +3,7 @@
 import { createHash, verify } from 'node:crypto';
 import {
   type Attest,
+  hashAlgorithms,
   nameOf,
   type ObjectAttribute,
   parseAttest,
@@ -13,7 +14,6 @@ import {
   signatureDer,
 } from '../tpm/structures.ts';
 import type { ClockReading } from './clock.ts';
-import { parseEventLog, replay } from './eventlog.ts';
 import {
   type Appraisal,
   type Attempt,
@@ -37,17 +37,22 @@ export interface QuoteEvidence {
   readonly akPublic: Uint8Array;
   readonly expectedQualifyingData: Uint8Array;
   /** Hex of the SHA-256 bank, by PCR number. */
-  readonly pcrValues: Readonly<Record<string, string>>;
-  /** The quote must select these and no others. */
+  readonly pcrValues: PcrValues;
+  /** The quote must select these and no others, in the SHA-256 bank and in each of `otherBanks`. */
   readonly requiredPcrs: readonly number[];
+  /** Banks that were quoted beside SHA-256; it can never be left out. */
+  readonly otherBanks?: Readonly<Record<string, PcrValues>>;
 }
+
+/** Hex, by PCR number. */
+export type PcrValues = Readonly<Record<string, string>>;
 
 export interface QuoteAppraisal extends CheckedAppraisal {
   /** What the quote says about time; to be believed only when the quote is proven. */
   readonly clock: (ClockReading & { readonly clock: bigint }) | null;
 }
 
-/** Appraises a quote over the SHA-256 bank. Checks: attestation key, structure, signature, signer,
+/** Appraises a quote over the SHA-256 bank, and others where there are. Checks: attestation key, structure, signature, signer,
  * qualifying data, selection, PCR values. */
 export function appraiseQuote(evidence: QuoteEvidence): QuoteAppraisal {
   const attest = attempt(() => parseAttest(evidence.attest));
@@ -104,57 +109,6 @@ export function appraiseCertification(evidence: CertificationEvidence): CheckedA
   );
 }
 
-export interface EventLogAppraisal extends Appraisal {
-  /** PCRs whose quoted value is exactly what the log replays to. */
-  readonly explained: number[];
-  /** PCRs whose quoted value the log does not reach. Only those of the firmware, 0 to 7, make the result `failed`. */
-  readonly unexplained: number[];
-}
-
-/**
- * Which quoted PCRs the firmware event log explains. PCRs 8 and above are extended by boot loaders and the running
- * system too, so a difference there is told and does not fail. Proves digests; an event's type and data are told by
- * the firmware alone.
- */
-export function appraiseEventLog(evidence: {
-  readonly log: Uint8Array;
-  readonly pcrValues: Readonly<Record<string, string>>;
-  /** Default `sha256`. */
-  readonly bank?: string;
-}): EventLogAppraisal {
-  const bank = evidence.bank ?? 'sha256';
-  const replayed = attempt(() => replay(parseEventLog(evidence.log)));
-  const nothing = { explained: [], unexplained: [] };
-  if (!replayed.value) return { ...failed(replayed.reason), ...nothing };
-  const expected = replayed.value[bank];
-  if (expected === undefined) return { ...failed(`The event log has no ${bank} digests.`), ...nothing };
-  const stranger = Object.keys(evidence.pcrValues).find((pcr) => !/^(?:\d|1\d|2[0-3])$/.test(pcr));
-  if (stranger !== undefined) return { ...failed(`\`${stranger}\` is not the number of a PCR.`), ...nothing };
-  const quoted = Object.keys(evidence.pcrValues).map(Number);
-  const initial = '0'.repeat(evidence.pcrValues[quoted[0] ?? 0]?.length ?? 0);
-  const matches = (pcr: number) => evidence.pcrValues[pcr]?.toLowerCase() === (expected[pcr] ?? initial);
-  const explained = quoted.filter(matches);
-  const unexplained = quoted.filter((pcr) => !matches(pcr));
-  const unmeasured = explained.filter((pcr) => pcr <= 7 && expected[pcr] === undefined);
-  return { ...concludeReplay(explained, unexplained, unmeasured), explained, unexplained };
-}
-
-function concludeReplay(explained: number[], unexplained: number[], unmeasured: number[]): Appraisal {
-  const wrong = unexplained.filter((pcr) => pcr <= 7);
-  if (wrong.length > 0) {
-    return failed(`The event log does not replay to the quoted value of PCR ${wrong.join(', ')}.`);
-  }
-  if (unmeasured.length > 0) {
-    return notProven(
-      `The firmware measured nothing into PCR ${unmeasured.join(', ')}: there was no measured boot.`,
-    );
-  }
-  if (!explained.some((pcr) => pcr <= 7)) return notProven('No PCR of the firmware (0 to 7) was quoted.');
-  const beyond =
-    unexplained.length === 0 ? '' : ` PCR ${unexplained.join(', ')} was extended beyond the log.`;
-  return proven(`The event log replays to the quoted values of PCR ${explained.join(', ')}.${beyond}`);
-}
-
 /** A restricted key signs nothing that merely looks like an attestation, so its signature vouches for the TPM. */
 export function checkAttestationKey(publicArea: Uint8Array): Appraisal {
   return checkKey('attestation key', publicArea, [
@@ -187,14 +141,16 @@ function checkKey(what: string, publicArea: Uint8Array, required: readonly Objec
   return proven(`The ${what} is an ECDSA P-256 key with the attributes ${required.join(', ')}.`);
 }
 
-function checkType(attest: Attempt<Attest>, wanted: Attest['type']): Appraisal {
+export function checkType(attest: Attempt<Attest>, wanted: Attest['type']): Appraisal {
   if (!attest.value) return failed(attest.reason);
   if (attest.value.type !== wanted)
     return failed(`The attestation is of type ${attest.value.type}, not ${wanted}.`);
   return proven(`The attestation is a ${wanted} made by a TPM.`);
 }
 
-function checkSignature(evidence: Pick<QuoteEvidence, 'attest' | 'signature' | 'akPublic'>): Appraisal {
+export function checkSignature(
+  evidence: Pick<QuoteEvidence, 'attest' | 'signature' | 'akPublic'>,
+): Appraisal {
   const checked = attempt(() => {
     const { hash } = parseSignature(evidence.signature);
     if (hash !== 'sha256') return failed(`The signature is over ${hash}, not over SHA-256.`);
@@ -210,7 +166,7 @@ function checkSignature(evidence: Pick<QuoteEvidence, 'attest' | 'signature' | '
  * The signed qualified name covers every bit of the key's public area and the hierarchy it is in. Only under the
  * endorsement hierarchy are the reset and restart counts told as they are (Part 2, section 10.12.12).
  */
-function checkSigner(attest: Attest, akPublic: Uint8Array): Appraisal {
+export function checkSigner(attest: Attest, akPublic: Uint8Array): Appraisal {
   const expected = attempt(() => qualifiedName('endorsement', akPublic));
   return expected.value && Buffer.compare(attest.qualifiedSigner, expected.value) === 0
     ? proven('The signer is the attestation key, a primary key of the endorsement hierarchy.')
@@ -227,39 +183,57 @@ function checkQualifyingData(
 }
 
 function checkSelection(quote: NonNullable<Attest['quote']>, evidence: QuoteEvidence): Appraisal {
-  const [selection] = quote.selections;
-  if (quote.selections.length !== 1 || selection?.bank !== 'sha256') {
-    return failed('The quote does not select the SHA-256 bank alone.');
+  const banks = banksOf(evidence);
+  const selected = quote.selections.map(({ bank }) => bank);
+  if (selected.toSorted().join() !== Object.keys(banks).toSorted().join()) {
+    return failed(
+      `The quote selects the banks ${selected.join(', ') || 'none'}; ${Object.keys(banks).join(', ')} alone are expected.`,
+    );
   }
   const required = ascending(evidence.requiredPcrs);
   if (required.length === 0) return failed('No PCR is required of the quote.');
-  if (selection.pcrs.join() !== required.join()) {
-    return failed(
-      `The quote selects PCRs ${selection.pcrs.join(', ') || 'none'}; ${required.join(', ')} are required.`,
-    );
+  const wanted = required.join(', ');
+  for (const { bank, pcrs } of quote.selections) {
+    if (pcrs.join(', ') !== wanted)
+      return failed(
+        `The quote selects PCRs ${pcrs.join(', ') || 'none'} of ${bank}; ${wanted} are required.`,
+      );
+    const given = Object.keys(banks[bank] ?? {});
+    if (given.length !== required.length || !required.every((pcr) => given.includes(String(pcr)))) {
+      return failed(
+        `PCR values of ${bank} are given for ${given.join(', ') || 'none'}; ${wanted} are required.`,
+      );
+    }
   }
-  const given = Object.keys(evidence.pcrValues);
-  if (given.length !== required.length || !required.every((pcr) => given.includes(String(pcr)))) {
-    return failed(
-      `PCR values are given for ${given.join(', ') || 'none'}; ${required.join(', ')} are required.`,
-    );
-  }
-  return proven(`Exactly PCRs ${required.join(', ')} of the SHA-256 bank are quoted.`);
+  return proven(`Exactly PCRs ${wanted} are quoted, of ${selected.join(', ')}.`);
 }
 
 function checkPcrDigest(quote: NonNullable<Attest['quote']>, evidence: QuoteEvidence): Appraisal {
+  const banks = banksOf(evidence);
   const hash = createHash('sha256');
-  for (const pcr of quote.selections.flatMap(({ pcrs }) => pcrs)) {
-    const value = evidence.pcrValues[pcr];
-    if (value === undefined) return failed(`The value of PCR ${pcr} is missing.`);
-    if (!/^[0-9a-f]{64}$/i.test(value))
-      return failed(`The value of PCR ${pcr} is not 64 hexadecimal digits.`);
-    hash.update(Buffer.from(value, 'hex'));
+  for (const { bank, pcrs } of quote.selections) {
+    const digits = 2 * (digestSizes[bank] ?? 0);
+    for (const pcr of pcrs) {
+      const value = banks[bank]?.[pcr];
+      if (value === undefined) return failed(`The ${bank} value of PCR ${pcr} is missing.`);
+      if (value.length !== digits || !/^[0-9a-f]+$/i.test(value))
+        return failed(`The ${bank} value of PCR ${pcr} is not ${digits} hexadecimal digits.`);
+      hash.update(Buffer.from(value, 'hex'));
+    }
   }
   return Buffer.compare(hash.digest(), quote.digest) === 0
     ? proven('The PCR values hash to the quoted digest.')
     : failed('The PCR values do not hash to the quoted digest.');
 }
+
+const banksOf = ({ pcrValues, otherBanks }: QuoteEvidence): Readonly<Record<string, PcrValues>> => ({
+  ...otherBanks,
+  sha256: pcrValues,
+});
+
+const digestSizes: Readonly<Record<string, number>> = Object.fromEntries(
+  [...hashAlgorithms.values()].map(({ name, size }) => [name, size]),
+);
 
 function checkCertifiedName(name: Uint8Array, certifiedPublic: Uint8Array): Appraisal {
   const own = attempt(() => nameOf(certifiedPublic));

@@ -52,6 +52,11 @@ export function appraiseEkCertificate(evidence: EkEvidence): CheckedAppraisal {
   );
 }
 
+/** Manufacturer, model and version of the TPM that a certificate names; undefined where it cannot be read. */
+export function tpmNamedIn(certificate: Uint8Array): string | undefined {
+  return attempt(() => certificateFields(new X509Certificate(certificate).raw)).value?.tpm;
+}
+
 function checkKey({ subjectPublicKey }: CertificateFields, endorsementPublic: Uint8Array): Appraisal {
   try {
     const spki = createPublicKey(publicKeyPem(endorsementPublic)).export({ type: 'spki', format: 'der' });

@@ -4,7 +4,18 @@ import { createHash, createPublicKey } from 'node:crypto';
 import { z } from 'zod';
 import { Failure, reasonOf } from '../host/failure.ts';
 import { nameOf, publicKeyPem } from '../tpm/structures.ts';
+import { checkActivation } from './activation.ts';
 import { appraiseCertification, checkAttestationKey, checkSigningKey } from './appraisal.ts';
+import { base64, hex, milliseconds, pcrIndex, sha256Hex } from './encoding.ts';
+import {
+  appraiseKey,
+  bestKey,
+  keyOfKind,
+  noEndorsement,
+  noSuchKey,
+  simulatorNamedIn,
+} from './endorsement.ts';
+import { type Endorsement, endorsementSchema } from './endorsement-format.ts';
 import { type Appraisal, type CheckedAppraisal, conclude, failed, notProven, proven } from './verdict.ts';
 
 /** What the attestation key signs when it certifies the signing key, so that the certification serves for nothing else. */
@@ -12,16 +23,9 @@ export const signingKeyQualifyingData: Uint8Array = createHash('sha256')
   .update('esoteric-appliance/signing-key/1')
   .digest();
 
-const hex = z.string().regex(/^(?:[0-9a-f]{2})+$/, 'expected lower-case hexadecimal');
-const sha256Hex = z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 lower-case hexadecimal digits');
 const handle = z.string().regex(/^0x[0-9a-f]{8}$/, 'expected a TPM handle such as 0x81000001');
-const base64 = z
-  .string()
-  .min(1)
-  .refine((text) => Buffer.from(text, 'base64').toString('base64') === text, 'expected canonical base64');
 const pem = z.string().startsWith('-----BEGIN PUBLIC KEY-----', 'expected a PEM public key');
 const count = z.int().nonnegative();
-const pcrIndex = z.string().regex(/^(?:\d|1\d|2[0-3])$/, 'expected a PCR number, 0 to 23');
 
 const tpmSchema = z.object({
   manufacturer: z.string(),
@@ -40,9 +44,14 @@ const tpmSchema = z.object({
   capPcr: z.int().min(0).max(15),
   resetCount: count,
   restartCount: count,
+  /** NV indices that the node keeps; absent in older records. */
+  nv: z.object({ sequence: handle, armed: handle, custody: handle }).exactOptional(),
+  /** With the counts: what the TPM's clock said, where a relying party has seen a quote. */
+  clock: milliseconds.exactOptional(),
 });
 
-const recordSchema = z.object({
+/** Also inside evidence (evidence.ts). */
+export const recordSchema = z.object({
   format: z.literal('esoteric-appliance-enrolment/1'),
   node: z.string().min(1).max(253),
   role: z.string().min(1),
@@ -57,6 +66,8 @@ const recordSchema = z.object({
   signingKey: z.object({ publicKey: pem }).nullable().exactOptional(),
   keys: z.array(z.object({ name: z.string().min(1), purpose: z.string().min(1), publicKey: base64 })),
   custodyHead: z.object({ sequence: count, hash: sha256Hex }),
+  /** What the TPM's maker vouches for, and who checked it. Absent in records of nodes without a TPM, and in older ones. */
+  endorsement: endorsementSchema.exactOptional(),
 });
 
 /** Binary members are base64, names hex, times RFC 3339; `signingKey` is present only where `tpm` is null. */
@@ -79,12 +90,24 @@ export function parseEnrolment(text: string): EnrolmentRecord {
   throw invalid(`${where}: ${issue?.message ?? 'not as expected'}`);
 }
 
+/** By what a relying party judges records. Without either, no record is proven. */
+export interface EnrolmentTrust {
+  /** DER or PEM of the CAs that it lets vouch for TPMs. */
+  readonly pinned: readonly Uint8Array[];
+  /** PEM of the public keys of those whom it believes that they enrolled: its own, as a rule. */
+  readonly enrollers: readonly string[];
+}
+
 /**
- * Whether the record holds together: the attestation key's name and public key follow from its public area, and it
- * certified the signing key. A node without a TPM, or with a simulator, is `not-proven` at best; `checks` tells the
- * single steps. That the attestation key lives in a genuine TPM is what enrolment itself must have established.
+ * Whether the record holds together and is of a genuine TPM: names and public keys follow from the public areas, the attestation
+ * key certified the signing key, a pinned CA vouches for the endorsement key, and somebody who is trusted to enrol had that TPM
+ * activate a credential for the attestation key. What only the node says is `not-proven`, and so is a simulator; `checks` tells
+ * the single steps. Certificates are looked at as of the activation, which has no other time to trust.
  */
-export function checkEnrolment(record: EnrolmentRecord): CheckedAppraisal {
+export function checkEnrolment(
+  record: EnrolmentRecord,
+  trust: EnrolmentTrust = { pinned: [], enrollers: [] },
+): CheckedAppraisal {
   const { tpm } = record;
   if ((record.assurance.tpm === 'bypassed') !== (tpm === null)) {
     return conclude(
@@ -97,12 +120,22 @@ export function checkEnrolment(record: EnrolmentRecord): CheckedAppraisal {
   }
   return conclude(
     {
-      'attestation key': checkAk(tpm.ak),
-      'signing key': checkBundleKey(tpm.signingKey),
+      ...checkRecordKeys(record).checks,
       certification: checkCertification(tpm),
-      TPM: checkTpmKind(record.assurance.tpm),
+      TPM: checkTpmKind(record),
+      endorsement: checkEndorsement(record, trust),
+      activation: checkActivation(record, trust.enrollers),
     },
     'The keys of the record are of one TPM, which was tied to its maker when the node was enrolled.',
+  );
+}
+
+/** The part that a record shows by itself, whoever wrote it: its names and public keys follow from the public areas. */
+export function checkRecordKeys({ tpm }: EnrolmentRecord): CheckedAppraisal {
+  if (tpm === null) return conclude({ TPM: failed('The record is of a node without a TPM.') }, '');
+  return conclude(
+    { 'attestation key': checkAk(tpm.ak), 'signing key': checkBundleKey(tpm.signingKey) },
+    'The names and public keys of the record follow from its public areas.',
   );
 }
 
@@ -143,12 +176,30 @@ function checkCertification(tpm: TpmEnrolment): Appraisal {
   return { result, detail };
 }
 
-function checkTpmKind(kind: EnrolmentRecord['assurance']['tpm']): Appraisal {
-  return kind === 'hardware'
-    ? proven('The node was enrolled with a hardware TPM.')
-    : notProven(
-        'No EK certificate ties the TPM to its maker: it may be a simulator, and whoever runs that holds its keys.',
-      );
+function checkTpmKind({ assurance, endorsement }: EnrolmentRecord): Appraisal {
+  const certified = endorsement?.keys.map(({ certificate }) => simulatorNamedIn(certificate)).find(Boolean);
+  if (certified !== undefined)
+    return notProven(`The maker’s certificate itself names a simulator: ${certified}.`);
+  return assurance.tpm === 'hardware'
+    ? proven('The record is of a hardware TPM, as far as it says.')
+    : notProven('The TPM is, or may be, a simulator: whoever runs that holds its keys.');
+}
+
+function checkEndorsement({ endorsement, created }: EnrolmentRecord, trust: EnrolmentTrust): Appraisal {
+  if (endorsement === undefined) return noEndorsement;
+  const { result, detail } = chainOf(endorsement, { pinned: trust.pinned, at: created });
+  return { result, detail };
+}
+
+function chainOf(
+  endorsement: Endorsement,
+  judged: { readonly pinned: EnrolmentTrust['pinned']; readonly at: string },
+): Appraisal {
+  const { activation } = endorsement;
+  const pins = { pinned: judged.pinned, at: new Date(activation?.at ?? judged.at) };
+  if (activation === undefined) return bestKey(endorsement, pins);
+  const key = keyOfKind(endorsement, activation.kind);
+  return key === undefined ? noSuchKey : appraiseKey(endorsement, key, pins);
 }
 
 function spki(key: string): Buffer {

@@ -21,6 +21,8 @@ const assurance = z.looseObject({
   notes: z.array(z.string()),
 });
 
+const signedAttest = z.looseObject({ attest: base64, signature: base64 });
+
 const predicate = z.looseObject({
   node: z.string().min(1),
   sequence: count,
@@ -44,7 +46,11 @@ const predicate = z.looseObject({
       safe: z.boolean(),
     }),
   ),
-  signingKeyCertification: z.nullable(z.looseObject({ attest: base64, signature: base64 })),
+  signingKeyCertification: z.nullable(signedAttest),
+  /** NV certifications by the AK: both counters over the archive's SHA-256, the custody head over its last record's hash. */
+  nv: z
+    .nullable(z.looseObject({ sequence: signedAttest, armed: signedAttest, custody: signedAttest }))
+    .optional(),
   custodyHead: z.looseObject({ sequence: count, hash: hexSha256 }),
 });
 

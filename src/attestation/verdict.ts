@@ -33,6 +33,13 @@ export function notProven(detail: string): Appraisal {
   return { result: 'not-proven', detail };
 }
 
+/** A claim that would be proven, but for something that its proof stands on. */
+export function weakened<A extends Appraisal>(appraisal: A, why: string | undefined): A {
+  return appraisal.result === 'proven' && why !== undefined
+    ? { ...appraisal, ...notProven(`${appraisal.detail} ${why}`) }
+    : appraisal;
+}
+
 /** What a parser gave, or why it gave nothing. */
 export type Attempt<T> = { readonly value: T } | { readonly value?: undefined; readonly reason: string };
 

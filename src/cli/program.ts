@@ -2,6 +2,8 @@
 import { Command, CommanderError } from '@commander-js/extra-typings';
 import { exitStatus } from '../host/failure.ts';
 import { alertCommand } from './alert.ts';
+import { approveCommand } from './approve.ts';
+import { attestCommand } from './attest.ts';
 import { benchCommand } from './bench.ts';
 import { collectForensicsCommand } from './collect-forensics.ts';
 import { ended } from './command.ts';
@@ -9,6 +11,7 @@ import { configCommand } from './config.ts';
 import { courierCommand } from './courier.ts';
 import { custodyCommand } from './custody.ts';
 import { demoCommand } from './demo.ts';
+import { deprovisionCommand } from './deprovision.ts';
 import { deviceCommand } from './device.ts';
 import { doctorCommand } from './doctor.ts';
 import { maintenanceCommand } from './maintenance.ts';
@@ -27,6 +30,8 @@ import { zeroizeCommand } from './zeroize.ts';
 
 const commands = [
   provisionCommand,
+  approveCommand,
+  deprovisionCommand,
   runCommand,
   courierCommand,
   statusCommand,
@@ -36,6 +41,7 @@ const commands = [
   collectForensicsCommand,
   verifyCommand,
   alertCommand,
+  attestCommand,
   custodyCommand,
   streamCommand,
   deviceCommand,

@@ -25,6 +25,7 @@ function statusLines(status: Status): string[] {
     ...(assurance === null || assurance.standIns.length === 0
       ? []
       : [['', paint('yellow', `stand-ins: ${assurance.standIns.join(', ')}`)]]),
+    ...tpmRows(status.tpm),
     ...status.links.map((link) => [
       `link ${link.name}`,
       `${link.up ? paint('green', 'up') : paint('red', 'down')} (${link.backend})  ${link.peers
@@ -50,6 +51,23 @@ function statusLines(status: Status): string[] {
       : []),
   ];
   return table(rows);
+}
+
+function tpmRows(tpm: Status['tpm']): string[][] {
+  if (tpm === null) return [];
+  const { answers, approval, lockout } = tpm;
+  if (!answers || lockout === null) return [['TPM', paint('red', `does not answer (${approval})`)]];
+  const opens = approval === 'approved';
+  const tries = `${lockout.failedTries} of ${lockout.maxTries} wrong authorizations, one is forgiven every ${lockout.recoverySeconds} s`;
+  return [
+    ['TPM', opens ? 'this state is approved' : paint('red', `keys do not open: ${approval}`)],
+    [
+      '',
+      lockout.inLockout
+        ? paint('red', `IN LOCKOUT (${tries}); the node's own keys are not subject to it`)
+        : tries,
+    ],
+  ];
 }
 
 function entropyRows(entropy: Status['entropy']): string[][] {

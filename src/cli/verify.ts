@@ -16,6 +16,14 @@ export const verifyCommand = new Command('verify')
   .option('--enrolment <file>', 'the enrolment record of the node')
   .option('--identity <subject>', 'who must have signed, as Fulcio certified it')
   .option('--issuer <url>', 'issuer of that identity')
+  .option(
+    '--ek-ca <dir>',
+    'certificates of the TPM makers’ CAs that are trusted (default: as the policy says)',
+  )
+  .option(
+    '--enrolled-by <file>',
+    'public keys of those who are trusted to enrol (default: as the policy says)',
+  )
   .option('--policy <file>', 'verify policy (default: policies/verify.toml)')
   .option('--case-key <file>', 'key of the case, to look at redactions')
   .option('--known-head <sequence:hash>', 'a custody head seen earlier, to rule out a rollback')
@@ -42,6 +50,8 @@ Examples:
         trustedRoot: options.trustedRoot,
         enrolment: options.enrolment,
         policy: options.policy,
+        ekCa: options.ekCa,
+        enrolledBy: options.enrolledBy,
         caseKey: options.caseKey,
         knownHead: options.knownHead,
         identity: identity === undefined || issuer === undefined ? undefined : { subject: identity, issuer },

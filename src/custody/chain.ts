@@ -73,7 +73,7 @@ export function checkRollback(chain: ChainCheck, known: CustodyHead): { ok: bool
 }
 
 /** The hash of a line of the chain: the next record names it, the head is the last. */
-function hashOf(chain: ChainCheck, sequence: number): string | undefined {
+export function hashOf(chain: ChainCheck, sequence: number): string | undefined {
   return sequence === chain.head.sequence ? chain.head.hash : chain.records[sequence]?.previous;
 }
 

@@ -13,7 +13,7 @@ export interface ClockReading {
   readonly safe: boolean;
 }
 
-/** An earlier reading; an enrolment record keeps the counts only. */
+/** An earlier reading; an enrolment record may keep the counts only. */
 export type EarlierClock = Omit<ClockReading, 'clock' | 'safe'> & { readonly clock?: bigint | string };
 
 /** What is needed of an enrolment record. Names and PCR values are hex, public areas base64 of TPMT_PUBLIC. */
@@ -29,6 +29,10 @@ export interface Enrolment {
     readonly capPcr: number;
     readonly resetCount: number;
     readonly restartCount: number;
+    /** Milliseconds, decimal; only where the relying party saw a quote when it enrolled the node. */
+    readonly clock?: string;
+    /** Handles of NV indices. */
+    readonly nv?: { readonly sequence: string; readonly armed: string; readonly custody: string };
   } | null;
   /** Only where there is no TPM. */
   readonly signingKey?: { readonly publicKey: string } | null;
@@ -74,6 +78,15 @@ export interface Appraisers<E extends Enrolment = Enrolment> {
     readonly certifiedPublic: Uint8Array;
     readonly expectedQualifyingData: Uint8Array;
   }): Appraisal;
+  nvCertification(evidence: {
+    readonly attest: Uint8Array;
+    readonly signature: Uint8Array;
+    readonly akPublic: Uint8Array;
+    /** It was made for one of these. */
+    readonly qualifyingData: readonly Uint8Array[];
+    readonly index: number;
+    readonly use: 'counter' | 'custody head';
+  }): Appraisal & { readonly contents: Uint8Array | null };
   eventLog(evidence: {
     readonly log: Uint8Array;
     readonly pcrValues: Readonly<Record<string, string>>;

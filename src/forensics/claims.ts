@@ -18,6 +18,7 @@ export const claimNames = [
   'custody chain',
   'custody rollback',
   'sequence',
+  'zeroize',
   'redaction',
 ] as const;
 export type ClaimName = (typeof claimNames)[number];

@@ -67,6 +67,8 @@ export const manifestSchema = z.looseObject({
 });
 export type Manifest = z.infer<typeof manifestSchema>;
 
+const signedAttest = z.looseObject({ attest: z.base64(), signature: z.base64() });
+
 /** What the signed statement says about the archive. Base64 fields hold TPM wire structures. */
 export const predicateSchema = z.looseObject({
   node: z.string(),
@@ -86,7 +88,12 @@ export const predicateSchema = z.looseObject({
   clock: z
     .looseObject({ clock: z.string(), resetCount: count, restartCount: count, safe: z.boolean() })
     .nullable(),
-  signingKeyCertification: z.looseObject({ attest: z.base64(), signature: z.base64() }).nullable(),
+  signingKeyCertification: signedAttest.nullable(),
+  /** Of both counters, over the archive's SHA-256, and of the custody head, over the hash of its last record. */
+  nv: z
+    .looseObject({ sequence: signedAttest, armed: signedAttest, custody: signedAttest })
+    .nullable()
+    .optional(),
   custodyHead: z.looseObject({ sequence: count, hash: sha256Hex }),
 });
 export type BundlePredicate = z.infer<typeof predicateSchema>;

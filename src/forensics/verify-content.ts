@@ -6,6 +6,7 @@ import { type Appraisal, failed, notProven, proven } from './claims.ts';
 import { bundleBegun, custodyPath, type Manifest, type ManifestFile, manifestPath } from './format.ts';
 import { caseKeyId, pseudonymsIn } from './redact.ts';
 import type { Evidence } from './verify.ts';
+import type { NvTestimony } from './verify-nv.ts';
 
 const noStatement = 'there is no signed statement to hold it against';
 
@@ -60,8 +61,11 @@ function differs(file: ManifestFile, { members }: Evidence): string | undefined 
     : `The SHA-256 of ${file.path} is not that of the manifest.`;
 }
 
-/** The log is a whole chain that ends in the stated head. */
-export function appraiseCustody({ custody, predicate, manifest }: Evidence): Appraisal {
+/** The log is a whole chain that ends in the stated head, and the history that the TPM was told. */
+export function appraiseCustody(
+  { custody, predicate, manifest }: Evidence,
+  followed: NvTestimony['custody'],
+): Appraisal {
   if (custody === null) return notProven('The bundle holds no custody log.');
   if (!custody.ok) return failed(custody.problem ?? 'The custody log is broken.');
   const redacted = manifest?.files.find(({ path }) => path === custodyPath)?.redactions ?? [];
@@ -71,7 +75,11 @@ export function appraiseCustody({ custody, predicate, manifest }: Evidence): App
   if (custody.head.sequence !== sequence || custody.head.hash !== hash) {
     return failed(`The custody log ends at record ${custody.head.sequence}, which is not the stated head.`);
   }
-  return proven(`The custody log is a whole chain of ${sequence} records that ends in the stated head.`);
+  if (followed?.problem !== undefined) return failed(followed.problem);
+  const told = followed === null ? '' : ` The TPM was told of it up to record ${followed.value}.`;
+  return proven(
+    `The custody log is a whole chain of ${sequence} records that ends in the stated head.${told}`,
+  );
 }
 
 /** Truncation shows only against a head held elsewhere. That of the enrolment is too old to prove much, but must be there. */
@@ -104,9 +112,12 @@ export function appraiseSequence(
   { custody, manifest }: Evidence,
   chain: Appraisal,
   previous: number | undefined,
+  counter: NvTestimony['sequence'],
 ): Appraisal {
   if (manifest === null) return notProven('The manifest cannot be read.');
   const { sequence } = manifest;
+  const miscounted = counter === null ? undefined : compareCounter(sequence, counter, custody);
+  if (miscounted !== undefined) return miscounted;
   if (previous !== undefined && sequence <= previous) {
     return failed(`The sequence is ${sequence}, but bundle ${previous} of this node was seen before.`);
   }
@@ -124,7 +135,23 @@ export function appraiseSequence(
   if (steps.includes(0)) return notProven('The custody log began a bundle of one number twice.');
   if (chain.result === 'not-proven')
     return notProven(`The custody log began bundle ${sequence}, but ${noStatement}.`);
-  return proven(`The custody log began bundle ${sequence} last, and each number once.`);
+  const stood = counter === null ? '' : ' The TPM’s counter stood at it.';
+  return proven(`The custody log began bundle ${sequence} last, and each number once.${stood}`);
+}
+
+/** Undefined where the TPM's counter stood at the number of the bundle. */
+function compareCounter(
+  sequence: number,
+  counter: NonNullable<NvTestimony['sequence']>,
+  custody: ChainCheck | null,
+): Appraisal | undefined {
+  if (counter.problem !== undefined) return failed(counter.problem);
+  if (counter.value === BigInt(sequence)) return undefined;
+  const stood = `The sequence is ${sequence}, but the TPM’s counter stood at ${counter.value}`;
+  const uncounted = custody?.records.some(({ event }) => event === 'sequence-uncounted') === true;
+  return counter.value < BigInt(sequence) && uncounted
+    ? notProven(`${stood}: the custody log tells of bundles that the TPM did not count.`)
+    : failed(`${stood}.`);
 }
 
 const sequencesBegun = ({ records }: ChainCheck): number[] =>

@@ -16,6 +16,9 @@ export const verifyPolicySchema = z
   .strictObject({
     may_be_unproven: z.array(z.enum(claimNames)).default([]),
     identity: z.strictObject({ subject: z.string().min(1), issuer: z.string().min(1) }).optional(),
+    enrolment: z
+      .strictObject({ ek_ca: z.string().default(''), enrolled_by: z.string().default('') })
+      .default({ ek_ca: '', enrolled_by: '' }),
     limits: z
       .strictObject({
         archive_bytes: bytes.default(defaults.archive_bytes),
@@ -26,10 +29,12 @@ export const verifyPolicySchema = z
       })
       .default(defaults),
   })
-  .transform(({ may_be_unproven, identity, limits }) => ({
+  .transform(({ may_be_unproven, identity, enrolment, limits }) => ({
     mayBeUnproven: may_be_unproven,
     /** Compared exactly. Null: no identity is expected. */
     identity: identity ?? null,
+    /** Paths as the file has them; empty for none. */
+    enrolment: { ekCa: enrolment.ek_ca, enrolledBy: enrolment.enrolled_by },
     limits: {
       archiveBytes: limits.archive_bytes,
       contentBytes: limits.content_bytes,

@@ -17,6 +17,8 @@ export interface TpmAppraisal {
   readonly claims: Readonly<Record<TpmClaim, Appraisal>>;
   /** The enrolled AK signed a quote over this archive's digest, whatever kind of TPM holds it. */
   readonly quoteHolds: boolean;
+  /** Why nothing that this TPM signs is proof; undefined where a maker vouches for it. */
+  readonly simulated: string | undefined;
 }
 
 export function appraiseTpm<E extends Enrolment>(
@@ -27,17 +29,17 @@ export function appraiseTpm<E extends Enrolment>(
   const identity = appraiseIdentity(evidence, held.enrolment, appraisers);
   const enrolled = held.enrolment?.tpm ?? null;
   const { predicate } = evidence;
+  const simulated =
+    identity.result === 'proven'
+      ? undefined
+      : 'But no maker vouches for the TPM: whoever runs a simulator can make it say anything.';
   if (predicate === null || predicate.quote === null || enrolled === null) {
     const why = notProven(whyNoQuote(evidence, held.enrolment));
     const claims = { 'TPM identity': identity, quote: why, 'PCR policy': why, 'event log': why, clock: why };
-    return { claims, quoteHolds: false };
+    return { claims, quoteHolds: false, simulated };
   }
   const quote = appraiseQuote(evidence, predicate.quote, enrolled, appraisers);
   const quoteHolds = quote.result === 'proven';
-  const simulated =
-    evidence.tpm === 'hardware'
-      ? undefined
-      : 'But no maker vouches for the TPM: whoever runs a simulator can make it say anything.';
   const upon = (claim: () => Appraisal): Appraisal =>
     quoteHolds ? weakened(claim(), simulated) : notProven('The quote that would show it is not proven.');
   const claims = {
@@ -47,7 +49,7 @@ export function appraiseTpm<E extends Enrolment>(
     'event log': upon(() => appraiseLog(evidence, predicate, appraisers)),
     clock: upon(() => appraiseClock(predicate, quote.clock, enrolled, held.previousClock, appraisers)),
   };
-  return { claims, quoteHolds };
+  return { claims, quoteHolds, simulated };
 }
 
 function whyNoQuote({ predicate, tpm }: Evidence, enrolment: Enrolment | null): string {
@@ -181,8 +183,9 @@ function appraiseClock(
       stated.restartCount === quoted.restartCount &&
       stated.safe === quoted.safe);
   if (!same) return failed('The clock of the statement is not that of the quote.');
-  const { resetCount, restartCount } = enrolled;
-  return appraisers.clock(previous ?? { resetCount, restartCount }, quoted);
+  const { resetCount, restartCount, clock } = enrolled;
+  const atEnrolment = { resetCount, restartCount, ...(clock === undefined ? {} : { clock }) };
+  return appraisers.clock(previous ?? atEnrolment, quoted);
 }
 
 const decode = (base64: string): Uint8Array => Buffer.from(base64, 'base64');

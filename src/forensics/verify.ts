@@ -23,8 +23,10 @@ import {
   appraiseRollback,
   appraiseSequence,
 } from './verify-content.ts';
+import { readNv } from './verify-nv.ts';
 import type { VerifyPolicy } from './verify-policy.ts';
 import { appraiseTpm } from './verify-tpm.ts';
+import { appraiseZeroize } from './verify-zeroize.ts';
 
 export interface VerifyInput<E extends Enrolment = Enrolment> {
   /** The archive, or a function that opens it as a stream; it may be opened twice. */
@@ -81,7 +83,8 @@ export async function verifyBundle<E extends Enrolment>(
   const evidence = await readEvidence(input, appraisers);
   const { manifest, predicate, enrolment } = evidence;
   const tpm = appraiseTpm(evidence, input, appraisers);
-  const custody = appraiseCustody(evidence);
+  const nv = readNv(evidence, appraisers);
+  const custody = appraiseCustody(evidence, nv.custody);
   const bound = evidence.sigstore.claims.signature.result === 'proven' || tpm.quoteHolds;
   const unbound = bound ? undefined : 'But it is not proven that anybody signed the statement.';
   const results = {
@@ -92,7 +95,8 @@ export async function verifyBundle<E extends Enrolment>(
     manifest: weakened(appraiseManifest(evidence), unbound),
     'custody chain': weakened(custody, unbound),
     'custody rollback': appraiseRollback(evidence, custody, input.knownHead),
-    sequence: weakened(appraiseSequence(evidence, custody, input.previousSequence), unbound),
+    sequence: weakened(appraiseSequence(evidence, custody, input.previousSequence, nv.sequence), unbound),
+    zeroize: weakened(appraiseZeroize(evidence, tpm.simulated, appraisers), unbound),
     redaction: weakened(appraiseRedaction(evidence, input.caseKey), unbound),
   };
   const said = [manifest?.assurance, predicate?.assurance, enrolment?.assurance].filter(

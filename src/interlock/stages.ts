@@ -10,14 +10,20 @@ import { type RawChannel, RawTransport } from '../tpm/raw.ts';
 import { type Board, moment, nowMicros, phase, word } from './board.ts';
 import { causeNumber, causes, levels, type ZeroizeLevel } from './causes.ts';
 
+/** A command marshalled beforehand, and the lowest level that sends it. */
+export interface TpmCommand {
+  readonly level: ZeroizeLevel;
+  readonly command: Uint8Array;
+}
+
 /** What the TPM and disk stages will do: made ready before the first unseal, so that it can cross to the thread. */
 export interface StagePlan {
   /** By cause, in the order of `causes`. */
   readonly levels: readonly ZeroizeLevel[];
   readonly tpm: {
     readonly channel: RawChannel;
-    /** Commands marshalled beforehand: the cap PCR's extension first. */
-    readonly commands: readonly Uint8Array[];
+    /** In this order: the cap PCR's extension first. */
+    readonly commands: readonly TpmCommand[];
     readonly timeoutMilliseconds: number;
   } | null;
   readonly disk: {
@@ -78,8 +84,11 @@ export class Stages implements Disposable {
   deepen(level: ZeroizeLevel): boolean {
     const { words } = this.#board;
     if (levels.indexOf(level) < Atomics.load(words, word.level)) return false;
+    // What failed before is tried again; what was done is not done twice.
+    const done =
+      Atomics.load(words, word.tpmResult) === 0 ? levels[Atomics.load(words, word.level) - 1] : undefined;
     Atomics.store(words, word.level, levels.indexOf(level) + 1);
-    Atomics.store(words, word.tpmResult, this.#lockTpm(level));
+    Atomics.store(words, word.tpmResult, this.#lockTpm(level, done));
     Atomics.store(words, word.diskResult, this.#markDisk(Atomics.load(words, word.cause), level));
     return true;
   }
@@ -110,11 +119,14 @@ export class Stages implements Disposable {
     return levels[Math.max(requested, planned)] ?? 'lock';
   }
 
-  #lockTpm(level: ZeroizeLevel): number {
+  /** Sends the commands of `level`, those of the level that is `done` left out. */
+  #lockTpm(level: ZeroizeLevel, done?: ZeroizeLevel): number {
     const { tpm } = this.#plan;
     if (tpm === null || level === 'purge') return stageSkipped;
+    const [from, to] = [done === undefined ? -1 : levels.indexOf(done), levels.indexOf(level)];
     let result = 0;
-    for (const command of tpm.commands) {
+    for (const { level: least, command } of tpm.commands) {
+      if (levels.indexOf(least) <= from || levels.indexOf(least) > to) continue;
       try {
         this.#transport ??= new RawTransport(tpm.channel);
         const code = this.#transport.transmit(command, this.#response, tpm.timeoutMilliseconds);

@@ -18,7 +18,7 @@ const state = {
   /** The armed counter's value, decimal. */
   counter: z
     .string()
-    .regex(/^(?:0|[1-9]\d{0,19})$/, 'expected a decimal number')
+    .regex(/^(?:0|[1-9]\d{0,19})$/, { abort: true, error: 'expected a decimal number' }) // else BigInt would throw
     .refine((digits) => BigInt(digits) < 2n ** 64n, 'expected a number of 64 bits'),
   /** TPMS_NV_PUBLIC of the armed counter: that it is a counter must be seen, its Name alone does not show it. */
   counterPublic: base64,

@@ -1,6 +1,7 @@
-// Sealed keys: generated in the secret arena, sealed in the TPM under a PCR policy, kept on disk as blobs that only this TPM
-// opens in the state that it was sealed to (docs/security.md).
+// Sealed keys: generated in the secret arena, sealed in the TPM under a policy (policy.ts) and with a share in NV (share.ts),
+// kept on disk as blobs that only this TPM opens, in a state that was approved.
 import { randomFillSync } from 'node:crypto';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { SecretArena, SecretBuffer } from '../host/arena.ts';
@@ -8,33 +9,32 @@ import { readIfPresent, writeDurably } from '../host/durable.ts';
 import { Failure } from '../host/failure.ts';
 import { x25519PublicKey } from '../host/openssl.ts';
 import type { Tpm } from '../tpm/context.ts';
-import type { TpmObject } from '../tpm/object.ts';
-import { sealedData } from '../tpm/templates.ts';
+import type { PolicySession } from '../tpm/session.ts';
+import { releaseClaim } from './anchors.ts';
+import { type KeyIdentity, type KeyPolicy, keyPolicy, type PolicyAuthorities } from './policy.ts';
+import { sealWithShare, shareDefinition, unsealWithShare, type Vault } from './share.ts';
 
 export type KeyPurpose = 'wireguard' | 'macsec' | 'seed';
 
 /** Bytes of each purpose: an X25519 private key; a CAK of 256 bits; a DRBG seed of 384 bits. */
-const keyLength: Record<KeyPurpose, number> = { wireguard: 32, macsec: 32, seed: 48 };
+export const keyLength: Record<KeyPurpose, number> = { wireguard: 32, macsec: 32, seed: 48 };
 
 const schema = z.object({
   format: z.literal('esoteric-appliance-sealed-key/1'),
+  node: z.string(),
   name: z.string(),
   purpose: z.enum(['wireguard', 'macsec', 'seed']),
   /** Base64; null where the purpose has no public half. */
   publicKey: z.string().nullable(),
-  /** PCRs (SHA-256 bank) of the policy. */
-  pcrs: z.array(z.int()),
+  /** PEM of the two keys that can open it. Another key here leads to another policy than the TPM holds, and opens nothing. */
+  authorities: z.object({ signer: z.string(), recovery: z.string() }),
+  /** NV index of the share. */
+  shareIndex: z.int(),
+  byteLength: z.int().min(32).max(48),
   public: z.base64(),
   private: z.base64(),
 });
 export type SealedKey = z.infer<typeof schema>;
-
-/** What a key is sealed to: the parent, and the PCRs whose present values open it. */
-export interface SealingPolicy {
-  readonly tpm: Tpm;
-  readonly srk: TpmObject;
-  readonly pcrs: readonly number[];
-}
 
 export const sealedKeyPath = (stateDirectory: string, name: string): string =>
   join(stateDirectory, 'keys', `${name}.json`);
@@ -55,28 +55,45 @@ export function generateKey(arena: SecretArena, name: string, purpose: KeyPurpos
 export const publicHalf = (key: SecretBuffer, purpose: KeyPurpose): string | null =>
   purpose === 'wireguard' ? Buffer.from(x25519PublicKey(key)).toString('base64') : null;
 
+/** How a key is to be sealed: for whom, to whose signatures, and where its share goes. */
+export interface Sealing {
+  readonly identity: KeyIdentity & { readonly purpose: KeyPurpose };
+  readonly authorities: PolicyAuthorities;
+  /** A free NV index. */
+  readonly shareIndex: number;
+}
+
 /** Generates, seals and stores a key; the plaintext is wiped before this returns. */
 export async function createSealedKey(
-  policy: SealingPolicy,
-  arena: SecretArena,
+  vault: Vault,
   stateDirectory: string,
-  name: string,
-  purpose: KeyPurpose,
+  sealing: Sealing,
 ): Promise<SealedKey> {
-  using key = generateKey(arena, name, purpose);
-  await using trial = await policy.tpm.startPolicySession(policy.srk, 'trial');
-  await trial.policyPcr([...policy.pcrs]);
-  const blob = await policy.tpm.create(policy.srk, sealedData(await trial.digest()), key);
+  const { name, purpose } = sealing.identity;
+  using key = generateKey(vault.arena, name, purpose);
+  return await sealKey(vault, stateDirectory, sealing, key);
+}
+
+/** Seals and stores a key that exists; a file of the same name is replaced in one step. */
+export async function sealKey(
+  vault: Vault,
+  stateDirectory: string,
+  { identity, authorities, shareIndex }: Sealing,
+  key: SecretBuffer,
+): Promise<SealedKey> {
+  const { digest } = keyPolicy(identity, authorities);
+  const blob = await sealWithShare(vault, key, shareIndex, digest);
   const sealed: SealedKey = {
     format: 'esoteric-appliance-sealed-key/1',
-    name,
-    purpose,
-    publicKey: publicHalf(key, purpose),
-    pcrs: [...policy.pcrs],
+    ...identity,
+    publicKey: publicHalf(key, identity.purpose),
+    authorities: { ...authorities },
+    shareIndex: blob.shareIndex,
+    byteLength: blob.byteLength,
     public: Buffer.from(blob.public).toString('base64'),
     private: Buffer.from(blob.private).toString('base64'),
   };
-  writeDurably(sealedKeyPath(stateDirectory, name), `${JSON.stringify(sealed, null, 2)}\n`);
+  writeDurably(sealedKeyPath(stateDirectory, identity.name), `${JSON.stringify(sealed, null, 2)}\n`);
   return sealed;
 }
 
@@ -96,20 +113,42 @@ export function readSealedKey(stateDirectory: string, name: string): SealedKey |
   }
 }
 
+/** All sealed keys of a state directory, also those that no record names. */
+export function sealedKeysIn(stateDirectory: string): SealedKey[] {
+  const directory = join(stateDirectory, 'keys');
+  if (!existsSync(directory)) return [];
+  const names = readdirSync(directory).filter((file) => file.endsWith('.json'));
+  return names.flatMap((file) => readSealedKey(stateDirectory, file.slice(0, -'.json'.length)) ?? []);
+}
+
+/**
+ * Gives back the index of a share that its key does not use any more. False where it has come to be another key's, whose share
+ * would be destroyed, or somebody else's.
+ */
+export async function reclaimShare(
+  tpm: Tpm,
+  stateDirectory: string,
+  shareIndex: number,
+  byteLength: number,
+): Promise<boolean> {
+  if (sealedKeysIn(stateDirectory).some((sealed) => sealed.shareIndex === shareIndex)) return false;
+  return await releaseClaim(tpm, shareIndex, shareDefinition(byteLength));
+}
+
+/** What brings a session to the policy of a key: an approval, or the recovery key. */
+export type Satisfy = (tpm: Tpm, session: PolicySession, policy: KeyPolicy) => Promise<void>;
+
 /**
  * Unseals into the arena through an encrypted session.
- * @throws TpmError `tpm-policy` when the PCRs are not those that it was sealed to.
+ * @throws TpmError `tpm-policy` when the TPM does not find the policy satisfied; Failure `share-destroyed`.
  */
-export async function unsealKey(
-  policy: SealingPolicy,
-  arena: SecretArena,
-  sealed: SealedKey,
-): Promise<SecretBuffer> {
-  await using object = await policy.tpm.load(policy.srk, {
+export function unsealKey(vault: Vault, sealed: SealedKey, satisfy: Satisfy): Promise<SecretBuffer> {
+  const policy = keyPolicy(sealed, sealed.authorities);
+  const blob = {
+    shareIndex: sealed.shareIndex,
+    byteLength: sealed.byteLength,
     public: Buffer.from(sealed.public, 'base64'),
     private: Buffer.from(sealed.private, 'base64'),
-  });
-  await using session = await policy.tpm.startPolicySession(policy.srk, 'policy');
-  await session.policyPcr([...sealed.pcrs]);
-  return await policy.tpm.unseal(object, session, arena, sealed.name);
+  };
+  return unsealWithShare(vault, blob, sealed.name, (session) => satisfy(vault.tpm, session, policy));
 }

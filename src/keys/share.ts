@@ -5,11 +5,12 @@ import { randomFillSync } from 'node:crypto';
 import type { SecretArena, SecretBuffer } from '../host/arena.ts';
 import { Failure } from '../host/failure.ts';
 import type { Tpm } from '../tpm/context.ts';
-import type { NvAttribute } from '../tpm/nv-public.ts';
+import type { NvDefinition } from '../tpm/nv-public.ts';
 import type { ObjectBlob, TpmObject } from '../tpm/object.ts';
 import { TpmError } from '../tpm/responses.ts';
 import type { PolicySession } from '../tpm/session.ts';
 import { sealedData } from '../tpm/templates.ts';
+import { releaseIndex } from './anchors.ts';
 
 /** Where keys are sealed and opened: the storage root key is the parent and salts every session. */
 export interface Vault {
@@ -27,7 +28,11 @@ export interface SharedBlob extends ObjectBlob {
 }
 
 /** The owner's, with no lockout counted: destroying it must never wait for one. */
-export const shareAccess: readonly NvAttribute[] = ['ownerWrite', 'ownerRead', 'noDA'];
+export const shareDefinition = (byteLength: number): NvDefinition => ({
+  attributes: 'ordinary',
+  byteLength,
+  access: ['ownerWrite', 'ownerRead', 'noDA'],
+});
 
 /**
  * Seals `key` to a policy digest, with a fresh share at a free NV index. When it fails, the index is given back.
@@ -40,7 +45,7 @@ export async function sealWithShare(
   authPolicy: Uint8Array,
 ): Promise<SharedBlob> {
   const { byteLength } = key;
-  await tpm.nvDefine(shareIndex, { attributes: 'ordinary', byteLength, access: shareAccess });
+  await tpm.nvDefine(shareIndex, shareDefinition(byteLength));
   try {
     using share = arena.take(byteLength, `${key.label} (share)`);
     randomFillSync(share.bytes);
@@ -80,13 +85,7 @@ export async function unsealWithShare(
 }
 
 /** Undefines the share; safe to repeat. What kept copies of the blob still open to is noise. */
-export async function destroyShare(tpm: Tpm, shareIndex: number): Promise<void> {
-  try {
-    await tpm.nvUndefine(shareIndex);
-  } catch (error) {
-    if (!isGone(error)) throw error;
-  }
-}
+export const destroyShare: (tpm: Tpm, shareIndex: number) => Promise<void> = releaseIndex;
 
 async function readShare(
   { tpm, arena }: Pick<Vault, 'tpm' | 'arena'>,

@@ -63,15 +63,17 @@ export class Connection {
 
   /**
    * Runs one command after those before it and hands its results to `read`, after which they are freed.
-   * A TPM that asks for a retry gets it within the time limit.
+   * A TPM that asks for a retry gets it within the time limit: the connection's, or `atLeastMilliseconds` for what takes longer.
    * @throws TpmError
    */
   execute<T = void>(
     name: CommandName,
     inputs: readonly NativeArgument[],
     read: (results: Results) => T = () => undefined as T,
+    atLeastMilliseconds = 0,
   ): Promise<T> {
-    return this.#enqueue(name, () => this.#run(this.tss.command(name), inputs, read));
+    const limit = Math.max(this.#timeoutMilliseconds, atLeastMilliseconds);
+    return this.#enqueue(name, () => this.#run(this.tss.command(name), inputs, read, limit));
   }
 
   /** Runs `work` between commands: for ESYS functions that ask the TPM nothing. */
@@ -117,10 +119,11 @@ export class Connection {
     command: Command<NativeFunction>,
     inputs: readonly NativeArgument[],
     read: (results: Results) => T,
+    limit: number,
   ): Promise<T> {
     const submitted = command.submit(this.esys, ...inputs);
     if (submitted !== 0) throw tpmError(submitted, command.name);
-    const failure = await this.#exchange(command.name).catch((error: unknown) => {
+    const failure = await this.#exchange(command.name, limit).catch((error: unknown) => {
       this.#loopback.answer(cancelled);
       return error;
     });
@@ -131,9 +134,9 @@ export class Connection {
   }
 
   /** Carries the command that ESYS submitted to the TPM and its answer back, again while the TPM asks for that. */
-  async #exchange(name: CommandName): Promise<undefined> {
+  async #exchange(name: CommandName, limit: number): Promise<undefined> {
     const command = this.#loopback.takeCommand() ?? new Uint8Array();
-    const deadline = performance.now() + this.#timeoutMilliseconds;
+    const deadline = performance.now() + limit;
     for (let backoff = firstBackoff; ; backoff *= 2) {
       const left = Math.max(1, deadline - performance.now());
       const length = await this.#transport.exchangeInBackground(command, this.#response, left);

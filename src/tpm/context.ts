@@ -8,7 +8,7 @@ import * as endorsement from './endorsement.ts';
 import * as external from './external.ts';
 import * as lockout from './lockout.ts';
 import * as nv from './nv.ts';
-import type { NvPublic } from './nv-public.ts';
+import type { NvDefinition, NvPublic } from './nv-public.ts';
 import { nvReadSecret, nvWriteSecret } from './nv-secret.ts';
 import type { Hierarchy, ObjectBlob, TpmObject } from './object.ts';
 import * as objects from './object.ts';
@@ -127,9 +127,14 @@ export class Tpm implements AsyncDisposable {
     return pcr.pcrExtend(this.#connection, number, digests);
   }
 
-  /** Over PCRs of the SHA-256 bank; `qualifyingData` has at most 64 bytes. */
-  quote(ak: TpmObject, qualifyingData: Uint8Array, pcrs: readonly number[]): Promise<SignedAttest> {
-    return signing.quote(this.#connection, ak, qualifyingData, pcrs);
+  /** Over the same PCRs of each bank (of SHA-256 alone unless told); `qualifyingData` has at most 64 bytes. */
+  quote(
+    ak: TpmObject,
+    qualifyingData: Uint8Array,
+    pcrs: readonly number[],
+    banks?: readonly PcrBank[],
+  ): Promise<SignedAttest> {
+    return signing.quote(this.#connection, ak, qualifyingData, pcrs, banks);
   }
   certify(object: TpmObject, ak: TpmObject, qualifyingData: Uint8Array): Promise<SignedAttest> {
     return signing.certify(this.#connection, object, ak, qualifyingData);
@@ -143,7 +148,7 @@ export class Tpm implements AsyncDisposable {
     return signing.sign(this.#connection, key, sha256);
   }
 
-  nvDefine(index: number, definition: nv.NvDefinition): Promise<void> {
+  nvDefine(index: number, definition: NvDefinition): Promise<void> {
     return nv.nvDefine(this.#connection, index, definition);
   }
   /** Attributes, TPMS_NV_PUBLIC and Name. @throws TpmError `tpm-no-object`. */
@@ -186,13 +191,17 @@ export class Tpm implements AsyncDisposable {
     return nv.nvCertify(this.#connection, index, ak, qualifyingData);
   }
 
-  /** By the default template of the TCG EK Credential Profile. */
-  createEndorsementKey(kind: endorsement.EndorsementKind): Promise<TpmObject> {
-    return this.createPrimary('endorsement', endorsement.endorsementKeys[kind].template);
+  /** By the default template of the TCG EK Credential Profile; the persisted one where there is one. */
+  endorsementKey(kind: endorsement.EndorsementKind): Promise<TpmObject> {
+    return endorsement.endorsementKey(this.#connection, kind);
   }
   /** DER, from NV; undefined where the TPM holds none. */
   endorsementCertificate(kind: endorsement.EndorsementKind): Promise<Uint8Array | undefined> {
     return endorsement.endorsementCertificate(this.#connection, kind);
+  }
+  /** DER, from NV: certificates between the maker's root and the endorsement key's, where the maker put them there. */
+  endorsementChain(): Promise<Uint8Array[]> {
+    return endorsement.endorsementChain(this.#connection);
   }
   /** The answer to a challenge that only this TPM, holding both keys, can give. @throws TpmError `tpm-foreign-blob`. */
   activateCredential(

@@ -3,7 +3,8 @@
 import { emptyAuth, esysHandle } from './commands.ts';
 import type { Connection } from './connection.ts';
 import { nvRead } from './nv.ts';
-import type { TpmObject } from './object.ts';
+import { createPrimary, objectAt, type TpmObject } from './object.ts';
+import { handlesFrom } from './properties.ts';
 import { TpmError } from './responses.ts';
 import { startPolicySession } from './session.ts';
 import { bufferSizes, sizedBuffer, sizedContent } from './structs.ts';
@@ -18,6 +19,51 @@ export const endorsementKeys: Readonly<
   rsa: { template: endorsementKeyRsa, certificateIndex: 0x01c0_0002 },
   ecc: { template: endorsementKeyEcc, certificateIndex: 0x01c0_000a },
 };
+
+/** Where endorsement keys are persisted (TCG Registry of Reserved TPM 2.0 Handles, section 2.3.1). */
+const persistent = { first: 0x8101_0000, last: 0x8101_ffff };
+/** A TPM may look for the primes of an RSA key for a minute. */
+const slowestKeyMilliseconds = 120_000;
+/** Bytes of `unique` at the end of a public area: a modulus, or two coordinates with their lengths. */
+const uniqueBytes: Readonly<Record<EndorsementKind, number>> = { rsa: 256, ecc: 68 };
+
+/** The persisted key of this template, else one made anew, which is always the same. Dispose of it. */
+export async function endorsementKey(connection: Connection, kind: EndorsementKind): Promise<TpmObject> {
+  const { template } = endorsementKeys[kind];
+  const fixed = template.subarray(0, template.length - uniqueBytes[kind]);
+  const handles = await handlesFrom(connection, persistent.first, [0x81]);
+  for (const handle of handles.filter((one) => one <= persistent.last)) {
+    const object = await objectAt(connection, handle);
+    if (Buffer.compare(object.public.subarray(0, fixed.length), fixed) === 0) return object;
+    await object[Symbol.asyncDispose]();
+  }
+  return await createPrimary(connection, 'endorsement', template, slowestKeyMilliseconds);
+}
+
+/** NV indices of the certificate chain (profile 2.5, section 2.2.1.5.2). */
+const chainIndices = { first: 0x01c0_0100, last: 0x01c0_01ff };
+const longestChain = 8;
+
+/** Certificates in DER; indices hold several, one after the other. At most eight are read. */
+export async function endorsementChain(connection: Connection): Promise<Uint8Array[]> {
+  const indices = (await handlesFrom(connection, chainIndices.first)).filter(
+    (index) => index <= chainIndices.last,
+  );
+  const parts: Uint8Array[] = [];
+  for (const index of indices) parts.push(await nvRead(connection, index));
+  return certificatesIn(Buffer.concat(parts));
+}
+
+function certificatesIn(bytes: Uint8Array): Uint8Array[] {
+  const found: Uint8Array[] = [];
+  let rest = bytes;
+  while (rest[0] === 0x30 && rest[1] === 0x82 && found.length < longestChain) {
+    const certificate = withoutPadding(rest);
+    found.push(certificate);
+    rest = rest.subarray(certificate.length);
+  }
+  return found;
+}
 
 /** The certificate in DER, without what the maker padded it with; undefined where the TPM holds none. */
 export async function endorsementCertificate(

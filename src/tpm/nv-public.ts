@@ -91,3 +91,34 @@ export function nvNameOf(area: Uint8Array): Uint8Array {
   const { nameAlg } = parseNvPublic(area);
   return Buffer.concat([area.subarray(4, 6), createHash(nameAlg).update(area).digest()]);
 }
+
+export interface NvDefinition {
+  readonly attributes: NvKind;
+  /** 8 for a counter, 32 for an extend index (SHA-256). */
+  readonly byteLength: number;
+  /** Who may do what; by default the owner and whoever has the index's (empty) authorization, no lockout counted. */
+  readonly access?: readonly NvAttribute[];
+  /** For `policyRead`, `policyWrite` and `policyDelete`. */
+  readonly authPolicy?: Uint8Array;
+}
+
+/** Access where a definition names none. */
+export const ownerAndAuth: readonly NvAttribute[] = [
+  'ownerWrite',
+  'authWrite',
+  'ownerRead',
+  'authRead',
+  'noDA',
+];
+
+/** TPMS_NV_PUBLIC of an index as it is defined, or as it is once it was written. */
+export function definedArea(index: number, definition: NvDefinition, written = false): Uint8Array {
+  const access = definition.access ?? ownerAndAuth;
+  return marshalNvPublic({
+    index,
+    kind: definition.attributes,
+    attributes: written ? [...access, 'written'] : access,
+    authPolicy: definition.authPolicy ?? new Uint8Array(),
+    byteLength: definition.byteLength,
+  });
+}

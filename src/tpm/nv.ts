@@ -2,30 +2,12 @@
 // Part 3, section 31). A counter that is undefined and defined again never goes back.
 import { emptyAuth, emptyAuths, esysHandle, noSessions } from './commands.ts';
 import type { Connection } from './connection.ts';
-import {
-  marshalNvPublic,
-  type NvAttribute,
-  type NvKind,
-  type NvPublic,
-  nvNameOf,
-  parseNvPublic,
-} from './nv-public.ts';
+import { definedArea, type NvDefinition, type NvPublic, nvNameOf, parseNvPublic } from './nv-public.ts';
 import { objectAt, type TpmObject } from './object.ts';
 import { type SignedAttest, signedAttest } from './signing.ts';
 import { bufferSizes, ownScheme, sizedBuffer, sizedContent, structure, wireOf } from './structs.ts';
 import { Reader, Writer } from './wire.ts';
 
-export interface NvDefinition {
-  readonly attributes: NvKind;
-  /** 8 for a counter, 32 for an extend index (SHA-256). */
-  readonly byteLength: number;
-  /** Who may do what; by default the owner and whoever has the index's (empty) authorization, no lockout counted. */
-  readonly access?: readonly NvAttribute[];
-  /** For `policyRead`, `policyWrite` and `policyDelete`. */
-  readonly authPolicy?: Uint8Array;
-}
-
-const ownerAndAuth: readonly NvAttribute[] = ['ownerWrite', 'authWrite', 'ownerRead', 'authRead', 'noDA'];
 /** Smallest TPM2_MAX_NV_BUFFER_SIZE in the field. */
 const chunkSize = 512;
 
@@ -35,13 +17,7 @@ export async function nvDefine(
   index: number,
   definition: NvDefinition,
 ): Promise<void> {
-  const area = marshalNvPublic({
-    index,
-    kind: definition.attributes,
-    attributes: definition.access ?? ownerAndAuth,
-    authPolicy: definition.authPolicy ?? new Uint8Array(),
-    byteLength: definition.byteLength,
-  });
+  const area = definedArea(index, definition);
   const info = structure(connection, 'TPM2B_NV_PUBLIC', new Writer().sized(area).done());
   const auth = sizedBuffer(new Uint8Array(), bufferSizes.DIGEST);
   const handle = await connection.execute(

@@ -58,14 +58,16 @@ export class TpmObject implements AsyncDisposable {
   }
 }
 
-/** Lets go of an ESYS handle. A TPM that is gone, or was reset, has nothing left to flush. */
+/** Nothing is left to flush. */
+const gone = ['tpm-no-object', 'tpm-failed', 'tpm-not-started'];
+
+/** Lets go of an ESYS handle. A TPM that is gone, failed or was reset has nothing left to flush. */
 export async function release(connection: Connection, handle: number, flush: boolean): Promise<void> {
   if (!flush) return closeHandle(connection, handle);
   try {
     await connection.execute('FlushContext', [handle]);
   } catch (error) {
-    const gone = error instanceof TpmError && (error.layer !== 'tpm' || error.code === 'tpm-no-object');
-    if (!gone) throw error;
+    if (!(error instanceof TpmError) || (error.layer === 'tpm' && !gone.includes(error.code))) throw error;
     await closeHandle(connection, handle);
   }
 }
@@ -86,6 +88,7 @@ export function createPrimary(
   connection: Connection,
   hierarchy: Hierarchy,
   template: Uint8Array,
+  atLeastMilliseconds?: number,
 ): Promise<TpmObject> {
   const inputs = [publicStructure(connection, template), ...creationContext(connection)];
   const sensitive = sensitiveCreate(undefined);
@@ -99,6 +102,7 @@ export function createPrimary(
         { name: nameOfHandle(connection, Number(handle)), public: publicAreaAt(connection, publicArea) },
         true,
       ),
+    atLeastMilliseconds,
   );
 }
 

@@ -2,6 +2,7 @@
 import { emptyAuth, noSessions } from './commands.ts';
 import type { Connection } from './connection.ts';
 import { algorithm } from './registry.ts';
+import { TpmError } from './responses.ts';
 import { type PcrBank, pcrSelectionStructure, structure, wireOf } from './structs.ts';
 import { hashAlgorithms } from './structures.ts';
 import { Reader, Writer } from './wire.ts';
@@ -9,7 +10,10 @@ import { Reader, Writer } from './wire.ts';
 /** Digests to extend with, by bank. A bank that is left out stays as it is. */
 export type PcrDigests = { readonly [bank in PcrBank]?: Uint8Array };
 
-/** A TPM answers with as many as fit, at most eight at a time: asked again until all are there. */
+/**
+ * A TPM answers with as many as fit, at most eight at a time: asked again until all are there.
+ * @throws TpmError `tpm-no-pcr` where the bank, or one of the PCRs, does not exist.
+ */
 export async function pcrRead(
   connection: Connection,
   bank: PcrBank,
@@ -20,11 +24,15 @@ export async function pcrRead(
     const missing = pcrs.filter((pcr) => !values.has(pcr));
     if (missing.length === 0) return new Map([...values].sort(([a], [b]) => a - b));
     const read = await readSome(connection, bank, missing);
-    // An empty answer means that the bank, or one of the PCRs, does not exist.
-    if (read.length === 0) throw new RangeError(`The TPM has no ${bank} value of PCR ${missing.join(', ')}.`);
+    if (read.length === 0) throw absent(bank, missing);
     for (const [pcr, value] of read) values.set(pcr, value);
   }
 }
+
+const absent = (bank: PcrBank, pcrs: readonly number[]): TpmError =>
+  new TpmError('tpm-no-pcr', `The TPM has no ${bank} value of PCR ${pcrs.join(', ')}.`, 0, 'appliance', {
+    remedy: `Switch the ${bank} bank on in the firmware setup (or \`tpm2_pcrallocate ${bank}:all\`), then reboot.`,
+  });
 
 function readSome(
   connection: Connection,

@@ -29,6 +29,8 @@ export interface TpmProperties {
     readonly endorsement: boolean;
     readonly lockout: boolean;
   };
+  /** False where the firmware, or its owner, has switched the hierarchy off until the next reset. */
+  readonly hierarchyEnabled: { readonly owner: boolean; readonly endorsement: boolean };
   readonly resetCount: number;
   readonly restartCount: number;
   /** Milliseconds the TPM has been powered, over its life. */
@@ -44,6 +46,7 @@ const property = {
   vendorStrings: [0x106, 0x107, 0x108, 0x109],
   firmware: 0x10b,
   permanent: 0x200,
+  startupClear: 0x201,
   lockoutCounter: 0x20e,
   maxAuthFail: 0x20f,
   lockoutInterval: 0x210,
@@ -58,6 +61,8 @@ const permanentBit = {
   lockoutAuth: 1 << 2,
   inLockout: 1 << 9,
 } as const;
+/** TPMA_STARTUP_CLEAR. */
+const startupBit = { ownerEnabled: 1 << 1, endorsementEnabled: 1 << 2 } as const;
 const mostPerAnswer = 254;
 
 export async function readProperties(connection: Connection, tcti: string): Promise<TpmProperties> {
@@ -88,6 +93,10 @@ export async function readProperties(connection: Connection, tcti: string): Prom
       owner: permanent(permanentBit.ownerAuth),
       endorsement: permanent(permanentBit.endorsementAuth),
       lockout: permanent(permanentBit.lockoutAuth),
+    },
+    hierarchyEnabled: {
+      owner: (value(property.startupClear) & startupBit.ownerEnabled) !== 0,
+      endorsement: (value(property.startupClear) & startupBit.endorsementEnabled) !== 0,
     },
     ...(await readClock(connection)),
   };

@@ -9,6 +9,7 @@ export const algorithm = {
   keyedHash: 0x0008,
   sha256: 0x000b,
   sha384: 0x000c,
+  sha512: 0x000d,
   null: 0x0010,
   ecdsa: 0x0018,
   ecc: 0x0023,

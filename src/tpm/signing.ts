@@ -6,6 +6,7 @@ import {
   bufferSizes,
   noHashTicket,
   ownScheme,
+  type PcrBank,
   pcrSelectionStructure,
   sizedBuffer,
   sizedContent,
@@ -21,12 +22,13 @@ export interface SignedAttest {
   readonly signature: Uint8Array;
 }
 
-/** Quotes PCRs of the SHA-256 bank. `qualifyingData`: at most 64 bytes, repeated in the statement. */
+/** Quotes the same PCRs of each bank. `qualifyingData`: at most 64 bytes, repeated in the statement. */
 export function quote(
   connection: Connection,
   ak: TpmObject,
   qualifyingData: Uint8Array,
   pcrs: readonly number[],
+  banks: readonly PcrBank[] = ['sha256'],
 ): Promise<SignedAttest> {
   return connection.execute(
     'Quote',
@@ -35,7 +37,7 @@ export function quote(
       ...emptyAuth,
       sizedBuffer(qualifyingData, bufferSizes.DATA),
       ownScheme,
-      pcrSelectionStructure(connection, 'sha256', pcrs),
+      pcrSelectionStructure(connection, banks, pcrs),
     ],
     signedAttest(connection),
   );

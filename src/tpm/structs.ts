@@ -107,23 +107,27 @@ function littleEndian16(...values: number[]): Uint8Array {
   return bytes;
 }
 
-export type PcrBank = 'sha1' | 'sha256' | 'sha384';
+export const pcrBankNames = ['sha1', 'sha256', 'sha384', 'sha512'] as const;
+export type PcrBank = (typeof pcrBankNames)[number];
 
-/** Wire bytes of a TPML_PCR_SELECTION of PCRs 0 to 23 in one bank. */
-export function pcrSelection(bank: PcrBank, pcrs: readonly number[]): Uint8Array {
+/** Wire bytes of a TPML_PCR_SELECTION of PCRs 0 to 23, the same in each bank. */
+export function pcrSelection(banks: PcrBank | readonly PcrBank[], pcrs: readonly number[]): Uint8Array {
   const bitmap = new Uint8Array(3);
   for (const pcr of pcrs) {
     if (!Number.isInteger(pcr) || pcr < 0 || pcr > 23) throw new RangeError(`There is no PCR ${pcr}.`);
     bitmap[pcr >> 3] = (bitmap[pcr >> 3] ?? 0) | (1 << (pcr & 7));
   }
-  return new Writer().u32(1).u16(algorithm[bank]).u8(bitmap.byteLength).bytes(bitmap).done();
+  const list = typeof banks === 'string' ? [banks] : banks;
+  const writer = new Writer().u32(list.length);
+  for (const bank of list) writer.u16(algorithm[bank]).u8(bitmap.byteLength).bytes(bitmap);
+  return writer.done();
 }
 
 /** As the structure that ESYS takes. */
 export function pcrSelectionStructure(
   connection: Connection,
-  bank: PcrBank,
+  banks: PcrBank | readonly PcrBank[],
   pcrs: readonly number[],
 ): Uint8Array {
-  return structure(connection, 'TPML_PCR_SELECTION', pcrSelection(bank, pcrs));
+  return structure(connection, 'TPML_PCR_SELECTION', pcrSelection(banks, pcrs));
 }

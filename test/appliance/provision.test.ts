@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, describe, expect, it } from 'vitest';
-import type { ProvisionResult } from '../../src/appliance/provision.ts';
+import type { ProvisionResult } from '../../src/appliance/provision-result.ts';
 import type { CustodyRecord } from '../../src/custody/chain.ts';
 import { runChild } from '../../src/host/child.ts';
 import { readIfPresent } from '../../src/host/durable.ts';
@@ -33,19 +33,32 @@ describe('provision, with a TPM', () => {
     expect(said.changed).toEqual([
       'srk at 0x81000001',
       'ak at 0x81010020',
-      'signing-key',
       'sequence-counter at 0x01810020',
+      'armed-counter at 0x01810021',
+      'custody-head at 0x01810022',
+      'signing-key',
+      'lockout',
       'node',
       'enrolment',
-      'key:wireguard',
-      'key:drbg-seed',
+      'key:wireguard (its share at 0x01810023)',
+      'key:drbg-seed (its share at 0x01810024)',
+      'approval',
     ]);
+    // Every object with its attributes, as it will stand.
+    expect(said.owns).toContainEqual({
+      handle: '0x01810021',
+      what: 'armed-counter',
+      kind: 'NV index',
+      attributes: ['counter', 'ownerWrite', 'authWrite', 'ownerRead', 'authRead', 'noDA'],
+      adopted: false,
+    });
     expect(await heldBy(node)).toEqual(before);
     expect(existsSync(node.stateDirectory)).toBe(false);
     const made = await node.ask<ProvisionResult>(provision());
     expect(made.changed.map((step) => `${step} `.split(' ')[0]).sort()).toEqual(
       said.changed.map((step) => step.split(' ')[0]).sort(),
     );
+    expect(made.owns).toEqual(said.owns);
     const files = contentOf(node.stateDirectory);
     expect((await node.ask<ProvisionResult>(provision('--dry-run'))).changed).toEqual([]);
     expect(contentOf(node.stateDirectory)).toEqual(files);
@@ -73,10 +86,11 @@ describe('provision, with a TPM', () => {
     const second = await node.ask<ProvisionResult>(['provision']);
     expect(second.tpm?.srk).toEqual({ ...first.tpm?.srk, adopted: true });
     expect(second.tpm?.ak).toEqual(first.tpm?.ak);
+    expect(second.owns.filter(({ adopted }) => adopted).map(({ what }) => what)).toEqual(['srk', 'ak']);
     const more = `[[keys]]\nname = "extra"\npurpose = "macsec"\n`;
     writeFileSync(node.config, `${readFileSync(node.config, 'utf8')}${more}`);
     const third = await node.ask<ProvisionResult>(['provision']);
-    expect(third.changed).toEqual(['node', 'key:extra']);
+    expect(third.changed).toEqual(['node', 'key:extra', 'approval']);
     const extra = { name: 'extra', purpose: 'macsec', publicKey: null, sealed: true };
     expect(third.keys).toEqual([...second.keys, extra]);
   });
@@ -107,7 +121,11 @@ describe('provision, with a TPM', () => {
       ['wireguard', true],
       ['drbg-seed', true],
     ]);
-    expect(await heldBy(node)).toEqual({ handles: [0x81000001, 0x81010020], indices: [0x01810020] });
+    expect(await heldBy(node)).toEqual({
+      handles: [0x81000001, 0x81010020],
+      indices: [0x01810020, 0x01810021, 0x01810022, 0x01810023, 0x01810024],
+    });
+    expect(made.owns.every(({ adopted }) => !adopted)).toBe(true);
     expect(await node.ask(['custody', 'check'])).toMatchObject({ ok: true });
     expect((await node.ask<ProvisionResult>(provision())).changed).toEqual([]);
     await node.run(); // What was sealed opens.

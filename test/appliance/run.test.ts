@@ -9,7 +9,7 @@ import type { VerifyReport } from '../../src/forensics/claims.ts';
 import { listInterfaces } from '../../src/host/netlink.ts';
 import { openTpm } from '../../src/tpm/context.ts';
 import { esoteric, esotericJson, type LabNode } from '../lab/node.ts';
-import { childrenOf, freePort, labNode, profile, refusalOf, Scratch, until } from './scene.ts';
+import { childrenOf, endlessStream, freePort, labNode, profile, refusalOf, Scratch, until } from './scene.ts';
 
 const scratch = new Scratch();
 afterAll(() => scratch[Symbol.dispose]());
@@ -55,7 +55,10 @@ describe('run', () => {
     expect(after).toMatchObject({ state: 'running', pid, interlock: { phase: 'armed' } });
     const random = await esoteric(['stream', '--bytes', '64', ...node.arguments]);
     expect(random.stdout).toHaveLength(64);
+    // An output that the node ends is never taken for a whole one.
+    const { ended } = await endlessStream(node, 1);
     expect(await node.stop()).toBe(0);
+    expect(await ended).toMatchObject({ status: 1, stderr: expect.stringContaining('ended its output') });
     expect(await eventsOf(node)).toEqual(['provisioned', 'started', 'stopped']);
   });
 
@@ -209,14 +212,15 @@ describe('run, with a TPM', () => {
     expect(report.reasons.join()).toMatch(/Sigstore bypassed/);
   });
 
-  it('is refused by the TPM when a PCR is not as it was, and runs again after a reboot', async () => {
+  it('is refused when a PCR is not as it was approved, and runs again after a reboot', async () => {
     {
       await using tpm = await openTpm({ tcti: node.tpm?.tcti ?? '' });
       await tpm.pcrExtend(7, { sha256: new Uint8Array(32).fill(1) });
     }
     const refusal = await refusalOf(['run', ...node.arguments]);
-    expect(refusal).toMatchObject({ status: 1, code: 'tpm-policy' });
-    expect(refusal.remedy).toMatch(/PCR/);
+    expect(refusal).toMatchObject({ status: 1, code: 'approval-pcrs' });
+    expect(refusal.message).toMatch(/PCR 7 is not as it was approved/);
+    expect(refusal.remedy).toMatch(/esoteric-appliance approve/);
     expect((await node.status()).state).toBe('sealed');
     await node.reboot();
     await node.run();

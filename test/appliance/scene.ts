@@ -1,11 +1,13 @@
 // What the end-to-end tests share: a scratch directory that couriers of other users may pass through, waiting for something to
 // become so, and a free port.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { esoteric, LabNode, type LabNodeOptions } from '../lab/node.ts';
+import { esoteric, esotericWords, LabNode, type LabNodeOptions } from '../lab/node.ts';
 
 const root = resolve(import.meta.dirname, '../..');
 export const profile = (role: string): string => join(root, 'provisioning', `${role}.toml`);
@@ -79,6 +81,30 @@ export function childrenOf(pid: number): { readonly pid: number; readonly comman
         return []; // It has just ended.
       }
     });
+}
+
+/** `stream` without an end, of which the last `kept` bytes are kept; resolves when bytes flow. */
+export async function endlessStream(
+  node: LabNode,
+  kept: number,
+): Promise<{ readonly ended: Promise<{ status: number | null; stdout: Buffer; stderr: string }> }> {
+  const words = ['bash', ...esotericWords(['stream', ...node.arguments])];
+  const script = `set -o pipefail; "$@" | tail -c ${kept}`;
+  const child = spawn('bash', ['-c', script, ...words], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const [stdout, stderr]: [Buffer[], Buffer[]] = [[], []];
+  child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk));
+  child.stderr.on('data', (chunk: Buffer) => stderr.push(chunk));
+  const ended = once(child, 'close').then(([status]: (number | null)[]) => ({
+    status: status ?? null,
+    stdout: Buffer.concat(stdout),
+    stderr: Buffer.concat(stderr).toString(),
+  }));
+  await until('bytes flow', () => {
+    const reader = childrenOf(child.pid ?? 0).find(({ command }) => command.includes(' stream '));
+    const io = reader === undefined ? '' : readFileSync(`/proc/${reader.pid}/io`, 'utf8');
+    return /wchar: [1-9]\d{6}/.test(io) ? true : undefined;
+  });
+  return { ended };
 }
 
 /** The courier of a running node. */

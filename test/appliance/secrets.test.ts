@@ -14,9 +14,8 @@ import { readRows } from '../../src/alerts/outbox.ts';
 import { SecretArena } from '../../src/host/arena.ts';
 import { runChild } from '../../src/host/child.ts';
 import { findUser } from '../../src/host/privileges.ts';
-import { readSealedKey, unsealKey } from '../../src/keys/sealed.ts';
-import { openTpm } from '../../src/tpm/context.ts';
 import type { LabNode } from '../lab/node.ts';
+import { unsealByForce } from '../lab/unseal.ts';
 import { startWebhook, type Webhook } from '../lab/webhook.ts';
 import { childrenOf, contentOf, courierOf, labNode, profile, Scratch, until } from './scene.ts';
 
@@ -25,12 +24,8 @@ afterAll(() => scratch[Symbol.dispose]());
 
 /** A copy for the search; the test is the only place that has one. */
 async function unsealedCopy(node: LabNode, name: string): Promise<Buffer> {
-  const sealed = readSealedKey(node.stateDirectory, name);
-  if (sealed === undefined) throw new Error(`There is no sealed key ${name}.`);
-  using arena = SecretArena.allocate({ byteLength: 4096 });
-  await using tpm = await openTpm({ tcti: node.tpm?.tcti ?? '' });
-  await using srk = await tpm.at(0x81000001);
-  using key = await unsealKey({ tpm, srk, pcrs: sealed.pcrs }, arena, sealed);
+  using arena = SecretArena.allocate({ byteLength: 8192 });
+  using key = await unsealByForce(node, arena, name);
   return Buffer.from(key.bytes);
 }
 

@@ -4,13 +4,13 @@ import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
 import {
   appraiseCertification,
-  appraiseEventLog,
   appraiseQuote,
   compareClock,
   type QuoteEvidence,
 } from '../../src/attestation/appraisal.ts';
 import { signingKeyQualifyingData } from '../../src/attestation/enrolment.ts';
 import { parseEventLog } from '../../src/attestation/eventlog.ts';
+import { appraiseEventLog } from '../../src/attestation/eventlog-appraisal.ts';
 import { nameOf, type ObjectAttribute } from '../../src/tpm/structures.ts';
 import { syntheticEventLog } from '../lab/eventlog.ts';
 import {

@@ -28,7 +28,7 @@ describe('a credential', () => {
   });
 
   it.each(kinds)('is activated by the TPM that holds both keys (%s)', async (kind) => {
-    await using ek = await tpm.createEndorsementKey(kind);
+    await using ek = await tpm.endorsementKey(kind);
     await using ak = await tpm.createPrimary('endorsement', attestationKey);
     for (const challenge of [newChallenge(), randomBytes(1)]) {
       const answer = await tpm.activateCredential(ek, ak, makeCredential(ek.public, ak.name, challenge));
@@ -37,7 +37,7 @@ describe('a credential', () => {
   });
 
   it.each(kinds)('is refused for another key of the same TPM (%s)', async (kind) => {
-    await using ek = await tpm.createEndorsementKey(kind);
+    await using ek = await tpm.endorsementKey(kind);
     await using ak = await tpm.createPrimary('endorsement', attestationKey);
     await using another = await tpm.createPrimary('owner', signingKey);
     const credential = makeCredential(ek.public, ak.name, newChallenge());
@@ -46,8 +46,8 @@ describe('a credential', () => {
 
   it.each(kinds)('is refused by another TPM, and after any change (%s)', async (kind) => {
     await using elsewhere = await openTpm({ tcti: other.tcti });
-    await using theirEk = await elsewhere.createEndorsementKey(kind);
-    await using ek = await tpm.createEndorsementKey(kind);
+    await using theirEk = await elsewhere.endorsementKey(kind);
+    await using ek = await tpm.endorsementKey(kind);
     await using ak = await tpm.createPrimary('endorsement', attestationKey);
     const theirs = makeCredential(theirEk.public, ak.name, newChallenge());
     await expect(tpm.activateCredential(ek, ak, theirs)).rejects.toMatchObject({ layer: 'tpm' });

@@ -37,7 +37,7 @@ describe('an endorsement key certificate made by swtpm’s local CA', () => {
       await using tpm = await openTpm({ tcti: swtpm.tcti });
       const certificate = await tpm.endorsementCertificate('rsa');
       expect(await tpm.endorsementCertificate('ecc')).toBeUndefined();
-      await using ek = await tpm.createEndorsementKey('rsa');
+      await using ek = await tpm.endorsementKey('rsa');
       evidence = { certificate, endorsementPublic: ek.public, pinned: [issuer], at: now };
     } finally {
       await swtpm.stop();
@@ -123,7 +123,7 @@ describe('an endorsement key certificate', () => {
     const swtpm = await startSwtpm(join(directory, 'ecc'));
     try {
       await using tpm = await openTpm({ tcti: swtpm.tcti });
-      await using ek = await tpm.createEndorsementKey('ecc');
+      await using ek = await tpm.endorsementKey('ecc');
       endorsementPublic = Uint8Array.from(ek.public);
       publicKey = publicKeyPem(ek.public);
       // As makers do: more room than the certificate takes, padded.

@@ -3,17 +3,22 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import {
   checkEnrolment,
   type EnrolmentRecord,
+  type EnrolmentTrust,
   parseEnrolment,
   signingKeyQualifyingData,
 } from '../../src/attestation/enrolment.ts';
 import { Failure } from '../../src/host/failure.ts';
+import { tpmName } from './ek-authority.ts';
+import { endorsed, type Genuine, genuine, makeEnroller, makeGenuine } from './endorsed.ts';
 import { enrolmentOf, makeRealEvidence, type RealEvidence } from './real-evidence.ts';
 
 let real: RealEvidence;
 let record: EnrolmentRecord;
+let maker: Genuine;
 beforeAll(async () => {
   real = await makeRealEvidence();
   record = enrolmentOf(real);
+  maker = await genuine;
 }, 20_000);
 
 type Tpm = NonNullable<EnrolmentRecord['tpm']>;
@@ -22,10 +27,13 @@ const tpmOf = (): Tpm => {
   return record.tpm;
 };
 const withTpm = (changes: Partial<Tpm>): EnrolmentRecord => ({ ...record, tpm: { ...tpmOf(), ...changes } });
-const hardware = (changes: Partial<Tpm> = {}): EnrolmentRecord => ({
+const unsigned = (changes: Partial<Tpm> = {}): EnrolmentRecord => ({
   ...withTpm(changes),
   assurance: { ...record.assurance, tpm: 'hardware' },
 });
+const hardware = (changes: Partial<Tpm> = {}): EnrolmentRecord => endorsed(unsigned(changes), maker);
+const checked = (enrolled: EnrolmentRecord, trust: Partial<EnrolmentTrust> = {}) =>
+  checkEnrolment(enrolled, { ...maker.trust, ...trust });
 const bypassed = (): EnrolmentRecord => ({
   ...record,
   tpm: null,
@@ -88,10 +96,73 @@ describe('reading an enrolment record', () => {
 });
 
 describe('checking an enrolment record', () => {
-  it('proves that the keys are of one TPM, and asks no more of a hardware TPM', () => {
-    const { result, checks } = checkEnrolment(hardware());
+  it('proves that the keys are of one TPM, which a pinned maker and whoever enrolled it vouch for', () => {
+    const { result, checks } = checked(hardware());
     expect(result).toBe('proven');
-    expect(Object.keys(checks)).toEqual(['attestation key', 'signing key', 'certification', 'TPM']);
+    expect(Object.keys(checks)).toEqual([
+      ...['attestation key', 'signing key', 'certification', 'TPM', 'endorsement', 'activation'],
+    ]);
+  });
+
+  it('proves nothing that only the node says, though all of it holds', () => {
+    const created = new Date(Date.now() + 60_000).toISOString();
+    const certified = { ...unsigned(), created, endorsement: maker.endorsement };
+    const { result, detail, checks } = checked(certified);
+    expect(result).toBe('not-proven');
+    expect(detail).toContain('Only the node itself says');
+    expect(checks.endorsement?.result).toBe('proven');
+    expect(checked(unsigned()).checks.endorsement?.detail).toContain('names no endorsement key');
+  });
+
+  it('believes nobody who is not named, and no CA that is not pinned', () => {
+    const strangers = { enrollers: [makeEnroller().publicKey, 'no key'] };
+    expect(checked(hardware(), strangers)).toMatchObject({
+      result: 'not-proven',
+      detail: expect.stringContaining('no key of that verifier was given, and anyone can write so'),
+    });
+    expect(checked(hardware(), { pinned: [] })).toMatchObject({ result: 'not-proven' });
+    expect(checkEnrolment(hardware()).result).toBe('not-proven');
+    const both = { enrollers: [makeEnroller().publicKey, ...maker.trust.enrollers] };
+    expect(checked(hardware(), both).result).toBe('proven');
+  });
+
+  it('fails when anything in it was changed since it was signed, and when the word was taken from another record', () => {
+    const signed = hardware();
+    const edits: Partial<EnrolmentRecord>[] = [
+      { node: 'beta' },
+      { role: 'leaf' },
+      { created: '2020-01-01T00:00:00Z' },
+      { keys: [] },
+      { custodyHead: { sequence: 2, hash: '0'.repeat(64) } },
+      { assurance: { ...signed.assurance, notes: ['all is well'] } },
+      { tpm: { ...tpmOf(), resetCount: 7 } },
+      { tpm: { ...tpmOf(), pcrPolicy: { bank: 'sha256', pcrs: { '0': 'ab'.repeat(32) } } } },
+    ];
+    for (const edit of edits) {
+      expect(checked({ ...signed, ...edit }), JSON.stringify(edit)).toMatchObject({
+        result: 'failed',
+        detail: expect.stringContaining('not as auditor signed it'),
+      });
+    }
+    const { endorsement } = signed;
+    if (endorsement?.activation === undefined) throw new Error('not signed');
+    const { activation } = endorsement;
+    for (const change of [{ by: 'owner' }, { at: '2020-01-01T00:00:00Z' }, { signature: 'AAAA' }]) {
+      const edited = { ...endorsement, activation: { ...activation, ...change } };
+      expect(checked({ ...signed, endorsement: edited }).checks.activation?.result).toBe('failed');
+    }
+    const other = { ...endorsement, activation: { ...activation, kind: 'rsa' as const } };
+    expect(checked({ ...signed, endorsement: other }).checks.endorsement?.detail).toContain(
+      'no endorsement key of',
+    );
+  });
+
+  it('is not proven where the maker’s own certificate names a simulator', async () => {
+    const named = await makeGenuine(tpmName.replace('=model', '=swtpm'));
+    const { checks } = checkEnrolment(endorsed(unsigned(), named), named.trust);
+    expect(checks.endorsement?.result).toBe('proven');
+    expect(checks.activation?.result).toBe('proven');
+    expect(checks.TPM).toMatchObject({ result: 'not-proven', detail: expect.stringContaining('swtpm') });
   });
 
   it('never proves a simulator, though all else holds', () => {
@@ -109,13 +180,13 @@ describe('checking an enrolment record', () => {
   it('fails when the record contradicts itself about its TPM', () => {
     expect(checkEnrolment({ ...record, tpm: null }).result).toBe('failed');
     const claimsBypass = { ...record, assurance: { ...record.assurance, tpm: 'bypassed' as const } };
-    expect(checkEnrolment(claimsBypass).result).toBe('failed');
+    expect(checked(claimsBypass).result).toBe('failed');
   });
 
   it('fails when a name, a public key or a public area was exchanged', () => {
     const { ak, signingKey } = tpmOf();
     const fails = (changes: Partial<Tpm>): string => {
-      const { result, detail } = checkEnrolment(hardware(changes));
+      const { result, detail } = checked(hardware(changes));
       return result === 'failed' ? detail : result;
     };
     expect(fails({ ak: { ...ak, name: signingKey.name } })).toContain('name of the attestation key');
@@ -139,11 +210,11 @@ describe('checking an enrolment record', () => {
     const { signingKey } = tpmOf();
     const quote = Buffer.from(real.quote.attest).toString('base64');
     const certification = { ...signingKey.certification, attest: quote };
-    expect(checkEnrolment(hardware({ signingKey: { ...signingKey, certification } })).result).toBe('failed');
+    expect(checked(hardware({ signingKey: { ...signingKey, certification } })).result).toBe('failed');
     const signature = Buffer.from(real.certification.signature);
     signature[20] = (signature[20] ?? 0) ^ 1;
     const touched = { ...signingKey.certification, signature: signature.toString('base64') };
-    const appraisal = checkEnrolment(hardware({ signingKey: { ...signingKey, certification: touched } }));
+    const appraisal = checked(hardware({ signingKey: { ...signingKey, certification: touched } }));
     expect(appraisal.checks.certification?.detail).toContain('signature');
   });
 

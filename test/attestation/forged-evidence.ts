@@ -95,6 +95,20 @@ export function forgeCertification(
   return attestHeader(0xff544347, 0x8017, qualifyingData, akPublic).sized(name).sized(name).done();
 }
 
+/** TPMS_ATTEST of the contents of an NV index. */
+export function forgeNvCertification(
+  indexName: Uint8Array,
+  contents: Uint8Array,
+  qualifyingData: Uint8Array,
+  akPublic: Uint8Array,
+): Uint8Array {
+  return attestHeader(0xff544347, 0x8014, qualifyingData, akPublic)
+    .sized(indexName)
+    .u16(0)
+    .sized(contents)
+    .done();
+}
+
 /** The part that attestations of all types begin with: clock 1,000 ms, 2 resets, 3 restarts, safe. */
 export function attestHeader(
   magic: number,

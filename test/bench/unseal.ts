@@ -1,13 +1,13 @@
 // Unsealing a key against `tpm2_unseal` on the same TPM, a swtpm. Ours is the operation alone on a connection that is open, as in a
 // node that runs: load, session, policy, unseal into the arena. swtpm serves one client, so ours closes while the other runs.
-import { mkdirSync } from 'node:fs';
+import { randomFillSync } from 'node:crypto';
 import { join } from 'node:path';
 import type { BenchResult } from '../../src/appliance/checkout.ts';
 import { SecretArena } from '../../src/host/arena.ts';
 import { requireChild } from '../../src/host/child.ts';
-import { createSealedKey, type SealedKey, unsealKey } from '../../src/keys/sealed.ts';
 import { openTpm } from '../../src/tpm/context.ts';
-import { storageRootKey } from '../../src/tpm/templates.ts';
+import type { ObjectBlob } from '../../src/tpm/object.ts';
+import { sealedData, storageRootKey } from '../../src/tpm/templates.ts';
 import { startSwtpm } from '../lab/swtpm.ts';
 import { type Benchmark, judge, median, type Progress, timed, words } from './benchmark.ts';
 import { scratchDirectory } from './scratch.ts';
@@ -26,11 +26,10 @@ export const unsealing: Benchmark = {
 
 export async function measureUnseal(rounds: number, { signal }: Progress): Promise<BenchResult> {
   using scratch = scratchDirectory();
-  mkdirSync(join(scratch.path, 'keys'));
   const swtpm = await startSwtpm(join(scratch.path, 'tpm'));
   try {
     using arena = SecretArena.allocate({ allowSwappable: true });
-    const key = await sealOne(swtpm.tcti, arena, scratch.path);
+    const key = await sealOne(swtpm.tcti, arena);
     const ours: number[] = [];
     const theirs: number[] = [];
     // The first round warms up and does not count.
@@ -55,26 +54,30 @@ export async function measureUnseal(rounds: number, { signal }: Progress): Promi
   }
 }
 
-/** Seals a key; a copy of it is persisted, so that the reference needs no loading. */
-async function sealOne(tcti: string, arena: SecretArena, directory: string): Promise<SealedKey> {
+/** Seals 32 bytes to PCRs; a copy is persisted, so that the reference needs no loading. */
+async function sealOne(tcti: string, arena: SecretArena): Promise<ObjectBlob> {
   await using tpm = await openTpm({ tcti });
   await using srk = await tpm.createPrimary('owner', storageRootKey);
   await tpm.persist(srk, 'owner', handles.root);
-  const key = await createSealedKey({ tpm, srk, pcrs }, arena, directory, 'bench', 'wireguard');
-  await using object = await tpm.load(srk, {
-    public: Buffer.from(key.public, 'base64'),
-    private: Buffer.from(key.private, 'base64'),
-  });
+  using secret = arena.take(32, 'secret');
+  randomFillSync(secret.bytes);
+  await using trial = await tpm.startPolicySession(srk, 'trial');
+  await trial.policyPcr(pcrs);
+  const blob = await tpm.create(srk, sealedData(await trial.digest()), secret);
+  await using object = await tpm.load(srk, blob);
   await tpm.persist(object, 'owner', handles.sealed);
-  return key;
+  return blob;
 }
 
 /** Milliseconds of the operation; opening the connection does not count. */
-async function unsealOurs(tcti: string, arena: SecretArena, key: SealedKey): Promise<number> {
+async function unsealOurs(tcti: string, arena: SecretArena, blob: ObjectBlob): Promise<number> {
   await using tpm = await openTpm({ tcti });
   await using srk = await tpm.at(handles.root);
   return await timed(async () => {
-    using _secret = await unsealKey({ tpm, srk, pcrs }, arena, key);
+    await using object = await tpm.load(srk, blob);
+    await using session = await tpm.startPolicySession(srk, 'policy');
+    await session.policyPcr(pcrs);
+    using _secret = await tpm.unseal(object, session, arena, 'secret');
   });
 }
 

@@ -1,12 +1,9 @@
 // A whole bundle, small, made by the real collector, packer and statement maker; the TPM's keys are software keys of its shape.
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import {
-  appraiseCertification,
-  appraiseEventLog,
-  appraiseQuote,
-  compareClock,
-} from '../../src/attestation/appraisal.ts';
+import canonicalize from 'canonicalize';
+import { appraiseCertification, appraiseQuote, compareClock } from '../../src/attestation/appraisal.ts';
 import { fulcioChallenge, preAuthEncoding } from '../../src/attestation/dsse.ts';
 import {
   checkEnrolment,
@@ -14,9 +11,13 @@ import {
   signingKeyQualifyingData,
 } from '../../src/attestation/enrolment.ts';
 import { parseEventLog, replay } from '../../src/attestation/eventlog.ts';
+import { appraiseEventLog } from '../../src/attestation/eventlog-appraisal.ts';
+import { appraiseNvCertification } from '../../src/attestation/nv-certification.ts';
 import { bareBundle } from '../../src/attestation/sigstore-bundle.ts';
 import { verifySigstoreBundle } from '../../src/attestation/sigstore-verify.ts';
 import { makeStatement, statementPayloadType } from '../../src/attestation/statement.ts';
+import { anchorsOf } from '../../src/custody/anchor.ts';
+import { checkChain } from '../../src/custody/chain.ts';
 import { CustodyLog } from '../../src/custody/log.ts';
 import type { Appraisers } from '../../src/forensics/appraisers.ts';
 import { type Collector, collectInto } from '../../src/forensics/collect.ts';
@@ -33,23 +34,32 @@ import {
 import { packBundle } from '../../src/forensics/pack.ts';
 import { Redactor } from '../../src/forensics/redact.ts';
 import { readRedactionRules } from '../../src/forensics/redaction-policy.ts';
+import { certificatePath } from '../../src/forensics/verify-zeroize.ts';
+import { counterDefinition, custodyDefinition, writtenName } from '../../src/keys/indices.ts';
+import type { NvDefinition } from '../../src/tpm/nv-public.ts';
 import { nameOf, publicKeyPem, signatureDer } from '../../src/tpm/structures.ts';
+import { Writer } from '../../src/tpm/wire.ts';
+import { endorsed, genuine } from '../attestation/endorsed.ts';
 import {
   attestationAttributes,
   forgeCertification,
   forgeKey,
+  forgeNvCertification,
   forgeQuote,
 } from '../attestation/forged-evidence.ts';
 import { syntheticEventLog } from '../lab/eventlog.ts';
+
+const { trust } = await genuine;
 
 /** The real appraisers, as src/appliance hands them in. */
 export const appraisers: Appraisers<EnrolmentRecord> = {
   sigstore: verifySigstoreBundle,
   quote: appraiseQuote,
   certification: appraiseCertification,
+  nvCertification: appraiseNvCertification,
   eventLog: appraiseEventLog,
   clock: compareClock,
-  enrolment: checkEnrolment,
+  enrolment: (record) => checkEnrolment(record, trust),
 };
 
 export const rules = readRedactionRules(join(import.meta.dirname, '../../policies/redaction.toml'));
@@ -58,6 +68,17 @@ export const created = '2026-11-20T16:30:00.000Z';
 export const subject = 'https://example.org/nodes/alpha';
 
 const hardware: Assurance = { tpm: 'hardware', sigstore: 'on', standIns: [], notes: [] };
+
+export interface CertificateChoices {
+  readonly level?: 'purge' | 'lock' | 'destroy';
+  readonly node?: string;
+  /** The cap PCR as quoted in it. */
+  readonly cap?: string;
+  /** Made for another digest. */
+  readonly foreign?: boolean;
+  readonly unsigned?: boolean;
+  readonly untold?: boolean;
+}
 
 export interface SampleChoices {
   readonly assurance?: Assurance;
@@ -68,6 +89,10 @@ export interface SampleChoices {
   readonly events?: readonly (readonly [event: string, detail: Record<string, unknown>])[];
   /** Bundle numbers begun in the custody log, the last of them for this bundle; 7 unless said. */
   readonly begun?: readonly unknown[];
+  /** What the TPM's bundle counter stood at; 7 unless said. */
+  readonly counted?: number;
+  /** A zeroize certificate, and whether the custody log tells of it. */
+  readonly certificate?: CertificateChoices;
   readonly redact?: boolean;
   readonly withoutEventLog?: boolean;
   /** Changed after the manifest was made up, before packing. */
@@ -93,7 +118,7 @@ export async function makeSample(directory: string, choices: SampleChoices = {})
   };
   const attest = forgeCertification(nameOf(key.public), signingKeyQualifyingData, ak.public);
   const certification = { attest: base64(attest), signature: base64(ak.sign(attest)) };
-  const enrolment: EnrolmentRecord = {
+  const written: EnrolmentRecord = {
     format: 'esoteric-appliance-enrolment/1',
     node: 'alpha',
     role: 'relay',
@@ -122,20 +147,63 @@ export async function makeSample(directory: string, choices: SampleChoices = {})
       capPcr: 14,
       resetCount: 2,
       restartCount: 3,
+      nv: { sequence: '0x01810020', armed: '0x01810021', custody: '0x01810022' },
     },
     keys: [],
     custodyHead: { sequence: 0, hash: '0'.repeat(64) },
   };
 
+  function zeroizeCertificate(choice: CertificateChoices = {}) {
+    const asserted = {
+      format: 'esoteric-appliance-zeroize/1',
+      node: choice.node ?? 'alpha',
+      level: choice.level ?? 'lock',
+      cause: 'link-flap',
+    };
+    const digest = createHash('sha256')
+      .update(canonicalize(asserted) ?? '')
+      .digest();
+    const qualifyingData = choice.foreign ? Buffer.alloc(32) : digest;
+    const capPcr = choice.cap ?? '14'.repeat(32);
+    const quote = forgeQuote({
+      akPublic: ak.public,
+      qualifyingData,
+      selections: [[0x000b, [14]]],
+      values: [Buffer.from(capPcr, 'hex')],
+    });
+    const counted = forgeNvCertification(
+      writtenName(0x01810021, counterDefinition),
+      counter(4),
+      qualifyingData,
+      ak.public,
+    );
+    const proven = {
+      attest: base64(quote),
+      signature: base64(ak.sign(quote)),
+      pcrs: { '14': capPcr },
+      armedCounter: { attest: base64(counted), signature: base64(ak.sign(counted)) },
+    };
+    const bytes = Buffer.from(JSON.stringify({ asserted, proven: choice.unsigned ? null : proven }));
+    return { digest, bytes };
+  }
+  const certificate = zeroizeCertificate(choices.certificate);
+  const enrolment = endorsed(written, await genuine);
+
   using custody = CustodyLog.open(join(directory, 'custody.jsonl'), () => created);
   custody.append('provisioned', {});
   for (const [event, detail] of choices.events ?? []) custody.append(event, detail);
+  if (choices.certificate !== undefined && choices.certificate.untold !== true) {
+    custody.append('zeroize-certified', { sha256: hex(certificate.digest) });
+  }
   for (const sequence of choices.begun ?? [7]) custody.append(bundleBegun, { sequence, reason });
   const head = custody.head();
+  const anchors = anchorsOf(checkChain(readFileSync(join(directory, 'custody.jsonl'))));
+  const told = anchors.at(-1);
+  if (told === undefined) throw new Error('provisioned is anchored');
 
   const redactor = new Redactor({ rules, hosts: ['alpha.example'], key: caseKey });
   const staging = join(directory, 'staging');
-  const collected = await collectInto(staging, collectors(directory, log, choices), {
+  const collected = await collectInto(staging, collectors(directory, log, choices, certificate.bytes), {
     timeoutMilliseconds: 5000,
     ...(choices.redact === false ? {} : { redactor }),
   });
@@ -158,6 +226,11 @@ export async function makeSample(directory: string, choices: SampleChoices = {})
     selections: [[0x000b, quoted]],
     values: Object.values(pcrs).map((value) => Buffer.from(value, 'hex')),
   });
+  const archiveDigest = Buffer.from(packed.sha256, 'hex');
+  const certifyNv = (index: number, use: NvDefinition, contents: Uint8Array, qualifying: Uint8Array) => {
+    const attest = forgeNvCertification(writtenName(index, use), contents, qualifying, ak.public);
+    return { attest: base64(attest), signature: base64(ak.sign(attest)) };
+  };
   const predicate: BundlePredicate = (choices.predicate ?? same)({
     node: 'alpha',
     sequence: 7,
@@ -173,6 +246,11 @@ export async function makeSample(directory: string, choices: SampleChoices = {})
     eventLog: choices.withoutEventLog ? null : { path: 'evidence/eventlog.bin', sha256: sha256(log) },
     clock: { clock: '1000', resetCount: 2, restartCount: 3, safe: true },
     signingKeyCertification: certification,
+    nv: {
+      sequence: certifyNv(0x01810020, counterDefinition, counter(choices.counted ?? 7), archiveDigest),
+      armed: certifyNv(0x01810021, counterDefinition, counter(1), archiveDigest),
+      custody: certifyNv(0x01810022, custodyDefinition, told.value, told.hash),
+    },
     custodyHead: { ...head },
   });
   const statement = makeStatement({ archiveName: 'alpha.tar.gz', archiveSha256: packed.sha256, predicate });
@@ -194,7 +272,12 @@ export async function makeSample(directory: string, choices: SampleChoices = {})
   };
 }
 
-function collectors(directory: string, log: Uint8Array, choices: SampleChoices): Collector[] {
+function collectors(
+  directory: string,
+  log: Uint8Array,
+  choices: SampleChoices,
+  certificate: Uint8Array,
+): Collector[] {
   const collector = (path: string, redact: boolean, gather: Collector['gather']): Collector => ({
     name: path,
     path,
@@ -210,10 +293,14 @@ function collectors(directory: string, log: Uint8Array, choices: SampleChoices):
       async () => 'alpha.example 10.0.0.1\nbeta.example fe80::1\n10.0.0.1 again\n',
     ),
     collector(custodyPath, false, async () => readFileSync(join(directory, 'custody.jsonl'))),
+    ...(choices.certificate === undefined
+      ? []
+      : [collector(certificatePath, false, async () => certificate)]),
     ...(choices.withoutEventLog ? [] : [collector('evidence/eventlog.bin', false, async () => log)]),
   ];
 }
 
+const counter = (value: number) => new Writer().u64(BigInt(value)).done();
 const same = <T>(value: T): T => value;
 const base64 = (bytes: Uint8Array) => Buffer.from(bytes).toString('base64');
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');

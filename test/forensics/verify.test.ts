@@ -225,8 +225,10 @@ describe('a changed statement', () => {
       })),
     ).toEqual(['clock']);
     const { enrolment } = plain;
+    // The record itself is signed too, by whoever enrolled the node.
     expect(failures(await verify(plain, { enrolment: { ...enrolment, node: 'beta' } }))).toEqual([
       'manifest',
+      'TPM identity',
     ]);
   });
 
@@ -361,6 +363,22 @@ describe('stand-ins', () => {
     expect(of(report, 'archive integrity')?.result).toBe('proven');
   });
 
+  it('a node that calls its TPM hardware and wrote the record itself proves nothing of it either', async () => {
+    const { endorsement, ...record } = plain.enrolment;
+    if (endorsement === undefined) throw new Error('the record has no endorsement');
+    const { activation: _activation, ...told } = endorsement;
+    const created = new Date(Date.now() + 60_000).toISOString(); // The certificate is younger than the sample.
+    for (const enrolment of [record, { ...record, created, endorsement: told }]) {
+      const report = await verify(plain, { enrolment });
+      expect(enrolment.assurance.tpm).toBe('hardware');
+      expect(failures(report)).toEqual([]);
+      expect(unproven(report)).toEqual(
+        expect.arrayContaining(['TPM identity', 'quote', 'PCR policy', 'event log', 'clock']),
+      );
+      expect(of(report, 'signature')?.result).toBe('proven');
+    }
+  });
+
   it('a synthetic event log is not proven although it replays', async () => {
     const assurance = {
       tpm: 'hardware' as const,
@@ -442,7 +460,7 @@ describe('custody and sequence', () => {
   it('a number that was seen before, or that the log did not give out, fails', async () => {
     expect(of(await verify(plain), 'sequence')).toMatchObject({ result: 'proven' });
     expect(of(await verify(plain, { previousSequence: 7 }), 'sequence')?.result).toBe('failed');
-    const other = await sampleOf({ manifest: (manifest) => ({ ...manifest, sequence: 9 }) });
+    const other = await sampleOf({ counted: 9, manifest: (manifest) => ({ ...manifest, sequence: 9 }) });
     expect(of(await verify(other), 'sequence')).toMatchObject({
       result: 'failed',
       detail: expect.stringMatching(/began bundle 7/),

@@ -82,7 +82,7 @@ describe('a thread that is lost', () => {
     const guard = new Guard({
       tpm: {
         channel: { tcti: 'device:/nonexistent/tpm' },
-        commands: [marshalPcrExtend(capPcr, new Uint8Array(32))],
+        commands: [{ level: 'lock', command: marshalPcrExtend(capPcr, new Uint8Array(32)) }],
         timeoutMilliseconds: tpmLimit,
       },
     });
@@ -226,7 +226,7 @@ describe('the TPM stage', () => {
   });
   const plan = () => ({
     channel: tpm.rawChannel(),
-    commands: [marshalPcrExtend(capPcr, new Uint8Array(32).fill(0xca))],
+    commands: [{ level: 'lock' as const, command: marshalPcrExtend(capPcr, new Uint8Array(32).fill(0xca)) }],
     timeoutMilliseconds: tpmLimit,
   });
   const cap = async (): Promise<string> =>
@@ -262,7 +262,7 @@ describe('the TPM stage', () => {
 
   it('tells what the TPM answered when it refuses', async () => {
     await using guard = await Guard.start({
-      tpm: { ...plan(), commands: [marshalPcrExtend(99, new Uint8Array(32))] },
+      tpm: { ...plan(), commands: [{ level: 'lock', command: marshalPcrExtend(99, new Uint8Array(32)) }] },
     });
     const { tpm: stage } = (await guard.interlock.zeroize('operator')).stages;
     expect(stage.result).toMatch(/^failed \(0x[1-9a-f][0-9a-f]*\)$/);

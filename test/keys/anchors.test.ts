@@ -7,14 +7,21 @@ import {
   type Anchors,
   anchorsSchema,
   attestationAnchor,
+  claimCounter,
+  claimIndex,
   createSigningKey,
   freeIndex,
   handleText,
   pemOf,
   pinnedStorageRoot,
-  sequenceCounter,
+  planAttestationKey,
+  planStorageRoot,
+  releaseClaim,
+  releaseIndex,
+  releaseObject,
   storageRoot,
 } from '../../src/keys/anchors.ts';
+import { custodyDefinition } from '../../src/keys/indices.ts';
 import { openTpm, type Tpm } from '../../src/tpm/context.ts';
 import { type Swtpm, startSwtpm } from '../lab/swtpm.ts';
 
@@ -30,6 +37,14 @@ describe('the anchors of a node in its TPM', () => {
     swtpm = await startSwtpm(join(directory, 'tpm'));
     tpm = await openTpm({ tcti: swtpm.tcti });
   });
+  const rootAt = async (handle: number): Promise<Anchors['srk']> =>
+    await storageRoot(tpm, await planStorageRoot(tpm, handle));
+  const akAt = async (handle: number): Promise<Anchors['ak']> => {
+    const made = await attestationAnchor(tpm, await planAttestationKey(tpm, handle));
+    if (made === undefined) throw new Error('overtaken');
+    return made;
+  };
+  const indices = { sequenceIndex: firstIndex, armedIndex: firstIndex + 1, custodyIndex: firstIndex + 2 };
   afterAll(async () => {
     await tpm?.close();
     await swtpm?.stop();
@@ -37,33 +52,52 @@ describe('the anchors of a node in its TPM', () => {
   });
 
   it('begin with a storage root key: made where there is none, adopted where there is one', async () => {
-    const made = await storageRoot(tpm, srkHandle);
+    const plan = await planStorageRoot(tpm, srkHandle);
+    const made = await storageRoot(tpm, plan);
     expect(made).toMatchObject({ handle: srkHandle, adopted: false });
-    expect(await storageRoot(tpm, srkHandle)).toEqual({ ...made, adopted: true });
+    // A run that was killed after persisting it comes back with the same plan, and knows it for its own.
+    expect(await storageRoot(tpm, plan)).toEqual(made);
+    expect(await rootAt(srkHandle)).toEqual({ ...made, adopted: true });
   });
 
   it('have an attestation key, recognised when it is asked for again', async () => {
-    const made = await attestationAnchor(tpm, akHandle);
-    expect(made.handle).toBe(akHandle);
-    expect(await attestationAnchor(tpm, akHandle)).toEqual(made);
+    const plan = await planAttestationKey(tpm, akHandle);
+    const made = await attestationAnchor(tpm, plan);
+    if (made === undefined) throw new Error('overtaken');
+    expect(made).toMatchObject({ handle: akHandle, adopted: false });
+    expect(await attestationAnchor(tpm, plan)).toEqual(made);
+    expect(await akAt(akHandle)).toEqual({ ...made, adopted: true });
     expect(createPublicKey(pemOf(made.public)).asymmetricKeyType).toBe('ec');
   });
 
   it('pass by what another has persisted, and evict nothing', async () => {
-    await storageRoot(tpm, 0x81010100);
-    const moved = await attestationAnchor(tpm, 0x81010100);
+    const foreign = await rootAt(0x81010100);
+    const moved = await akAt(0x81010100);
     expect(moved.handle).toBe(0x81010101);
-    await tpm.unpersist(moved.handle, 'owner');
-    await tpm.unpersist(0x81010100, 'owner');
+    // Planned while it was free: somebody else was there first.
+    expect(await attestationAnchor(tpm, { handle: 0x81010100, adopted: false })).toBeUndefined();
+    await releaseObject(tpm, moved.handle, moved.name);
+    await releaseObject(tpm, foreign.handle, moved.name); // It is not what stands there.
+    expect(await tpm.persistentHandles()).toContain(foreign.handle);
+    await releaseObject(tpm, foreign.handle, foreign.name);
+    await releaseObject(tpm, foreign.handle, foreign.name);
+    expect(await tpm.persistentHandles()).not.toContain(foreign.handle);
+  });
+
+  it('adopt nothing but a storage key', async () => {
+    await expect(storageRoot(tpm, { handle: akHandle, adopted: true })).rejects.toMatchObject({
+      code: 'srk-unsuitable',
+      kept: expect.stringContaining('left as it is'),
+    });
   });
 
   it('have a signing key that the attestation key certifies, in a form that can be stored', async () => {
-    const srk = await storageRoot(tpm, srkHandle);
-    const ak = await attestationAnchor(tpm, akHandle);
+    const srk = await rootAt(srkHandle);
+    const ak = await akAt(akHandle);
     await using root = await tpm.at(srk.handle);
     await using attester = await tpm.at(ak.handle);
     const signingKey = await createSigningKey(tpm, root, attester, new Uint8Array(32));
-    const anchors: Anchors = { srk, ak, signingKey, sequenceIndex: firstIndex };
+    const anchors: Anchors = { srk, ak, signingKey, ...indices };
     expect(anchorsSchema.parse(JSON.parse(JSON.stringify(anchors)))).toEqual(anchors);
     expect(createPublicKey(pemOf(signingKey.public)).asymmetricKeyDetails?.namedCurve).toBe('prime256v1');
     expect(Buffer.from(signingKey.certification.attest, 'base64').subarray(0, 4).toString('hex')).toBe(
@@ -74,22 +108,38 @@ describe('the anchors of a node in its TPM', () => {
   it('have a sequence counter at the first free index, which is defined once and never goes back', async () => {
     const index = await freeIndex(tpm, firstIndex);
     expect(index).toBe(firstIndex);
-    await sequenceCounter(tpm, index);
+    expect(await claimCounter(tpm, index)).toBe(true);
+    const first = await tpm.nvReadCounter(index);
     await tpm.nvIncrement(index);
-    const value = await tpm.nvReadCounter(index);
-    await sequenceCounter(tpm, index);
-    expect(await tpm.nvReadCounter(index)).toBe(value);
+    expect(await claimCounter(tpm, index)).toBe(true);
+    expect(await tpm.nvReadCounter(index)).toBe(first + 1n);
     expect(await freeIndex(tpm, firstIndex)).toBe(firstIndex + 1);
   });
 
+  it('never take an index of somebody else for theirs, and give back only their own', async () => {
+    const [foreign, own] = [firstIndex + 0x10, firstIndex + 0x11];
+    await tpm.nvDefine(foreign, { attributes: 'ordinary', byteLength: 8 });
+    expect(await claimCounter(tpm, foreign)).toBe(false);
+    expect(await claimIndex(tpm, foreign, custodyDefinition)).toBe(false);
+    expect(await releaseClaim(tpm, foreign, custodyDefinition)).toBe(false);
+    expect(await tpm.nvIndices()).toContain(foreign);
+    expect(await claimIndex(tpm, own, custodyDefinition)).toBe(true);
+    expect(await claimIndex(tpm, own, custodyDefinition)).toBe(true);
+    expect(await releaseClaim(tpm, own, custodyDefinition)).toBe(true);
+    expect(await releaseClaim(tpm, own, custodyDefinition)).toBe(true);
+    await releaseIndex(tpm, foreign);
+    await releaseIndex(tpm, foreign);
+    expect(await tpm.nvIndices()).not.toContain(foreign);
+  });
+
   it('are pinned: another storage root key, or none, is a swapped TPM', async () => {
-    const srk = await storageRoot(tpm, srkHandle);
-    const ak = await attestationAnchor(tpm, akHandle);
+    const srk = await rootAt(srkHandle);
+    const ak = await akAt(akHandle);
     const pinned = (name: string, handle = srkHandle): Anchors => ({
       srk: { ...srk, name, handle },
       ak,
       signingKey: { name: '', public: '', private: '', certification: { attest: '', signature: '' } },
-      sequenceIndex: firstIndex,
+      ...indices,
     });
     await using root = await pinnedStorageRoot(tpm, pinned(srk.name));
     expect(Buffer.from(root.name).toString('hex')).toBe(srk.name);

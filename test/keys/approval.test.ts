@@ -156,6 +156,11 @@ describe('an approval', () => {
     ['not JSON', 'approval', 'is not JSON'],
     ['of another format', JSON.stringify(request), 'format'],
     [
+      'with a counter that is no number',
+      JSON.stringify({ ...approval, counter: '1Z' }),
+      'counter: expected a decimal number',
+    ],
+    [
       'with a counter beyond 64 bits',
       JSON.stringify({ ...approval, counter: '18446744073709551616' }),
       'counter: expected a number of 64 bits',

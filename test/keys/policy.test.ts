@@ -13,7 +13,7 @@ import {
   destroyShare,
   type SharedBlob,
   sealWithShare,
-  shareAccess,
+  shareDefinition,
   unsealWithShare,
 } from '../../src/keys/share.ts';
 import type { PolicySession } from '../../src/tpm/session.ts';
@@ -116,11 +116,7 @@ describe.each(['swtpm', 'pcap'] as const)('a key sealed under an approval and a 
     await expect(scene.unsealApproved(vault, blob, approval)).rejects.toMatchObject(destroyed);
     await expect(scene.unsealRecovered(vault, blob)).rejects.toMatchObject(destroyed);
     // Another share in its place opens the blob to something, but not to the key.
-    await vault.tpm.nvDefine(blob.shareIndex, {
-      attributes: 'ordinary',
-      byteLength: 32,
-      access: shareAccess,
-    });
+    await vault.tpm.nvDefine(blob.shareIndex, shareDefinition(32));
     await vault.tpm.nvWrite(blob.shareIndex, new Uint8Array(32));
     using noise = await scene.unsealRecovered(vault, blob);
     expect(same(noise, secret)).toBe(false);

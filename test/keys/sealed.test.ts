@@ -3,23 +3,22 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { SecretArena } from '../../src/host/arena.ts';
-import { storageRoot } from '../../src/keys/anchors.ts';
+import { SecretArena, type SecretBuffer } from '../../src/host/arena.ts';
+import { signedStateOf } from '../../src/keys/approval.ts';
+import { satisfyApproved } from '../../src/keys/policy.ts';
 import {
   createSealedKey,
   generateKey,
+  type KeyPurpose,
   publicHalf,
   readSealedKey,
   type SealedKey,
-  type SealingPolicy,
   sealedKeyPath,
+  sealedKeysIn,
   unsealKey,
 } from '../../src/keys/sealed.ts';
-import { openTpm } from '../../src/tpm/context.ts';
-import { type Swtpm, startSwtpm } from '../lab/swtpm.ts';
-
-const srkHandle = 0x81000001;
-const pcrs = [0, 7, 14];
+import type { Vault } from '../../src/keys/share.ts';
+import { capPcr, newAuthority, Scene } from './scene.ts';
 
 describe('a fresh key', () => {
   it('is clamped as X25519 wants it, and gives the public half that node:crypto computes', () => {
@@ -49,24 +48,31 @@ describe('a fresh key', () => {
 describe('a sealed key', () => {
   const directory = mkdtempSync(join(tmpdir(), 'ea-sealed-'));
   const arena = SecretArena.allocate();
-  let swtpm: Swtpm;
+  let scene: Scene;
+  let nextShare = 0x01800100;
   beforeAll(async () => {
     mkdirSync(join(directory, 'keys'));
-    swtpm = await startSwtpm(join(directory, 'tpm'));
-    await using tpm = await openTpm({ tcti: swtpm.tcti });
-    await storageRoot(tpm, srkHandle);
+    scene = await Scene.start('swtpm');
   });
   afterAll(async () => {
-    await swtpm?.stop();
+    await scene?.[Symbol.asyncDispose]();
     arena[Symbol.dispose]();
     rmSync(directory, { recursive: true, force: true });
   });
 
-  async function withPolicy<T>(use: (policy: SealingPolicy) => Promise<T>): Promise<T> {
-    await using tpm = await openTpm({ tcti: swtpm.tcti });
-    await using srk = await tpm.at(srkHandle);
-    return await use({ tpm, srk, pcrs });
-  }
+  const make = async (vault: Vault, name: string, purpose: KeyPurpose): Promise<SealedKey> =>
+    await createSealedKey({ ...vault, arena }, directory, {
+      identity: { node: 'alpha', name, purpose },
+      authorities: { signer: scene.signer.pem, recovery: scene.recovery.pem },
+      shareIndex: nextShare++,
+    });
+  /** With an approval of the present state, made for it. */
+  const open = async (vault: Vault, key: SealedKey): Promise<SecretBuffer> => {
+    const approval = await scene.approve(vault.tpm, { keys: [key] });
+    return await unsealKey({ ...vault, arena }, key, (tpm, session, policy) =>
+      satisfyApproved(tpm, session, policy, signedStateOf(approval, key)),
+    );
+  };
   const sealed = (name: string): SealedKey => {
     const key = readSealedKey(directory, name);
     if (key === undefined) throw new Error(`There is no sealed key ${name}.`);
@@ -74,14 +80,13 @@ describe('a sealed key', () => {
   };
 
   it('comes back into the arena, with its public half, after being nowhere but in the TPM', async () => {
-    const made = await withPolicy((policy) => createSealedKey(policy, arena, directory, 'wg0', 'wireguard'));
+    await using vault = await scene.open();
+    const made = await make(vault, 'wg0', 'wireguard');
     expect(sealed('wg0')).toEqual(made);
-    expect(made).toMatchObject({ name: 'wg0', purpose: 'wireguard', pcrs });
-    const [first, second] = await withPolicy(async (policy) => [
-      await unsealKey(policy, arena, sealed('wg0')),
-      await unsealKey(policy, arena, sealed('wg0')),
-    ]);
-    if (first === undefined || second === undefined) throw new Error('nothing unsealed');
+    expect(made).toMatchObject({ node: 'alpha', name: 'wg0', purpose: 'wireguard', byteLength: 32 });
+    expect(sealedKeysIn(directory)).toEqual([made]);
+    const first = await open(vault, sealed('wg0'));
+    const second = await open(vault, sealed('wg0'));
     expect(publicHalf(first, 'wireguard')).toBe(made.publicKey);
     expect(Buffer.compare(first.bytes, second.bytes)).toBe(0);
     const file = readFileSync(sealedKeyPath(directory, 'wg0'));
@@ -95,12 +100,11 @@ describe('a sealed key', () => {
   it.each([['macsec', 32] as const, ['seed', 48] as const])(
     'of purpose %s has no public half and %i bytes',
     async (purpose, length) => {
-      await withPolicy(async (policy) => {
-        const made = await createSealedKey(policy, arena, directory, purpose, purpose);
-        expect(made.publicKey).toBeNull();
-        using key = await unsealKey(policy, arena, made);
-        expect(key.byteLength).toBe(length);
-      });
+      await using vault = await scene.open();
+      const made = await make(vault, purpose, purpose);
+      expect(made.publicKey).toBeNull();
+      using key = await open(vault, made);
+      expect(key.byteLength).toBe(length);
     },
   );
 
@@ -117,7 +121,8 @@ describe('a sealed key', () => {
     ['not base64', (key: SealedKey) => JSON.stringify({ ...key, public: '???' })],
   ])('is a failure with a remedy, and is left as it is, when its file is %s', async (_, damage) => {
     if (readSealedKey(directory, 'damaged') === undefined) {
-      await withPolicy((policy) => createSealedKey(policy, arena, directory, 'damaged', 'seed'));
+      await using vault = await scene.open();
+      await make(vault, 'damaged', 'seed');
     }
     const path = sealedKeyPath(directory, 'damaged');
     const before = readFileSync(path);
@@ -135,39 +140,50 @@ describe('a sealed key', () => {
   });
 
   it('is refused by the TPM when one bit of its blob has changed', async () => {
-    await withPolicy(async (policy) => {
-      const made = await createSealedKey(policy, arena, directory, 'bit', 'seed');
-      const blob = Buffer.from(made.private, 'base64');
-      blob[40] = (blob[40] ?? 0) ^ 1;
-      await expect(
-        unsealKey(policy, arena, { ...made, private: blob.toString('base64') }),
-      ).rejects.toMatchObject({ code: 'tpm-foreign-blob' });
+    await using vault = await scene.open();
+    const made = await make(vault, 'bit', 'seed');
+    const blob = Buffer.from(made.private, 'base64');
+    blob[40] = (blob[40] ?? 0) ^ 1;
+    await expect(open(vault, { ...made, private: blob.toString('base64') })).rejects.toMatchObject({
+      code: 'tpm-foreign-blob',
     });
   });
 
-  it('does not open under fewer PCRs than it was sealed to', async () => {
-    await withPolicy(async (policy) => {
-      const made = await createSealedKey(policy, arena, directory, 'fewer', 'seed');
-      await expect(unsealKey(policy, arena, { ...made, pcrs: [0, 7] })).rejects.toMatchObject({
-        code: 'tpm-policy',
-      });
-    });
+  it('opens to nobody whose key was written into its file: the TPM holds the policy', async () => {
+    await using vault = await scene.open();
+    const made = await make(vault, 'usurped', 'seed');
+    const usurper = newAuthority();
+    const approval = await scene.approve(vault.tpm, { keys: [made], signer: usurper });
+    const forged = { ...made, authorities: { signer: usurper.pem, recovery: made.authorities.recovery } };
+    await expect(
+      unsealKey({ ...vault, arena }, forged, (tpm, session, policy) =>
+        satisfyApproved(tpm, session, policy, signedStateOf(approval, made)),
+      ),
+    ).rejects.toMatchObject({ code: 'tpm-policy' });
   });
 
   it('leaves no secret in the arena when it is made or refused', async () => {
     using own = SecretArena.allocate({ byteLength: 4096 });
-    await withPolicy((policy) => createSealedKey(policy, own, directory, 'clean', 'seed'));
+    await using vault = await scene.open();
+    await createSealedKey({ ...vault, arena: own }, directory, {
+      identity: { node: 'alpha', name: 'clean', purpose: 'seed' },
+      authorities: { signer: scene.signer.pem, recovery: scene.recovery.pem },
+      shareIndex: nextShare++,
+    });
     using whole = own.take(4096, 'whole');
     expect(whole.bytes.every((byte) => byte === 0)).toBe(true);
   });
 
-  it('is refused for good once the cap PCR is extended', async () => {
-    await withPolicy((policy) => createSealedKey(policy, arena, directory, 'capped', 'seed'));
-    await withPolicy(async (policy) => {
-      using key = await unsealKey(policy, arena, sealed('capped'));
-      expect(key.byteLength).toBe(48);
-      await policy.tpm.pcrExtend(14, { sha256: new Uint8Array(32).fill(1) });
-      await expect(unsealKey(policy, arena, sealed('capped'))).rejects.toMatchObject({ code: 'tpm-policy' });
-    });
+  it('is refused once the cap PCR is extended', async () => {
+    await using vault = await scene.open();
+    const made = await make(vault, 'capped', 'seed');
+    const approval = await scene.approve(vault.tpm, { keys: [made] });
+    const unseal = () =>
+      unsealKey({ ...vault, arena }, made, (tpm, session, policy) =>
+        satisfyApproved(tpm, session, policy, signedStateOf(approval, made)),
+      );
+    (await unseal())[Symbol.dispose]();
+    await vault.tpm.pcrExtend(capPcr, { sha256: new Uint8Array(32).fill(1) });
+    await expect(unseal()).rejects.toMatchObject({ code: 'tpm-policy' });
   });
 });

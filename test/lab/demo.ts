@@ -17,7 +17,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { OutboxRow } from '../../src/alerts/outbox.ts';
 import type { DemoOptions, DemoReport } from '../../src/appliance/checkout.ts';
 import type { ZeroizeSummary } from '../../src/appliance/incident.ts';
-import type { ProvisionResult } from '../../src/appliance/provision.ts';
+import type { ProvisionResult } from '../../src/appliance/provision-result.ts';
 import { stopSignal } from '../../src/cli/command.ts';
 import type { CustodyRecord } from '../../src/custody/chain.ts';
 import type { EntropyStatus } from '../../src/entropy/status.ts';
@@ -26,8 +26,6 @@ import { SecretArena } from '../../src/host/arena.ts';
 import { requireChild, runChild } from '../../src/host/child.ts';
 import { exitStatus, Failure } from '../../src/host/failure.ts';
 import { holdLock } from '../../src/host/lock.ts';
-import { readSealedKey, unsealKey } from '../../src/keys/sealed.ts';
-import { openTpm } from '../../src/tpm/context.ts';
 import { TpmError } from '../../src/tpm/responses.ts';
 import type { Pull } from './cable.ts';
 import type { Fetched } from './fetch.ts';
@@ -35,6 +33,7 @@ import { createNetwork, inside, type LabNetwork } from './network.ts';
 import { esoteric, LabNode } from './node.ts';
 import { type Services, startServices } from './services.ts';
 import { Story } from './story.ts';
+import { unsealByForce } from './unseal.ts';
 
 const prefix = 'ea-demo';
 const script = (name: string): string => join(import.meta.dirname, name);
@@ -509,12 +508,9 @@ async function headOf(node: LabNode): Promise<string> {
 }
 
 async function tryToUnseal(node: LabNode, arena: SecretArena): Promise<string> {
-  const sealed = readSealedKey(node.stateDirectory, 'wireguard');
-  if (node.tpm === null || sealed === undefined) return 'nothing to unseal';
-  await using tpm = await openTpm({ tcti: node.tpm.tcti });
-  await using srk = await tpm.at(0x81000001);
+  if (node.tpm === null) return 'nothing to unseal';
   try {
-    using _key = await unsealKey({ tpm, srk, pcrs: sealed.pcrs }, arena, sealed);
+    using _key = await unsealByForce(node, arena, 'wireguard');
     return 'unsealed';
   } catch (error) {
     if (error instanceof TpmError) return `${error.code} (0x${error.rc.toString(16)})`;

@@ -30,9 +30,9 @@ const eventType = {
 const globalVariable = '61dfe48bca93d211aa0d00e098032b8c'; // EFI_GLOBAL_VARIABLE, as stored
 const imageSecurityDatabase = 'cbb219d73a3d9645a3bcdad00e67656f'; // EFI_IMAGE_SECURITY_DATABASE_GUID, as stored
 
-/** The same log every time, so that PCR values (and secrets sealed to them) survive a restart of the simulator. */
-export function syntheticEventLog(): SyntheticEventLog {
-  const measurements = boot();
+/** The same log for the same firmware, so that PCR values survive a restart of the simulator. */
+export function syntheticEventLog(firmware = 'firmware volume'): SyntheticEventLog {
+  const measurements = boot(firmware);
   return {
     log: Buffer.concat([specIdEvent(), ...measurements.map(event2)]),
     extends: measurements.map((one) => ({
@@ -43,8 +43,8 @@ export function syntheticEventLog(): SyntheticEventLog {
   };
 }
 
-function boot(): Measurement[] {
-  const firmware = Buffer.from('SYNTHETIC firmware volume');
+function boot(name: string): Measurement[] {
+  const firmware = Buffer.from(`SYNTHETIC ${name}`);
   const loader = Buffer.from('SYNTHETIC boot loader');
   return [
     { pcr: 0, type: eventType.crtmVersion, data: utf16('SYNTHETIC, not a real boot\0') },

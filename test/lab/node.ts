@@ -59,6 +59,8 @@ export interface LabNodeOptions {
   /** TOML after the tables that every lab node has; [courier] is in here. */
   readonly configuration: string;
   readonly interfaces: readonly string[];
+  /** Lines of [tpm]. */
+  readonly tpmSettings?: readonly string[];
   readonly courierUser?: string;
   /** The courier's files: name and content. They belong to its user. */
   readonly courierFiles?: Readonly<Record<string, string>>;
@@ -162,11 +164,14 @@ export class LabNode implements AsyncDisposable {
     this.#process?.kill('SIGKILL');
   }
 
-  /** A reboot as its TPM sees it: reset, and the firmware's measurements made again. The node must not run. */
-  async reboot(): Promise<void> {
+  /**
+   * A reboot as its TPM sees it: reset, and the firmware's measurements made again, or those of another `firmware`. The node
+   * must not run.
+   */
+  async reboot(firmware?: string): Promise<void> {
     if (this.tpm === null) return;
     await this.tpm.restart();
-    await bootFirmware(this.tpm.tcti, join(this.#options.directory, 'eventlog.bin'));
+    await bootFirmware(this.tpm.tcti, join(this.#options.directory, 'eventlog.bin'), firmware);
   }
 
   /** Ends the daemon as a service manager would. */
@@ -202,6 +207,7 @@ export class LabNode implements AsyncDisposable {
             `tcti = "${this.tpm.tcti}"`,
             `event_log = "${join(directory, 'eventlog.bin')}"`,
             'stand_ins = ["swtpm", "synthetic event log"]',
+            ...(this.#options.tpmSettings ?? []),
           ]
         : []),
       '[journal]',
@@ -230,8 +236,8 @@ function isOpenToAll(path: string): boolean {
 }
 
 /** Does what firmware would have done: extends the synthetic log into the PCRs and leaves it where the kernel would. */
-async function bootFirmware(tcti: string, path: string): Promise<void> {
-  const { log, extends: events } = syntheticEventLog();
+async function bootFirmware(tcti: string, path: string, firmware?: string): Promise<void> {
+  const { log, extends: events } = syntheticEventLog(firmware);
   await using tpm = await openTpm({ tcti });
   for (const { pcr, sha256, sha1 } of events) {
     const banks = await tpm.pcrBanks();

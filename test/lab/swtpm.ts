@@ -1,7 +1,7 @@
 // A software TPM for tests and the demo: swtpm with its state in a directory, reached through tpm2-tss's swtpm TCTI.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { resolve as resolvePath } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -72,9 +72,20 @@ async function launch(directory: string, socket: string): Promise<ChildProcess> 
   for (let waited = 0; waited < 5000; waited += 10) {
     if (failure !== undefined) throw failure;
     if (child.exitCode !== null) throw new Error(`swtpm ended with ${child.exitCode}: ${said.trim()}`);
-    if (existsSync(socket) && existsSync(`${socket}.ctrl`)) return child;
+    if (listens(child.pid, socket) && listens(child.pid, `${socket}.ctrl`)) return child;
     await sleep(10);
   }
   child.kill('SIGKILL');
   throw new Error(`swtpm did not start: ${said.trim()}`);
+}
+
+/** A socket's file is there before anybody listens at it; the kernel's table tells (proc(5): SO_ACCEPTCON is 0x10000). */
+function listens(pid: number | undefined, path: string): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/net/unix`, 'latin1')
+      .split('\n')
+      .some((line) => line.split(/\s+/)[3] === '00010000' && line.endsWith(` ${path}`));
+  } catch {
+    return false; // It has ended meanwhile.
+  }
 }

@@ -71,6 +71,7 @@ function giveEverything(): void {
     'swtpm',
     'swtpm_setup',
     'tpm2',
+    'clevis-decrypt-tpm2',
     'wg',
     'wireguard-go',
     'ip',

@@ -39,7 +39,7 @@ describe('the TPM that this program and tpm2-tools share', () => {
     await tpm.persist(ak, 'endorsement', akHandle);
     [akName, akPem] = [hex(ak.name), publicKeyPem(ak.public)];
     for (const kind of kinds) {
-      await using ek = await tpm.createEndorsementKey(kind);
+      await using ek = await tpm.endorsementKey(kind);
       await tpm.persist(ek, 'endorsement', ekHandles[kind]);
       writeFileSync(path(`${kind}.pub`), new Writer().sized(ek.public).done());
     }
@@ -70,32 +70,35 @@ describe('the TPM that this program and tpm2-tools share', () => {
     }
   });
 
-  it('quotes so that tpm2_checkquote accepts it, and not with another nonce', async () => {
-    const nonce = randomBytes(32);
-    {
-      await using tpm = await openTpm({ tcti: swtpm.tcti });
-      await using ak = await tpm.at(akHandle);
-      const quote = await tpm.quote(ak, nonce, [0, 7, 14]);
-      writeFileSync(path('quote'), quote.attest);
-      writeFileSync(path('signature'), quote.signature);
-    }
-    writeFileSync(path('ak.pem'), akPem);
-    const check = (qualification: Uint8Array) =>
-      runChild('tpm2_checkquote', [
-        '-u',
-        path('ak.pem'),
-        '-m',
-        path('quote'),
-        '-s',
-        path('signature'),
-        '-g',
-        'sha256',
-        '-q',
-        hex(qualification),
-      ]);
-    expect((await check(nonce)).status).toBe(0);
-    expect((await check(randomBytes(32))).status).not.toBe(0);
-  });
+  it.each([[['sha256'] as const], [['sha1', 'sha256'] as const]])(
+    'quotes %s so that tpm2_checkquote accepts it, and not with another nonce',
+    async (banks) => {
+      const nonce = randomBytes(32);
+      {
+        await using tpm = await openTpm({ tcti: swtpm.tcti });
+        await using ak = await tpm.at(akHandle);
+        const quote = await tpm.quote(ak, nonce, [0, 7, 14], banks);
+        writeFileSync(path('quote'), quote.attest);
+        writeFileSync(path('signature'), quote.signature);
+      }
+      writeFileSync(path('ak.pem'), akPem);
+      const check = (qualification: Uint8Array) =>
+        runChild('tpm2_checkquote', [
+          '-u',
+          path('ak.pem'),
+          '-m',
+          path('quote'),
+          '-s',
+          path('signature'),
+          '-g',
+          'sha256',
+          '-q',
+          hex(qualification),
+        ]);
+      expect((await check(nonce)).status).toBe(0);
+      expect((await check(randomBytes(32))).status).not.toBe(0);
+    },
+  );
 
   it('tells its clock in words of the attestation key', async () => {
     await using tpm = await openTpm({ tcti: swtpm.tcti });

@@ -2,7 +2,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { noSessions } from '../../src/tpm/commands.ts';
+import { Connection } from '../../src/tpm/connection.ts';
 import { openTpm } from '../../src/tpm/context.ts';
 import { storageRootKey } from '../../src/tpm/templates.ts';
 import { openTransport } from '../../src/tpm/transport.ts';
@@ -34,6 +37,21 @@ describe('a TPM that is not well', () => {
     expect(performance.now() - start).toBeLessThan(2000);
     process.kill(swtpm.pid, 'SIGCONT');
     expect(await tpm.getRandom(8)).toHaveLength(8);
+  });
+
+  it('has longer than that for what is known to take longer', async () => {
+    const connection = await Connection.open(swtpm.tcti, 200);
+    try {
+      process.kill(swtpm.pid, 'SIGSTOP');
+      const inputs = [...noSessions, 8];
+      const slow = connection.execute('GetRandom', inputs, () => 'answered', 60_000);
+      const first = await Promise.race([slow, sleep(500, 'waiting')]);
+      process.kill(swtpm.pid, 'SIGCONT');
+      expect([first, await slow]).toEqual(['waiting', 'answered']);
+    } finally {
+      process.kill(swtpm.pid, 'SIGCONT');
+      await connection.close();
+    }
   });
 
   it('that is killed is a failure at once, and is usable when it is back', async () => {

@@ -1,0 +1,139 @@
+// The claim about a zeroize: what its certificate says is the node's word, but that the TPM was capped by then, and where the armed
+// counter stood, the TPM has signed over the digest of that word (docs/bundle-format.md). Pure.
+import { createHash } from 'node:crypto';
+import canonicalize from 'canonicalize';
+import { z } from 'zod';
+import type { CustodyRecord } from '../custody/chain.ts';
+import { reasonOf } from '../host/failure.ts';
+import type { Appraisers, Enrolment } from './appraisers.ts';
+import { type Appraisal, failed, notProven, proven, weakened } from './claims.ts';
+import type { Evidence } from './verify.ts';
+import { readCounter } from './verify-nv.ts';
+
+export const certificatePath = 'evidence/zeroize-certificate.json';
+
+const signed = z.looseObject({ attest: z.base64(), signature: z.base64() });
+const certificateSchema = z.looseObject({
+  asserted: z.looseObject({
+    format: z.literal('esoteric-appliance-zeroize/1'),
+    node: z.string(),
+    level: z.enum(['purge', 'lock', 'destroy']),
+  }),
+  proven: signed
+    .extend({ pcrs: z.record(z.string(), z.string()), armedCounter: signed.optional() })
+    .nullable(),
+});
+type Certificate = z.infer<typeof certificateSchema>;
+type TpmEnrolment = NonNullable<Enrolment['tpm']>;
+
+export function appraiseZeroize(
+  evidence: Evidence,
+  simulated: string | undefined,
+  appraisers: Pick<Appraisers, 'quote' | 'nvCertification'>,
+): Appraisal {
+  const { custody, manifest } = evidence;
+  if (custody === null || !custody.ok) return notProven('There is no whole custody log to look at.');
+  const member = evidence.members.get(certificatePath)?.bytes;
+  if (member === undefined) return withoutCertificate(custody.records);
+  const certificate = parseCertificate(member);
+  if (typeof certificate === 'string')
+    return failed(`The zeroize certificate cannot be read: ${certificate}.`);
+  const { asserted } = certificate;
+  if (asserted.node !== manifest?.node) return failed(`The zeroize certificate is of node ${asserted.node}.`);
+  const digest = createHash('sha256')
+    .update(canonicalize(asserted) ?? '')
+    .digest();
+  if (!tellsOf(custody.records, digest)) {
+    return failed('The custody log tells of no zeroize certificate with this digest.');
+  }
+  const signed = appraiseSigned(certificate, digest, evidence.enrolment?.tpm ?? null, appraisers);
+  return weakened(signed, simulated);
+}
+
+function withoutCertificate(records: readonly CustodyRecord[]): Appraisal {
+  const zeroized = zeroizedSince(records);
+  return zeroized === undefined
+    ? proven('The custody log tells of no zeroize since the node was last armed.')
+    : notProven(
+        `The custody log tells of a zeroize (record ${zeroized.sequence}), but the bundle carries no certificate of it.`,
+      );
+}
+
+/** The last record of a zeroize, unless the node was put to work again after it. */
+function zeroizedSince(records: readonly CustodyRecord[]): CustodyRecord | undefined {
+  const armed = records.findLastIndex(({ event }) =>
+    ['provisioned', 're-armed', 'restarted-after-purge'].includes(event),
+  );
+  return records
+    .slice(armed + 1)
+    .findLast(({ event }) => ['zeroized', 'zeroize-deepened', 'zeroize-interrupted'].includes(event));
+}
+
+const tellsOf = (records: readonly CustodyRecord[], digest: Uint8Array): boolean =>
+  records.some(
+    ({ event, detail }) =>
+      event === 'zeroize-certified' && detail.sha256 === Buffer.from(digest).toString('hex'),
+  );
+
+function appraiseSigned(
+  { asserted, proven: shown }: Certificate,
+  digest: Uint8Array,
+  enrolled: TpmEnrolment | null,
+  appraisers: Pick<Appraisers, 'quote' | 'nvCertification'>,
+): Appraisal {
+  const word = 'What it says of memory, kernel and disk is the node’s word.';
+  if (shown === null) return notProven(`The TPM did not sign the zeroize certificate. ${word}`);
+  if (enrolled === null) {
+    return notProven(
+      'No enrolment record with a TPM was given that the zeroize certificate could be held against.',
+    );
+  }
+  const quote = appraisers.quote({
+    attest: Buffer.from(shown.attest, 'base64'),
+    signature: Buffer.from(shown.signature, 'base64'),
+    akPublic: Buffer.from(enrolled.ak.public, 'base64'),
+    expectedQualifyingData: digest,
+    pcrValues: shown.pcrs,
+    requiredPcrs: Object.keys(shown.pcrs).map(Number),
+  });
+  if (quote.result !== 'proven') return failed(`The quote of the zeroize certificate: ${quote.detail}`);
+  const cap = String(enrolled.capPcr);
+  const open = enrolled.pcrPolicy.pcrs[cap]?.toLowerCase();
+  const deep = asserted.level !== 'purge';
+  const capped = shown.pcrs[cap] !== undefined && shown.pcrs[cap].toLowerCase() !== open;
+  if (deep && !capped) {
+    return failed(
+      `The zeroize certificate says ${asserted.level}, but PCR ${cap} was not capped when it was signed.`,
+    );
+  }
+  const counter = armedCounter(shown.armedCounter, enrolled, digest, appraisers);
+  if (counter?.problem !== undefined)
+    return failed(`The armed counter of the zeroize certificate: ${counter.problem}`);
+  const state = [
+    ...(deep ? [`PCR ${cap} was capped`] : []),
+    ...(counter === undefined ? [] : [`the armed counter stood at ${counter.value}`]),
+  ].join(' and ');
+  return proven(`The TPM signed the zeroize certificate${state === '' ? '' : ` when ${state}`}. ${word}`);
+}
+
+function armedCounter(
+  certification: NonNullable<Certificate['proven']>['armedCounter'],
+  enrolled: TpmEnrolment,
+  digest: Uint8Array,
+  appraisers: Pick<Appraisers, 'nvCertification'>,
+) {
+  if (certification === undefined || enrolled.nv === undefined) return undefined;
+  return readCounter(certification, enrolled, enrolled.nv.armed, digest, appraisers);
+}
+
+/** The certificate, or why it is none. */
+function parseCertificate(bytes: Uint8Array): Certificate | string {
+  try {
+    const checked = certificateSchema.safeParse(
+      JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)),
+    );
+    return checked.success ? checked.data : z.prettifyError(checked.error).replaceAll('\n', ' ');
+  } catch (error) {
+    return reasonOf(error);
+  }
+}

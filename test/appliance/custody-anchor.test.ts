@@ -1,0 +1,71 @@
+// The custody log against the head that the TPM holds: batches that were cut short are made up for, a log that was put back is told.
+import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { BundleMade } from '../../src/appliance/evidence.ts';
+import { anchoredSoFar, anchorsOf, unanchored } from '../../src/custody/anchor.ts';
+import { checkChain } from '../../src/custody/chain.ts';
+import { openTpm } from '../../src/tpm/context.ts';
+import type { LabNode } from '../lab/node.ts';
+import { labNode, profile, Scratch } from './scene.ts';
+
+const scratch = new Scratch();
+afterAll(() => scratch[Symbol.dispose]());
+
+describe('the custody head in the TPM', () => {
+  let node: LabNode;
+  const log = (): string => `${node.stateDirectory}/custody.jsonl`;
+  const held = async (): Promise<Uint8Array> => {
+    const record = JSON.parse(readFileSync(`${node.stateDirectory}/node.json`, 'utf8')) as {
+      tpm: { custodyIndex: number };
+    };
+    await using tpm = await openTpm({ tcti: node.tpm?.tcti ?? '' });
+    return await tpm.nvRead(record.tpm.custodyIndex);
+  };
+  /** Extensions that the log asks for, and how many of them the TPM has had. */
+  const standing = async (): Promise<[asked: number, had: number | undefined]> => {
+    const anchors = anchorsOf(checkChain(readFileSync(log())));
+    return [anchors.length, anchoredSoFar(anchors, await held())];
+  };
+  beforeAll(async () => {
+    node = await labNode(scratch, 'anchored', { tpm: true });
+    await node.ask(['provision', '--profile', profile('leaf')]);
+  });
+  afterAll(() => node[Symbol.asyncDispose]());
+
+  it('follows the log from the first provisioning on', async () => {
+    expect(Buffer.compare(await held(), unanchored)).not.toBe(0);
+    expect(await standing()).toEqual([1, 1]);
+    await node.run();
+    expect(await standing()).toEqual([2, 2]);
+    await node.ask<BundleMade>(['collect-forensics']);
+    expect(await standing()).toEqual([3, 3]);
+    await node.stop();
+    expect(await standing()).toEqual([4, 4]);
+  });
+
+  it('is made up for where the node was killed before it got there', async () => {
+    copyFileSync(log(), scratch.at('early.jsonl'));
+    await node.run();
+    node.kill();
+    await node.stop();
+    await node.run();
+    await node.stop();
+    const [asked, had] = await standing();
+    expect(had).toBe(asked);
+    expect(asked).toBe(7); // started, started and stopped more than before.
+  });
+
+  it('gives a log away that was put back to an earlier state', async () => {
+    const whole = readFileSync(log());
+    copyFileSync(scratch.at('early.jsonl'), log());
+    await node.run();
+    expect(node.log).toMatch(/alert {4}\S+: the custody log was rewritten/);
+    expect((await standing())[1]).toBeUndefined();
+    await node.stop();
+    writeFileSync(log(), whole);
+    await node.run();
+    const [asked, had] = await standing();
+    expect(had).toBe(asked);
+    await node.stop();
+  });
+});
