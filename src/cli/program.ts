@@ -12,12 +12,18 @@ import { courierCommand } from './courier.ts';
 import { custodyCommand } from './custody.ts';
 import { demoCommand } from './demo.ts';
 import { deprovisionCommand } from './deprovision.ts';
+import { deviceCommand } from './device.ts';
 import { doctorCommand } from './doctor.ts';
 import { maintenanceCommand } from './maintenance.ts';
 import { printJson } from './output.ts';
+import { poolCommand } from './pool.ts';
+import { probeCommand } from './probe.ts';
 import { provisionCommand } from './provision.ts';
 import { remoteCommand } from './remote.ts';
+import { reportCommand } from './report.ts';
 import { runCommand } from './run.ts';
+import { scanCommand } from './scan.ts';
+import { serverCommand } from './server.ts';
 import { statusCommand } from './status.ts';
 import { streamCommand } from './stream.ts';
 import { verifyCommand } from './verify.ts';
@@ -40,6 +46,12 @@ const commands = [
   attestCommand,
   custodyCommand,
   streamCommand,
+  deviceCommand,
+  serverCommand,
+  poolCommand,
+  scanCommand,
+  probeCommand,
+  reportCommand,
   configCommand,
   demoCommand,
   benchCommand,

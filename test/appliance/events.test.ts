@@ -69,6 +69,7 @@ describe('noise between two looks', () => {
         physical: '',
         state: 'healthy',
         credit: 1,
+        assessed: 'full',
         samples: 1,
         failures,
         available: true,
