@@ -1,47 +1,61 @@
 // A zeroize that was killed between two of its stages is finished before anything else is done: its mark says how far it came.
 import type { CustodyLog } from '../custody/log.ts';
 import { SecretArena } from '../host/arena.ts';
+import { Failure } from '../host/failure.ts';
 import { linkDeletion, listInterfaces } from '../host/netlink.ts';
 import { Board, stage, word } from '../interlock/board.ts';
-import { causeNumber, levels } from '../interlock/causes.ts';
-import { isOfThisLife, readMarker, removeMarker } from '../interlock/marker.ts';
+import { causeNumber, causes, levels } from '../interlock/causes.ts';
+import { type Interrupted, isOfThisLife, readMarker, removeMarker } from '../interlock/marker.ts';
 import { outcomeOf } from '../interlock/outcome.ts';
 import type { InterlockPolicy } from '../interlock/policy.ts';
 import { Stages } from '../interlock/stages.ts';
+import { pinnedStorageRoot } from '../keys/anchors.ts';
 import { Lifecycle } from '../keys/lifecycle.ts';
-import type { Announcer } from './announce.ts';
+import { openTpm } from '../tpm/context.ts';
 import type { Config } from './config.ts';
 import type { NodeRecord, StateLayout } from './node-record.ts';
 import { stagePlan } from './stage-plan.ts';
 
 /** Whether a zeroize of this life of the node is unfinished: the state counts as zeroized, whatever the lifecycle file says. */
-export function zeroizeUnfinished(layout: StateLayout): boolean {
+export const zeroizeUnfinished = (layout: StateLayout): boolean => leftOver(layout) !== undefined;
+
+function leftOver(layout: StateLayout): Interrupted | undefined {
   const lifecycle = new Lifecycle(layout.directory);
+  const { state, cause, level, tpm } = lifecycle.read();
   const mark = readMarker(lifecycle.path);
-  return mark !== undefined && (lifecycle.read().state === 'zeroized' || isOfThisLife(mark, lifecycle.path));
+  if (mark !== undefined && (state === 'zeroized' || isOfThisLife(mark, lifecycle.path))) return mark;
+  // The mark may be lost with the power; that the TPM stage failed is in the lifecycle file too.
+  if (state !== 'zeroized' || tpm !== 'failed') return undefined;
+  return {
+    cause: causes.find((known) => known === cause) ?? 'state-unparsable',
+    level: levels.find((known) => known === level) ?? 'lock',
+    lifecycle: '',
+    done: ['kernel', 'disk'],
+  };
 }
 
 /**
- * Runs the stages that were left over. Links are looked for by their names, for the messages that were built beforehand died
- * with their process. A stage that fails again (the TPM is gone) stays marked for the next start.
+ * Runs the stages that were left over and returns what was finished. Links are looked for by their names, for the messages that were
+ * built beforehand died with their process. A stage that fails again (the TPM is gone) stays marked for the next start.
+ * @throws Failure `tpm-swapped`: the commands are for this node's own TPM.
  */
-export function finishInterrupted(node: {
+export async function finishInterrupted(node: {
   readonly config: Config;
   readonly layout: StateLayout;
   readonly record: NodeRecord;
   readonly policy: InterlockPolicy;
   readonly custody: CustodyLog;
-  readonly announcer: Announcer;
-}): void {
-  const { config, layout, record, custody, announcer } = node;
+}): Promise<{ readonly cause: string; readonly level: string } | undefined> {
+  const { config, layout, record, custody } = node;
   const { path } = new Lifecycle(layout.directory);
-  const mark = readMarker(path);
-  if (mark === undefined) return;
-  if (!zeroizeUnfinished(layout)) {
+  const mark = leftOver(layout);
+  if (mark === undefined) {
     removeMarker(path); // An operator has re-armed the node since.
-    return;
+    return undefined;
   }
-  const channel = record.tpm === null || mark.done.includes('tpm') ? null : { tcti: config.tpm.tcti };
+  const toLock = mark.done.includes('tpm') ? null : record.tpm;
+  if (toLock !== null) await requireOwnTpm(config, toLock);
+  const channel = toLock === null ? null : { tcti: config.tpm.tcti };
   const plan = stagePlan({ ...node, channel });
   const board = new Board();
   Atomics.store(board.words, word.cause, causeNumber(mark.cause));
@@ -56,9 +70,29 @@ export function finishInterrupted(node: {
   const { stages: finished } = outcomeOf(board, []);
   const { cause, level, done } = mark;
   custody.append('zeroize-finished', { cause, level, done, stages: finished });
-  announcer.event(
-    'ZEROIZE_FINISHED',
-    `A zeroize (${cause}, ${level}) had been interrupted; its stages are finished now.`,
-    { cause, level },
+  return { cause, level };
+}
+
+/** A TPM that does not answer is told by the stage itself. */
+async function requireOwnTpm(config: Config, anchors: NonNullable<NodeRecord['tpm']>): Promise<void> {
+  try {
+    await using tpm = await openTpm({ tcti: config.tpm.tcti });
+    await using _srk = await pinnedStorageRoot(tpm, anchors);
+  } catch (error) {
+    if (error instanceof Failure && error.code === 'tpm-swapped') throw error;
+  }
+}
+
+/** On the way to another life: nothing of the last one may be left over. @throws Failure `zeroize-unfinished`. */
+export function requireFinished(layout: StateLayout): void {
+  if (!zeroizeUnfinished(layout)) return;
+  throw new Failure(
+    'zeroize-unfinished',
+    'The TPM could not be locked as the zeroize asks for: it refuses or does not answer.',
+    {
+      kept: 'The node stays zeroized.',
+      remedy:
+        'See with `esoteric-appliance doctor` that the TPM answers, then repeat the command, which locks it first.',
+    },
   );
 }

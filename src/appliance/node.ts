@@ -118,7 +118,15 @@ export class Node implements AsyncDisposable {
       announcer.event('HARDENING_INCOMPLETE', `This process is less hardened: ${trouble}.`, {
         what: trouble,
       });
-    finishInterrupted({ ...this.#standing, policy: this.#policy });
+    const finished = await finishInterrupted({ ...this.#standing, policy: this.#policy });
+    if (finished !== undefined) {
+      const { cause, level } = finished;
+      announcer.event(
+        'ZEROIZE_FINISHED',
+        `A zeroize (${cause}, ${level}) had been interrupted; its stages are finished now.`,
+        { cause, level },
+      );
+    }
     this.#requireUnzeroized();
     const unclean = this.#lifecycle.endedUncleanly;
     if (record.tpm !== null) this.#tpm = this.#cleanup.use(await NodeKeys.open(this.config, record.tpm));

@@ -3,25 +3,29 @@
 // at any instant.
 import { existsSync } from 'node:fs';
 import { CustodyLog } from '../custody/log.ts';
+import { readIfPresent } from '../host/durable.ts';
 import { zeroizedFailure } from '../host/failure.ts';
 import { holdLock } from '../host/lock.ts';
 import { findUser } from '../host/privileges.ts';
+import { loadInterlockPolicy } from '../interlock/policy.ts';
 import { Lifecycle } from '../keys/lifecycle.ts';
 import { TpmError } from '../tpm/responses.ts';
 import { type Installed, readBrought } from './approvals.ts';
+import { requireSameKind } from './assurance.ts';
 import type { Config } from './config.ts';
 import { askNode, isRunning } from './control.ts';
 import { anchorOnce } from './custody-anchor.ts';
 import { dryRun } from './dry-run.ts';
-import { makeStateDirectories, readNodeRecord, stateLayout } from './node-record.ts';
-import { profilePath } from './policies.ts';
+import { finishInterrupted, requireFinished } from './interrupted.ts';
+import { makeStateDirectories, readNodeRecord, type StateLayout, stateLayout } from './node-record.ts';
+import { policyPath, profilePath } from './policies.ts';
 import { loadProfile, type Profile, wantedKeys } from './profile.ts';
 import type { ProvisionResult } from './provision-result.ts';
 import { ProvisioningRun, type ProvisionOptions } from './provisioning-run.ts';
 
 /**
  * @throws Failure `zeroized` on a zeroized node without `rearm`; `state-in-use` while the node runs; `approval-needed` where
- * it cannot be re-armed without one; `tpm-still-capped`, `tpm-swapped`, `authorities-changed`, those of `anchorNode`.
+ * it cannot be re-armed without one; `zeroize-unfinished`; `tpm-still-capped`, `tpm-swapped`, `authorities-changed`, those of `anchorNode`.
  */
 export async function provision(config: Config, options: ProvisionOptions = {}): Promise<ProvisionResult> {
   const layout = stateLayout(config.node.state_dir);
@@ -32,8 +36,10 @@ export async function provision(config: Config, options: ProvisionOptions = {}):
   using _lock = holdLock(layout.lock, `The state directory ${layout.directory}`);
   using custody = CustodyLog.open(layout.custody);
   const lifecycle = new Lifecycle(layout.directory);
+  await finishLast(config, layout, custody);
   const zeroized = lifecycle.read().state === 'zeroized';
   if (zeroized && options.rearm !== true) throw zeroizedFailure('Provisioning');
+  requireFinished(layout);
   const result = await new ProvisioningRun(config, layout, profile, custody, options, zeroized)
     .complete()
     .catch(resumable);
@@ -48,6 +54,15 @@ export async function provision(config: Config, options: ProvisionOptions = {}):
     lifecycle.markSealed();
   }
   return result;
+}
+
+/** A zeroize of which a stage is left over is finished first: no approval that it voids may open anything. */
+async function finishLast(config: Config, layout: StateLayout, custody: CustodyLog): Promise<void> {
+  if (readIfPresent(layout.node) === undefined) return;
+  const record = readNodeRecord(layout);
+  requireSameKind(config, record);
+  const policy = loadInterlockPolicy(policyPath('interlock.toml'));
+  await finishInterrupted({ config, layout, record, policy, custody });
 }
 
 /** An approval for the node that runs: nothing but that is done. Undefined where none runs. */

@@ -221,7 +221,8 @@ export class Stages implements Disposable {
         result = stageFailed;
       }
     };
-    attempt(() => writeDurably(statePath, zeroizedState(cause, level)));
+    const locked = Atomics.load(this.#board.words, word.tpmResult) <= 0;
+    attempt(() => writeDurably(statePath, zeroizedState(cause, level, locked)));
     if (level === 'destroy') for (const blob of blobs) attempt(() => overwrite(blob));
     return result;
   }
@@ -231,8 +232,11 @@ export class Stages implements Disposable {
 const isGone = (code: number): boolean => (code & 0xbf) === 0x8b;
 
 /** The lifecycle file's content after a zeroize; `src/keys/lifecycle.ts` reads it. */
-const zeroizedState = (cause: number, level: ZeroizeLevel): string =>
-  `${JSON.stringify({ state: 'zeroized', since: new Date().toISOString(), cause: causes[cause - 1], level })}\n`;
+function zeroizedState(cause: number, level: ZeroizeLevel, locked: boolean): string {
+  const since = new Date().toISOString();
+  const left = locked ? {} : { tpm: 'failed' };
+  return `${JSON.stringify({ state: 'zeroized', since, cause: causes[cause - 1], level, ...left })}\n`;
+}
 
 /** Overwritten in place, synced, unlinked: what a copy-on-write or flash disk makes of that is said in docs/security.md. */
 function overwrite(path: string): void {

@@ -14,6 +14,8 @@ export interface LifecycleRecord {
   readonly since?: string;
   readonly cause?: string;
   readonly level?: string;
+  /** The TPM stage is left over: the node is not armed anew before it is done. */
+  readonly tpm?: 'failed';
 }
 
 export class Lifecycle {

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { OutboxRow } from '../../src/alerts/outbox.ts';
@@ -6,8 +6,10 @@ import type { BundleMade } from '../../src/appliance/evidence.ts';
 import type { ProvisionResult } from '../../src/appliance/provision-result.ts';
 import type { CustodyRecord } from '../../src/custody/chain.ts';
 import type { VerifyReport } from '../../src/forensics/claims.ts';
+import { SecretArena } from '../../src/host/arena.ts';
 import type { ZeroizeOutcome } from '../../src/interlock/outcome.ts';
 import { esoteric, type LabNode } from '../lab/node.ts';
+import { unsealByForce } from '../lab/unseal.ts';
 import { startWebhook, type Webhook } from '../lab/webhook.ts';
 import { endlessStream, freePort, labNode, profile, refusalOf, Scratch } from './scene.ts';
 
@@ -243,7 +245,7 @@ describe('a zeroize whose TPM has died', () => {
     await node.stop();
     expect(await refusalOf(['run', ...node.arguments])).toMatchObject({ status: 4, code: 'zeroized' });
     expect(await refusalOf(['provision', ...node.arguments])).toMatchObject({ status: 4 });
-    expect((await refusalOf(['provision', '--re-arm', ...node.arguments])).code).toBe('tpm-unreachable');
+    expect((await refusalOf(['provision', '--re-arm', ...node.arguments])).code).toBe('zeroize-unfinished');
     // Evidence is still made without it, and signed again once it is back.
     expect((await node.ask<BundleMade>(['collect-forensics'])).sequence).toBe(2);
     await node.reboot();
@@ -252,6 +254,45 @@ describe('a zeroize whose TPM has died', () => {
     expect(report.claims).toContainEqual(expect.objectContaining({ claim: 'signature', result: 'proven' }));
     expect(made.sequence).toBe(3);
   });
+
+  it.each(['lock', 'destroy'])(
+    'is finished before anything else at level %s: no approval that it voids opens a key',
+    async (level) => {
+      await using node = await labNode(scratch, `tpm-late-${level}`, { tpm: true, sigstore: true });
+      const { keys } = await node.ask<ProvisionResult>(provision);
+      await node.run();
+      const aside = scratch.at(`aside-${level}`);
+      cpSync(`${node.stateDirectory}/keys`, aside, { recursive: true });
+      node.tpm?.kill();
+      await sleep(100);
+      expect((await zeroize(node, '--level', level)).stages.tpm.result).toMatch(/^failed/);
+      await node.stop();
+      // As after a power cut, which may lose the mark of the stages; and somebody puts the blobs back.
+      rmSync(`${node.stateDirectory}/zeroizing`, { force: true });
+      cpSync(aside, `${node.stateDirectory}/keys`, { recursive: true });
+      await node.reboot();
+      expect(await refusalOf(['provision', '--re-arm', ...node.arguments])).toMatchObject({
+        code: 'tpm-still-capped', // By the stage that was left over, just now.
+      });
+      expect(await eventsOf(node)).toContain('zeroize-finished');
+      await node.reboot();
+      using arena = SecretArena.allocate({ byteLength: 8192, allowSwappable: true });
+      cpSync(aside, `${node.stateDirectory}/keys`, { recursive: true });
+      await expect(unsealByForce(node, arena, 'wireguard')).rejects.toMatchObject({
+        code:
+          level === 'lock'
+            ? 'tpm-policy'
+            : expect.stringMatching(/^(tpm-policy|share-destroyed|tpm-no-object)$/),
+      });
+      if (level === 'destroy') rmSync(`${node.stateDirectory}/keys`, { recursive: true });
+      const rearmed = await node.ask<ProvisionResult>(['provision', '--re-arm']);
+      expect(rearmed.changed).toContain('approval');
+      const publicKeyOf = (all: ProvisionResult['keys']) =>
+        all.find(({ name }) => name === 'wireguard')?.publicKey;
+      if (level === 'lock') expect(publicKeyOf(rearmed.keys)).toBe(publicKeyOf(keys));
+      else expect(publicKeyOf(rearmed.keys)).not.toBe(publicKeyOf(keys));
+    },
+  );
 
   it('signs evidence again as soon as the TPM is back, without a restart of the node', async () => {
     await using node = await labNode(scratch, 'tpm-back', { tpm: true, sigstore: true });
