@@ -40,8 +40,17 @@ import { policyPath } from './policies.ts';
 export interface BundleRequest {
   readonly reason: string;
   readonly since?: string | undefined;
+  readonly until?: string | undefined;
+  /** Instead of journal.units. */
+  readonly units?: readonly string[] | undefined;
+  /** A boot ID, or an offset from the current boot. */
+  readonly boot?: string | undefined;
+  /** At most this many entries, the newest. */
+  readonly lines?: number | undefined;
   /** A journal directory or file to read instead of the configured one. */
   readonly journalPath?: string | undefined;
+  /** Instead of journal.namespace. */
+  readonly namespace?: string | undefined;
   readonly caseName?: string | undefined;
   readonly examiner?: string | undefined;
   /** Instead of forensics.upload; empty for no upload. */
