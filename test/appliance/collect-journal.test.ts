@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { readdirSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { BundleMade } from '../../src/appliance/evidence.ts';
@@ -45,6 +46,7 @@ describe.skipIf(missing !== undefined)(
       return {
         source: file?.source,
         status: manifest.collectors.find(({ name }) => name === 'journal')?.status,
+        hosts: entries.map((line) => String((JSON.parse(line) as { _HOSTNAME: string })._HOSTNAME)),
         messages: entries.map((line) => String((JSON.parse(line) as { MESSAGE: string }).MESSAGE)),
       };
     };
@@ -56,6 +58,15 @@ describe.skipIf(missing !== undefined)(
       expect(last.messages).toEqual(all.messages.slice(-1));
       expect(last.source).toContain(`--namespace=${namespace} --lines=1:`);
     });
+
+    it.skipIf(hostname() === 'localhost')(
+      'names this machine by a pseudonym, the same in every entry',
+      async () => {
+        const { hosts } = await collect('--namespace', namespace);
+        expect(new Set(hosts).size).toBe(1);
+        expect(hosts[0]).toMatch(/^‹host:[0-9a-f]{8}›/);
+      },
+    );
 
     it('ends at --until, is of the boot and the units that are named, and says so where that leaves nothing', async () => {
       const early = await collect('--namespace', namespace, '--until', '2001-01-01');
