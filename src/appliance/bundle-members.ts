@@ -6,7 +6,7 @@ import { wholeLog } from '../custody/segments.ts';
 import type { Canary } from '../forensics/canary.ts';
 import type { Collector } from '../forensics/collect.ts';
 import { custodyPath } from '../forensics/format.ts';
-import { readJournal } from '../journal/read.ts';
+import { type JournalSelection, journalArguments, readJournal } from '../journal/read.ts';
 import type { Config } from './config.ts';
 import type { BundleRequest } from './evidence.ts';
 import type { NodeRecord, StateLayout } from './node-record.ts';
@@ -57,29 +57,33 @@ export function bundleMembers(node: BundleSubject, request: BundleRequest): Coll
 }
 
 function journalCollector(config: Config, request: BundleRequest): Collector {
-  const { namespace, directory, units } = config.journal;
-  const path = request.journalPath ?? (directory === '' ? undefined : directory);
-  const isFile = path !== undefined && existsSync(path) && statSync(path).isFile();
+  const selection = journalSelection(config, request);
   return {
     name: 'journal',
     path: 'journal/entries.jsonl',
-    source: `journalctl --output=json${namespace === '' ? '' : ` --namespace=${namespace}`}: what was logged`,
+    source: `${['journalctl --output=json', ...journalArguments(selection)].join(' ')}: what was logged`,
     limitBytes: journalLimit,
     redact: true,
-    gather: (signal) =>
-      readJournal({
-        format: 'json',
-        signal,
-        units,
-        ...(path === undefined
-          ? namespace === ''
-            ? {}
-            : { namespace }
-          : isFile
-            ? { file: path }
-            : { directory: path }),
-        ...(request.since === undefined ? {} : { since: request.since }),
-      }),
+    gather: (signal) => readJournal({ format: 'json', signal, ...selection }),
+  };
+}
+
+/** What the request says, and where it is silent the configuration. A path that is named holds more than one namespace. */
+function journalSelection(config: Config, request: BundleRequest): JournalSelection {
+  const { since, until, boot, lines } = request;
+  const units = request.units ?? config.journal.units;
+  const path = request.journalPath ?? config.journal.directory;
+  const isFile = path !== '' && existsSync(path) && statSync(path).isFile();
+  const configured = request.journalPath === undefined && path === '' ? config.journal.namespace : '';
+  const namespace = request.namespace ?? configured;
+  return {
+    units,
+    ...(path === '' ? {} : isFile ? { file: path } : { directory: path }),
+    ...(namespace === '' ? {} : { namespace }),
+    ...(since === undefined ? {} : { since }),
+    ...(until === undefined ? {} : { until }),
+    ...(boot === undefined ? {} : { boot }),
+    ...(lines === undefined ? {} : { lines }),
   };
 }
 

@@ -2,6 +2,7 @@
 // when it is zeroized, and with the TPM gone: what is missing is said in the manifest and never stops the bundle.
 import { randomBytes } from 'node:crypto';
 import { chmodSync, chownSync, mkdirSync, readFileSync, rmSync, statfsSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { basename, join } from 'node:path';
 import { dropJob } from '../alerts/spool.ts';
 import { fulcioChallenge, preAuthEncoding } from '../attestation/dsse.ts';
@@ -40,8 +41,17 @@ import { policyPath } from './policies.ts';
 export interface BundleRequest {
   readonly reason: string;
   readonly since?: string | undefined;
+  readonly until?: string | undefined;
+  /** Instead of journal.units. */
+  readonly units?: readonly string[] | undefined;
+  /** A boot ID, or an offset from the current boot. */
+  readonly boot?: string | undefined;
+  /** At most this many entries, the newest. */
+  readonly lines?: number | undefined;
   /** A journal directory or file to read instead of the configured one. */
   readonly journalPath?: string | undefined;
+  /** Instead of journal.namespace. */
+  readonly namespace?: string | undefined;
   readonly caseName?: string | undefined;
   readonly examiner?: string | undefined;
   /** Instead of forensics.upload; empty for no upload. */
@@ -203,7 +213,14 @@ function requireRoom(directory: string, reserve: number): void {
 function redactorOf(config: Config): Redactor {
   const path = config.forensics.case_key;
   const key = path === '' ? randomBytes(caseKeyBytes) : readFileSync(path);
-  return new Redactor({ rules: readRedactionRules(policyPath('redaction.toml')), hosts: [], key });
+  return new Redactor({ rules: readRedactionRules(policyPath('redaction.toml')), hosts: ownNames(), key });
+}
+
+/** The names of this machine, whole and up to the first dot. `localhost` tells nothing of anyone. */
+function ownNames(): string[] {
+  const whole = hostname();
+  const names = new Set([whole, whole.replace(/\..*/, '')]);
+  return [...names].filter((name) => name !== '' && name !== 'localhost');
 }
 
 /** Secrets that nobody uses, planted among the inputs: one that is still there after redaction stops the bundle. */

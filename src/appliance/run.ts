@@ -83,7 +83,13 @@ function methodsOf(node: Node): Methods {
         {
           reason: text(params.reason) ?? 'by hand',
           since: text(params.since),
+          until: text(params.until),
+          units: Array.isArray(params.units) ? params.units.map(String) : undefined,
+          boot: text(params.boot),
+          lines:
+            params.lines === undefined ? undefined : number(params.lines, 'The number of lines', 1, 2 ** 31),
           journalPath: text(params.journalPath),
+          namespace: text(params.namespace),
           caseName: text(params.caseName),
           examiner: text(params.examiner),
           upload: text(params.upload),

@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { exitStatus, Failure } from '../host/failure.ts';
 import { command, configOf, ending } from './command.ts';
 import { printJson, printLine, progressLine } from './output.ts';
 
@@ -8,11 +9,17 @@ export const collectForensicsCommand = command(
   [
     'collect-forensics --reason "strange traffic on eth0"',
     'collect-forensics --since -1h --output ./evidence',
+    'collect-forensics --unit NetworkManager.service firewalld.service --boot 0 --lines 5000',
     'collect-forensics --journal-path /mnt/disk/var/log/journal --upload s3://bucket/case-7?region=eu-central-1',
   ],
 )
   .option('--reason <text>', 'why; goes into the manifest', 'by hand')
   .option('--since <time>', 'journal from here on: a time, or -1h')
+  .option('--until <time>', 'journal up to here')
+  .option('--unit <units...>', 'journal of these units, instead of journal.units')
+  .option('--boot <boot>', 'journal of one boot: its ID, or 0 for this one, -1 for the one before')
+  .option('--lines <number>', 'at most this many entries of the journal, the newest')
+  .option('--namespace <name>', 'a namespace of journald, instead of journal.namespace')
   .option('--journal-path <path>', 'an offline journal: a directory or a file')
   .option('--output <dir>', 'leave a copy of the two files here')
   .option('--upload <url>', 'instead of forensics.upload; "" keeps the bundle on the node')
@@ -27,6 +34,11 @@ export const collectForensicsCommand = command(
         {
           reason: options.reason,
           since: options.since,
+          until: options.until,
+          units: options.unit,
+          boot: options.boot,
+          lines: options.lines === undefined ? undefined : linesOf(options.lines),
+          namespace: options.namespace,
           journalPath: options.journalPath === undefined ? undefined : resolve(options.journalPath),
           upload: options.upload,
           caseName: options.case,
@@ -45,3 +57,12 @@ export const collectForensicsCommand = command(
       if (made.upload !== null) printLine(`The courier takes it to ${made.upload.replace(/\?.*/, '')}.`);
     }),
   );
+
+function linesOf(text: string): number {
+  const lines = Number(text);
+  if (/^\d{1,9}$/.test(text) && lines > 0) return lines;
+  throw new Failure('usage', `--lines ${text} is not a number of entries.`, {
+    remedy: 'Give a whole number from 1, or leave the option out for all.',
+    status: exitStatus.usage,
+  });
+}

@@ -35,7 +35,7 @@ export interface JournalQuery extends JournalSelection {
  */
 export async function* readJournal(query: JournalQuery): AsyncGenerator<Uint8Array, void, void> {
   query.signal?.throwIfAborted();
-  const selection = selectionArguments(query);
+  const selection = journalArguments(query);
   const args = ['--no-pager', '--all', `--output=${query.format}`, ...selection];
   const child = spawn('journalctl', args, { stdio: ['ignore', 'pipe', 'pipe'], env: cLocale() });
   const ended = Promise.withResolvers<{ status: number | null; missing?: Error }>();
@@ -75,7 +75,7 @@ export async function* readJournal(query: JournalQuery): AsyncGenerator<Uint8Arr
 }
 
 async function journalExists(query: JournalQuery): Promise<boolean> {
-  const where = selectionArguments({
+  const where = journalArguments({
     ...(query.namespace === undefined ? {} : { namespace: query.namespace }),
     ...(query.directory === undefined ? {} : { directory: query.directory }),
     ...(query.file === undefined ? {} : { file: query.file }),
@@ -85,7 +85,7 @@ async function journalExists(query: JournalQuery): Promise<boolean> {
 }
 
 /** Every value sits behind its own `--option=`, so that none can be read as an option. */
-function selectionArguments(selection: JournalSelection): string[] {
+export function journalArguments(selection: JournalSelection): string[] {
   const { namespace, directory, file, since, until, units, boot, lines } = selection;
   return [
     ...(namespace === undefined ? [] : [`--namespace=${namespace}`]),
