@@ -193,12 +193,28 @@ const tpm = z
   });
 
 const entropy = z.strictObject({
-  sources: z.array(label).min(1).default(['all']).describe('Noise sources by name, or "all"'),
+  sources: z.array(label).min(1).default(['all']).describe('Noise sources by name or family, or "all"'),
   http: z
     .array(hostAndPort)
     .default([])
     .describe('Where random bytes are served over HTTP: addresses of links and of the loopback'),
   directory: pathOrNone.default('').describe('Where the disk source keeps its file; "" takes state_dir'),
+  dns_servers: z.array(hostAndPort).default([]).describe('Resolvers that the DNS source asks: address:port'),
+  tcp_hosts: z.array(hostAndPort).default([]).describe('Hosts that the TCP source connects to: address:port'),
+  audio_device: z.string().default('').describe('ALSA capture device (hw:0); "" opens no microphone'),
+  camera_device: pathOrNone.default('').describe('V4L2 device (/dev/video0); "" opens no camera'),
+  devices: z.array(absolutePath).default([]).describe('Devices and FIFOs that deliver noise'),
+  serial_lines: z
+    .array(absolutePath)
+    .default([])
+    .describe('Serial lines that deliver noise: path or path@baud'),
+  gpu: z.boolean().default(true).describe('false leaves the GPU alone'),
+  kernel_feed_seconds: z
+    .int()
+    .min(0)
+    .max(86_400)
+    .default(0)
+    .describe("How often fresh entropy is credited to the kernel's generator; 0 for never"),
 });
 
 const interlock = z.strictObject({
@@ -226,6 +242,10 @@ const sigstore = z.strictObject({
     .describe('"none" bypasses Sigstore: unlogged evidence, said everywhere'),
   fulcio: httpUrlOrNone.default('').describe('Certificate authority; "" for none'),
   rekor: httpUrlOrNone.default('').describe('Transparency log; "" for none'),
+  rekor_version: z
+    .union([z.literal(1), z.literal(2)])
+    .default(1)
+    .describe('2 records certificates only, so it needs fulcio'),
   tsa: httpUrlOrNone.default('').describe('Timestamp authority (RFC 3161); "" for none'),
   identity: z.string().default('').describe("Subject of the courier's OIDC identity"),
   issuer: z.string().default('').describe('Issuer of that identity'),

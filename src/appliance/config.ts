@@ -23,6 +23,8 @@ export interface Overrides {
   readonly noTpm?: boolean | undefined;
   /** `--no-sigstore` */
   readonly noSigstore?: boolean | undefined;
+  /** `--no-gpu` */
+  readonly noGpu?: boolean | undefined;
   /** `-I`: `any`, `eth0,eth1`, `CPU`, `CPU0`. */
   readonly interfaces?: string | undefined;
 }
@@ -62,6 +64,7 @@ export function loadConfig(options: LoadOptions = {}): Config {
       ...(flags.tcti === undefined ? {} : { mode: 'tpm', tcti: flags.tcti }),
       ...(flags.noTpm === true ? { mode: 'none' } : {}),
     },
+    entropy: { ...config.entropy, ...(flags.noGpu === true ? { gpu: false } : {}) },
     sigstore: { ...config.sigstore, ...(flags.noSigstore === true ? { mode: 'none' } : {}) },
   };
 }

@@ -160,6 +160,7 @@ async function countersigned(config: Config, layout: StateLayout, job: BundleJob
     mode,
     fulcio,
     rekor,
+    rekor_version: rekorVersion,
     tsa,
     identity_token_file: tokenFile,
     trusted_root: rootFile,
@@ -178,7 +179,7 @@ async function countersigned(config: Config, layout: StateLayout, job: BundleJob
         : { subject: proof.subject, signatureDer: Buffer.from(proof.signature, 'base64') },
     services: {
       ...(fulcio === '' ? {} : { fulcio }),
-      ...(rekor === '' ? {} : { rekor }),
+      ...(rekor === '' ? {} : { rekor, rekorVersion }),
       ...(tsa === '' ? {} : { tsa }),
     },
     ...(tokenFile === '' || !existsSync(tokenFile)

@@ -22,6 +22,7 @@ import { assuranceNow, bypassLines, requireSameKind } from './assurance.ts';
 import type { Config } from './config.ts';
 import { alertRewritten, anchorCustody } from './custody-anchor.ts';
 import { enrolmentOf } from './enrolment.ts';
+import { kernelFeed, poolNews, supplyOf } from './entropy-node.ts';
 import { type BundleMade, type BundleRequest, makeBundle } from './evidence.ts';
 import { Incident, tellInterrupted } from './incident.ts';
 import { Links } from './links.ts';
@@ -128,7 +129,13 @@ export class Node implements AsyncDisposable {
         onTrouble: (message) => announcer.note('warning', message),
       }),
     );
-    this.#pool = this.#cleanup.use(await startPool(this.config, this.arena, this.layout.directory));
+    this.#pool = this.#cleanup.use(
+      await startPool(this.config, this.arena, {
+        fallbackDirectory: this.layout.directory,
+        seedFile: { key: this.#seedKey() },
+        ...poolNews(record.node, announcer),
+      }),
+    );
     await this.#serve();
     announcer.note('notice', `Node ${record.node} is running.`);
   }
@@ -320,9 +327,22 @@ export class Node implements AsyncDisposable {
       const colon = listen.lastIndexOf(':');
       const host = listen.slice(0, colon).replace(/^\[|\]$/g, '');
       this.#servers.push(
-        await randomServer(this.pool, { host, port: Number(listen.slice(colon + 1)) }, turns),
+        await randomServer(
+          // A generator of its own for each address.
+          supplyOf(this.pool, `http ${listen}`),
+          { host, port: Number(listen.slice(colon + 1)) },
+          turns,
+        ),
       );
     }
+    const { kernel_feed_seconds: feedSeconds } = this.config.entropy;
+    if (feedSeconds > 0) this.#cleanup.use(kernelFeed(this.pool, feedSeconds, this.announcer));
+  }
+
+  /** The sealed key that the seed file is kept under, where the node has one. */
+  #seedKey(): SecretBuffer | undefined {
+    const name = this.record.keys.find(({ purpose }) => purpose === 'seed')?.name;
+    return name === undefined || this.#tpm === null ? undefined : this.#keys.get(name);
   }
 
   #linkLost(link: string): void {

@@ -91,18 +91,25 @@ function methodsOf(node: Node): Methods {
       const wanted =
         params.bytes === null ? Number.POSITIVE_INFINITY : number(params.bytes, 'bytes', 0, 2 ** 53);
       const block = new Uint8Array(65_536);
-      node.pool.read(block.subarray(0, 1)); // Refuses before anything is promised.
-      const socket = caller.raw();
+      const consumer = node.pool.consumer('control socket');
       try {
+        consumer.read(block.subarray(0, 1)); // Refuses before anything is promised.
+        const socket = caller.raw();
         for (let sent = 0; sent < wanted && socket.writable; ) {
           const part = block.subarray(0, Math.min(block.length, wanted - sent));
-          node.pool.read(part);
+          consumer.read(part);
           await new Promise((resolve) => socket.write(part, resolve));
           sent += part.length;
         }
       } finally {
         block.fill(0);
+        node.pool.release(consumer);
       }
+    },
+    pool: async (params) => {
+      const restart = text(params.restart);
+      if (restart !== undefined) node.pool.restart(restart);
+      return node.pool.status();
     },
     alert: async (params) => {
       const key = `${node.record.node}-test-${Date.now()}`;

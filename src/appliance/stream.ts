@@ -1,46 +1,59 @@
-// `stream`: random bytes from the running node, or from a pool of this process where no node runs.
-
+// `stream`: random bytes from the running node, or from a pool of this process where no node runs or other sources are asked for.
 import { tmpdir } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { streamRandom, writeAll } from '../entropy/outputs/stream.ts';
-import { SecretArena } from '../host/arena.ts';
-import { Failure, zeroizedFailure } from '../host/failure.ts';
-import { hardenProcess } from '../host/hardening.ts';
-import { Lifecycle } from '../keys/lifecycle.ts';
+import { Sink, type StreamOptions, streamRandom } from '../entropy/outputs/stream.ts';
+import { type UnconditionedMode, UnconditionedOutput } from '../entropy/outputs/unconditioned.ts';
+import { Failure } from '../host/failure.ts';
 import type { Config } from './config.ts';
 import { askNodeForBytes, isRunning } from './control.ts';
+import { requireUnzeroized, withOwnPool } from './entropy-process.ts';
+import { policyOf, sourceNamed } from './entropy-sources.ts';
 import { stateLayout } from './node-record.ts';
-import { startPool } from './pool.ts';
 
 /** How long a node that ended its output has to write down that it was zeroized. */
 const verdictMilliseconds = 3000;
 
+export interface StreamRequest extends StreamOptions {
+  /** Null: without end. */
+  readonly bytes: number | null;
+  /** Names or families; the node's own unless told. */
+  readonly sources?: readonly string[] | undefined;
+}
+
 /**
- * Writes `bytes` (null: without end) to a descriptor and returns how many were taken.
+ * Writes to a descriptor and returns how many bytes of output were taken.
  * @throws Failure `zeroized` (status 4) on a zeroized node, also in the middle; `output-cut-off`; `entropy-unhealthy`.
  */
-export async function streamTo(config: Config, bytes: number | null, fd: number): Promise<number> {
-  const layout = stateLayout(config.node.state_dir);
-  const lifecycle = new Lifecycle(layout.directory);
-  const requireUnzeroized = (): void => {
-    if (lifecycle.read().state === 'zeroized') throw zeroizedFailure('Random output');
-  };
-  requireUnzeroized();
-  if (await isRunning(layout.control)) {
-    const { written, cutOff } = await relay(layout.control, bytes, fd);
+export async function streamTo(config: Config, request: StreamRequest, fd: number): Promise<number> {
+  requireUnzeroized(config);
+  const { control } = stateLayout(config.node.state_dir);
+  if (request.sources === undefined && (await isRunning(control))) {
+    const { written, cutOff } = await relay(control, request, fd);
     if (!cutOff) return written;
     // The node stops its output before it writes down why: memory goes first, the disk last.
     for (const deadline = Date.now() + verdictMilliseconds; Date.now() < deadline; await sleep(20))
-      requireUnzeroized();
+      requireUnzeroized(config);
     throw new Failure('output-cut-off', `The node ended its output after ${written} bytes.`, {
       kept: 'What was written is whole and good.',
       remedy: 'Look at `esoteric-appliance status`, and ask again when the node runs.',
     });
   }
-  hardenProcess();
-  using arena = SecretArena.allocate();
-  await using pool = await startPool(config, arena, tmpdir());
-  return await streamRandom((out) => pool.read(out), bytes, fd);
+  return await withOwnPool(config, request.sources, ({ pool }) =>
+    streamRandom((out) => pool.read(out), request.bytes, fd, request),
+  );
+}
+
+/** Samples of one source as they are, or thinned out: not for keys. @throws Failure `source-unknown`, `source-unhealthy`. */
+export async function streamUnconditioned(
+  config: Config,
+  mode: UnconditionedMode,
+  name: string,
+  request: StreamRequest,
+  fd: number,
+): Promise<number> {
+  requireUnzeroized(config);
+  using output = new UnconditionedOutput(sourceNamed(config, name, tmpdir()), mode, policyOf(name).expected);
+  return await streamRandom((out) => output.read(out), request.bytes, fd, request);
 }
 
 interface Relayed {
@@ -49,16 +62,22 @@ interface Relayed {
   readonly cutOff: boolean;
 }
 
-async function relay(path: string, bytes: number | null, fd: number): Promise<Relayed> {
-  const { first, socket } = await askNodeForBytes(path, 'stream', { bytes });
-  const wanted = bytes ?? Number.POSITIVE_INFINITY;
+async function relay(path: string, request: StreamRequest, fd: number): Promise<Relayed> {
+  const { first, socket } = await askNodeForBytes(path, 'stream', { bytes: request.bytes });
+  const wanted = request.bytes ?? Number.POSITIVE_INFINITY;
+  const sink = new Sink(fd, request);
   let written = 0;
   /** False when the reader has gone. */
   const pass = async (chunk: Buffer): Promise<boolean> => {
-    const part = chunk.subarray(0, wanted - written);
-    const taken = await writeAll(part, fd);
-    if (taken) written += part.length;
-    return taken;
+    const whole = chunk.subarray(0, wanted - written);
+    for (let at = 0; at < whole.length; at += sink.piece) {
+      const part = whole.subarray(at, at + sink.piece);
+      await sink.ready(part.length);
+      const taken = await sink.write(part);
+      written += taken;
+      if (taken < part.length) return false;
+    }
+    return true;
   };
   try {
     if (!(await pass(first))) return { written, cutOff: false };
@@ -70,6 +89,7 @@ async function relay(path: string, bytes: number | null, fd: number): Promise<Re
   } finally {
     socket.destroy();
   }
+  await sink.end();
   return { written, cutOff: written < wanted };
 }
 

@@ -57,6 +57,7 @@ export async function configOf(options: CommonOptions): Promise<Config> {
       tcti: typeof options.tpm === 'string' ? options.tpm : undefined,
       noTpm: options.tpm === false,
       noSigstore: options.sigstore === false,
+      noGpu: options.gpu === false,
       interfaces: options.interface,
     },
   });

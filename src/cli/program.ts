@@ -12,13 +12,20 @@ import { courierCommand } from './courier.ts';
 import { custodyCommand } from './custody.ts';
 import { demoCommand } from './demo.ts';
 import { deprovisionCommand } from './deprovision.ts';
+import { deviceCommand } from './device.ts';
 import { doctorCommand } from './doctor.ts';
 import { maintenanceCommand } from './maintenance.ts';
 import { printJson } from './output.ts';
+import { poolCommand } from './pool.ts';
+import { probeCommand } from './probe.ts';
 import { provisionCommand } from './provision.ts';
+import { reportCommand } from './report.ts';
 import { runCommand } from './run.ts';
+import { scanCommand } from './scan.ts';
+import { serverCommand } from './server.ts';
 import { statusCommand } from './status.ts';
 import { streamCommand } from './stream.ts';
+import { uploadCommand } from './upload.ts';
 import { verifyCommand } from './verify.ts';
 import { zeroizeCommand } from './zeroize.ts';
 
@@ -35,9 +42,16 @@ const commands = [
   collectForensicsCommand,
   verifyCommand,
   alertCommand,
+  uploadCommand,
   attestCommand,
   custodyCommand,
   streamCommand,
+  deviceCommand,
+  serverCommand,
+  poolCommand,
+  scanCommand,
+  probeCommand,
+  reportCommand,
   configCommand,
   demoCommand,
   benchCommand,

@@ -1,37 +1,61 @@
+import { Option } from '@commander-js/extra-typings';
 import { exitStatus, Failure } from '../host/failure.ts';
 import { command, configOf, ending } from './command.ts';
+import { logLine } from './output.ts';
+import { parseBytes, parseNames } from './quantity.ts';
 
 export const streamCommand = command('stream', 'random bytes on stdout, conditioned and DRBG-expanded', [
   'stream --bytes 32 | xxd',
   'stream --bytes 1G > random.bin',
+  'stream --bytes 48 --format base64',
+  'stream --rate 1M --sources timing,silicon > /dev/null',
+  'stream --mode raw --sources memory-timing --bytes 1M > samples.bin',
 ])
   .option('--bytes <n>', 'how many, with K, M or G for binary multiples (default: without end)')
+  .addOption(
+    new Option('--format <format>', 'how they are written').choices(['raw', 'hex', 'base64'] as const),
+  )
+  .option('--rate <n>', 'bytes a second at most, with K, M or G')
+  .option('--sources <names>', 'noise sources or families, with commas between; a pool of its own then')
+  .addOption(
+    new Option('--mode <mode>', 'drbg, or samples of one source: NOT FOR KEYS').choices([
+      'drbg',
+      'raw',
+      'xor-fold',
+      'von-neumann',
+    ] as const),
+  )
   .action((options) =>
     ending(options.json, async () => {
-      const { streamTo } = await import('../appliance/stream.ts');
+      const { streamTo, streamUnconditioned } = await import('../appliance/stream.ts');
+      const { format, mode = 'drbg' } = options;
       if (options.bytes === undefined && process.stdout.isTTY) {
         throw new Failure('usage', 'This would fill the terminal with random bytes.', {
           remedy: 'Give --bytes, or send the output to a file or a pipe.',
           status: exitStatus.usage,
         });
       }
-      await streamTo(
-        await configOf(options),
-        options.bytes === undefined ? null : parseBytes(options.bytes),
-        1,
-      );
+      const sources = parseNames(options.sources);
+      const rate = options.rate === undefined ? undefined : parseBytes('--rate', options.rate);
+      if (rate === 0) throw new Failure('usage', '--rate takes more than 0.', { status: exitStatus.usage });
+      const request = {
+        bytes: options.bytes === undefined ? null : parseBytes('--bytes', options.bytes),
+        format,
+        rate,
+        sources,
+      };
+      const config = await configOf(options);
+      if (mode === 'drbg') await streamTo(config, request, 1);
+      else {
+        const [source, ...others] = sources ?? [];
+        if (source === undefined || others.length > 0) {
+          throw new Failure('usage', `--mode ${mode} takes exactly one source.`, {
+            remedy: 'Name it with --sources.',
+            status: exitStatus.usage,
+          });
+        }
+        logLine(`NOT FOR KEYS  These are ${mode === 'raw' ? 'raw' : 'thinned-out'} samples of ${source}.`);
+        await streamUnconditioned(config, mode, source, request, 1);
+      }
     }),
   );
-
-const multiples: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
-
-function parseBytes(text: string): number {
-  const [, digits, unit] = /^(\d{1,12})([KMG]?)$/i.exec(text) ?? [];
-  const multiple = multiples[unit?.toUpperCase() ?? 'none'];
-  if (digits === undefined || multiple === undefined) {
-    throw new Failure('usage', `--bytes takes a number, with K, M or G, not "${text}".`, {
-      status: exitStatus.usage,
-    });
-  }
-  return Number(digits) * multiple;
-}

@@ -1,56 +1,95 @@
-// One collector's work: every source in turn, noise -> health tests -> ring. A source that fails is left out and the
-// others go on.
-import { reasonOf } from '../host/failure.ts';
+// One collector's work: every source in turn, noise -> health tests -> ring. A source that fails is isolated while the others go on,
+// opened again after a pause, and at last expelled.
+import { Failure, reasonOf } from '../host/failure.ts';
+import type { AssessmentRecord } from './assessment/record.ts';
 import { HealthTests } from './health.ts';
-import type { SampleRings } from './rings.ts';
-import { ringCapacity } from './rings.ts';
+import { rehearse } from './rehearsal.ts';
+import type { Lane, SampleRings } from './rings.ts';
 import type { NoiseSource, Sampler } from './source.ts';
 
 /** Most samples that a source is asked for at a time; also what a start-up test needs. */
-const turnLength = 1024;
+export const turnLength = 1024;
 const idleTurnLength = 128;
 
 export interface CollectedSource {
   readonly source: NoiseSource;
+  /** Its ring. */
+  readonly index: number;
   /** Min-entropy in bits per sample that the health tests expect at least. */
   readonly expected: number;
+  /** The samples in its ring that are enough for now. */
+  readonly level: number;
+  /** Has not been assessed on this machine: what a brief assessment finds, and what the health tests are to expect then. */
+  readonly assess?: (goOn: () => void) => { readonly record: AssessmentRecord; readonly expected: number };
 }
 
-interface Post {
-  readonly source: NoiseSource;
-  readonly tests: HealthTests;
+/** What a collection tells its owner. */
+export type CollectionNews =
+  | { readonly kind: 'failed'; readonly index: number; readonly why: string }
+  | { readonly kind: 'assessed'; readonly index: number; readonly record: AssessmentRecord };
+
+export interface CollectionOptions {
+  readonly rings: SampleRings;
+  /** `turnLength` bytes in the arena. */
+  readonly scratch: Uint8Array;
+  readonly lane: Lane;
+  readonly tell: (news: CollectionNews) => void;
+  /** Before the second try of a source that failed; each further pause is twice as long. */
+  readonly retryMilliseconds?: number;
+  /** A source that delivers nothing for so long counts as failed. */
+  readonly silenceMilliseconds?: number;
+}
+
+/** A source that failed so often, without a good minute in between, is expelled. */
+const mostFailures = 5;
+const goodMilliseconds = 60_000;
+
+/** An assessment takes as long as many turns: those that are done with theirs make the first seed meanwhile. */
+const roundsPerAssessment = 8;
+
+interface Post extends CollectedSource {
+  tests: HealthTests;
   sampler: Sampler | undefined;
   turns: number;
+  unassessed: boolean;
+  /** Had nothing to say at its last turn. */
+  quiet: boolean;
+  /** Failures since the last good minute. */
+  recent: number;
+  /** `performance.now()`: nothing is asked before it. */
+  resting: number;
+  lastDelivery: number;
+  lastFailure: number;
 }
 
 export class Collection implements Disposable {
   readonly #posts: Post[];
-  readonly #rings: SampleRings;
-  readonly #scratch: Uint8Array;
-  readonly #level: number;
-  readonly #lost: (name: string, why: string) => void;
+  readonly #options: CollectionOptions;
+  readonly #epoch: number;
+  #rounds = 0;
 
-  /**
-   * `scratch`: `turnLength` bytes in the arena. `level`: the samples in a ring that are enough for now. `lost` hears of a source that could not be opened or read.
-   * Sources are opened at their first turn.
-   */
-  constructor(
-    sources: readonly CollectedSource[],
-    rings: SampleRings,
-    scratch: Uint8Array,
-    level: number,
-    lost: (name: string, why: string) => void,
-  ) {
-    this.#posts = sources.map(({ source, expected }) => ({
-      source,
-      tests: new HealthTests(expected),
+  /** Sources are opened at their first turn. */
+  constructor(sources: readonly CollectedSource[], options: CollectionOptions) {
+    const now = performance.now();
+    this.#posts = sources.map((source) => ({
+      ...source,
+      tests: new HealthTests(source.expected),
       sampler: undefined,
       turns: 0,
+      unassessed: source.assess !== undefined,
+      quiet: false,
+      recent: 0,
+      resting: 0,
+      lastDelivery: now,
+      lastFailure: now,
     }));
-    this.#rings = rings;
-    this.#scratch = scratch;
-    this.#level = level;
-    this.#lost = lost;
+    this.#options = options;
+    this.#epoch = options.rings.epoch(options.lane);
+  }
+
+  /** Another thread serves the lane: this one must not touch a ring any more. */
+  get superseded(): boolean {
+    return this.#options.rings.epoch(this.#options.lane) !== this.#epoch;
   }
 
   /**
@@ -59,10 +98,17 @@ export class Collection implements Disposable {
    */
   round(): boolean {
     let worked = false;
-    for (const [index, post] of this.#posts.entries()) {
-      if (this.#rings.takeRestart(index)) post.tests.restart();
-      if (!this.#wanted(index, post)) continue;
-      this.#turn(index, post, this.#scratch);
+    this.#rounds += 1;
+    let mayAssess = this.#rounds % roundsPerAssessment === 1;
+    for (const post of this.#posts) {
+      if (this.#options.rings.takeRestart(post.index)) restart(post);
+      if (!this.#wanted(post)) continue;
+      if (post.unassessed) {
+        worked = true;
+        if (!mayAssess) continue;
+        mayAssess = false;
+      }
+      if (!this.#turn(post, this.#options.scratch)) return worked;
       worked = true;
     }
     return worked;
@@ -70,62 +116,150 @@ export class Collection implements Disposable {
 
   /** Gives every source a short turn, so that its health tests go on although its ring is filled. */
   idleRound(): void {
-    const short = this.#scratch.subarray(0, idleTurnLength);
-    for (const [index, post] of this.#posts.entries()) {
-      if (post.tests.state !== 'expelled') this.#turn(index, post, short);
+    const short = this.#options.scratch.subarray(0, idleTurnLength);
+    for (const post of this.#posts) {
+      if (post.unassessed || post.tests.state === 'expelled' || performance.now() < post.resting) continue;
+      if (!this.#turn(post, short)) return;
     }
+  }
+
+  /** A pause of the collection is nobody's silence. */
+  forgivePause(): void {
+    for (const post of this.#posts) post.lastDelivery = performance.now();
   }
 
   [Symbol.dispose](): void {
     for (const post of this.#posts) release(post);
-    this.#scratch.fill(0);
+    this.#options.scratch.fill(0);
   }
 
-  #wanted(index: number, { tests }: Post): boolean {
-    if (tests.state === 'expelled') return false;
-    return tests.state !== 'healthy' || !this.#rings.seeded || this.#rings.available(index) < this.#level;
+  #wanted(post: Post): boolean {
+    const { rings } = this.#options;
+    if (post.tests.state === 'expelled' || performance.now() < post.resting) return false;
+    // One that has nothing to say just now is asked in the idle rounds.
+    if (post.quiet) return false;
+    return post.tests.state !== 'healthy' || !rings.seeded || rings.available(post.index) < post.level;
   }
 
-  #turn(index: number, post: Post, scratch: Uint8Array): void {
+  /** False when this thread is superseded. */
+  #turn(post: Post, scratch: Uint8Array): boolean {
+    const { rings, lane } = this.#options;
+    rings.beginTurn(lane, post.index);
     let taken = 0;
+    let failed = false;
     try {
-      post.sampler ??= post.source.open();
-      taken = post.sampler.sample(scratch);
+      if (post.unassessed) this.#assess(post);
+      taken = this.#sample(post, scratch);
     } catch (error) {
-      post.tests.expel();
-      this.#lost(post.source.name, reasonOf(error));
+      if (this.superseded || rings.stopped) return false;
+      if (isInterruption(error)) return this.#endTurn();
+      failed = true;
+      this.#failed(post, reasonOf(error));
     }
-    const samples = scratch.subarray(0, taken);
-    this.#spoil(index, post, samples);
+    if (this.superseded) return false;
+    this.#endTurn();
+    this.#judge(post, scratch.subarray(0, taken));
+    post.turns += 1;
+    post.quiet = taken === 0 && !failed;
+    rings.report(post.index, post.tests.state, post.tests.failures, taken);
+    return true;
+  }
+
+  #endTurn(): boolean {
+    this.#options.rings.endTurn(this.#options.lane);
+    return true;
+  }
+
+  #assess(post: Post): void {
+    const { rings, lane } = this.#options;
+    const found = post.assess?.(() => {
+      if (this.superseded || rings.stopped || rings.paused)
+        throw new Failure('assessment-interrupted', 'it was interrupted');
+      rings.beginTurn(lane, post.index); // It takes its time, and is not stuck.
+    });
+    post.unassessed = false;
+    if (found === undefined || this.superseded) return;
+    post.tests = new HealthTests(found.expected);
+    this.#options.tell({ kind: 'assessed', index: post.index, record: found.record });
+  }
+
+  #sample(post: Post, scratch: Uint8Array): number {
+    post.sampler ??= post.source.open();
+    const failure = this.#options.rings.inducedFailure(post.index);
+    const taken =
+      failure === undefined
+        ? post.sampler.sample(scratch)
+        : rehearse(
+            failure,
+            post.sampler,
+            scratch,
+            post.turns,
+            () => this.superseded || this.#options.rings.stopped,
+          );
+    if (Number.isInteger(taken) && taken >= 0 && taken <= scratch.length) return taken;
+    throw new Failure('source-flooded', `it claims ${taken} samples where ${scratch.length} fit`);
+  }
+
+  #judge(post: Post, samples: Uint8Array): void {
+    const { rings, silenceMilliseconds = 10_000 } = this.#options;
+    const now = performance.now();
+    if (samples.length > 0) post.lastDelivery = now;
+    else if (post.tests.state === 'healthy' && now - post.lastDelivery > silenceMilliseconds) {
+      // Silence is no alarm: what comes next is tested as at the start, as often as it happens.
+      post.tests.fail();
+      rings.discard(post.index);
+      this.#tellFailure(post, 'it has fallen silent');
+    }
     const before = post.tests.failures;
     const usable = post.tests.accept(samples);
-    if (post.tests.failures > before || post.tests.state === 'expelled') this.#rings.discard(index);
-    if (usable > 0) this.#rings.push(index, samples.subarray(taken - usable));
-    if (post.tests.state === 'expelled') release(post);
-    post.turns += 1;
-    this.#rings.report(index, post.tests.state, post.tests.failures, taken);
+    if (post.tests.failures > before) {
+      rings.discard(post.index);
+      this.#count(post, `the ${post.tests.lastAlarm ?? ''} test raised an alarm`);
+    }
+    if (usable > 0) rings.push(post.index, samples.subarray(samples.length - usable));
+    if (now - post.lastFailure > goodMilliseconds) post.recent = 0;
   }
 
-  /** A rehearsed failure takes the place of the noise. */
-  #spoil(index: number, post: Post, samples: Uint8Array): void {
-    switch (this.#rings.inducedFailure(index)) {
-      case 'stuck':
-        samples.fill(0x55);
-        return;
-      case 'biased':
-        for (let i = 0; i < samples.length; i++) if (i % 64 !== 0) samples[i] = 0x55;
-        return;
-      case 'repeating':
-        for (let i = 0; i < samples.length; i++) samples[i] = 0x55 + ((post.turns + (i >> 9)) & 1);
-        return;
-    }
+  /** It could not be opened or read: closed, and opened again after a pause. */
+  #failed(post: Post, why: string): void {
+    const { rings, retryMilliseconds = 1000 } = this.#options;
+    release(post);
+    rings.discard(post.index);
+    if (post.tests.state === 'expelled') return;
+    post.tests.fail();
+    post.resting = performance.now() + retryMilliseconds * 2 ** post.recent;
+    this.#count(post, why);
   }
+
+  #count(post: Post, why: string): void {
+    post.recent += 1;
+    post.lastFailure = performance.now();
+    if (post.recent >= mostFailures) post.tests.expel();
+    if (post.tests.state === 'expelled') release(post);
+    this.#tellFailure(post, why);
+  }
+
+  #tellFailure(post: Post, why: string): void {
+    this.#options.tell({ kind: 'failed', index: post.index, why });
+  }
+}
+
+const isInterruption = (error: unknown): boolean =>
+  error instanceof Failure && error.code === 'assessment-interrupted';
+
+function restart(post: Post): void {
+  post.tests.restart();
+  post.recent = 0;
+  post.resting = 0;
+  post.quiet = false;
+  post.lastDelivery = performance.now();
 }
 
 function release(post: Post): void {
-  post.sampler?.[Symbol.dispose]();
+  try {
+    post.sampler?.[Symbol.dispose]();
+  } catch {
+    // It is broken anyway.
+  }
   post.sampler = undefined;
 }
-
-/** Bytes in the arena for so many sources: their rings, then the scratch. */
-export const collectionLength = (sources: number): number => sources * ringCapacity + turnLength;

@@ -1,63 +1,63 @@
-// The owner's side of the collector thread: starts it on a region of the arena, hears what it lost, ends it.
+// The owner's side of one collector thread: starts it, hands on what it tells, ends it. A thread that is stuck in a source is given up:
+// it may never come back, so what it could still write to is never used again.
 import { Worker } from 'node:worker_threads';
-import type { SecretArena, SecretBuffer } from '../host/arena.ts';
+import type { ArenaRegion, SecretArena, SecretBuffer } from '../host/arena.ts';
 import { reasonOf } from '../host/failure.ts';
-import { collectionLength } from './collection.ts';
-import type { CollectorTask, SourceLost } from './collector.ts';
-import { ringCapacity, SampleRings } from './rings.ts';
+import { type CollectionNews, turnLength } from './collection.ts';
+import type { CollectorTask } from './collector.ts';
 
-const stopMilliseconds = 2000;
+const stopMilliseconds = 5000;
 
-export class CollectorThread implements AsyncDisposable {
-  readonly rings: SampleRings;
-  readonly #memory: SecretBuffer;
-  readonly #worker: Worker;
+export interface ThreadEvents {
+  readonly news: (news: CollectionNews) => void;
+  /** It has ended although nobody told it to. */
+  readonly lost: (why: string) => void;
+}
+
+export class CollectorThread {
+  readonly #scratch: SecretBuffer;
   readonly #ended: Promise<void>;
-  readonly #gone = new Map<string, string>();
-  #lost: string | undefined;
+  #expected = false;
 
-  constructor(arena: SecretArena, work: Pick<CollectorTask, 'sources' | 'level' | 'directory'>) {
-    const { sources } = work;
-    this.#memory = arena.take(collectionLength(sources.length), 'raw noise samples');
-    const shared = SampleRings.share(sources.length);
-    this.rings = new SampleRings(this.#memory.bytes.subarray(0, sources.length * ringCapacity), shared);
-    const { address, byteLength } = this.#memory;
-    const region = { address, byteLength, control: arena.region.control };
+  constructor(arena: SecretArena, task: Omit<CollectorTask, 'scratch'>, events: ThreadEvents) {
+    this.#scratch = arena.take(turnLength, 'raw noise samples');
+    const { address, byteLength } = this.#scratch;
+    const scratch: ArenaRegion = { address, byteLength, control: arena.region.control };
     const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-    this.#worker = new Worker(new URL(`./collector.${extension}`, import.meta.url), {
-      name: 'entropy-collector',
-      workerData: { region, shared, ...work } satisfies CollectorTask,
+    const worker = new Worker(new URL(`./collector.${extension}`, import.meta.url), {
+      name: `entropy-${task.lane}`,
+      workerData: { ...task, scratch } satisfies CollectorTask,
       execArgv: [],
     });
-    this.#worker.unref();
-    this.#worker.on('message', ({ name, why }: SourceLost) => this.#gone.set(name, why));
-    this.#worker.on('error', (error) => {
-      this.#lost = `the collector thread failed: ${reasonOf(error)}`;
+    worker.unref();
+    worker.on('message', events.news);
+    worker.on('error', (error) => {
+      if (!this.#expected) events.lost(`a collector thread failed: ${reasonOf(error)}`);
+      this.#expected = true;
     });
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#ended = promise;
-    this.#worker.once('exit', () => {
-      if (!this.rings.stopped && !arena.zeroized) this.#lost ??= 'the collector thread has ended';
+    worker.once('exit', () => {
+      if (!this.#expected && !arena.zeroized) events.lost('a collector thread has ended');
       resolve();
     });
   }
 
-  /** Why no source is collected from any more; undefined while the thread runs. */
-  get lost(): string | undefined {
-    return this.#lost;
+  /** Its end is nobody's loss from now on. */
+  dismiss(): void {
+    this.#expected = true;
   }
 
-  /** Why one source is not collected from any more. */
-  whyLost(name: string): string | undefined {
-    return this.#lost ?? this.#gone.get(name);
-  }
-
-  /** Resolves when the thread has ended and its samples are wiped. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.rings.stop();
-    const impatient = setTimeout(() => void this.#worker.terminate(), stopMilliseconds);
-    await this.#ended;
+  /**
+   * Resolves when the thread has ended, or has been given up. The caller has told it to stop. It is never terminated: in the middle of
+   * a native call that would abort the whole process.
+   */
+  async end(): Promise<void> {
+    this.dismiss();
+    const { promise: givenUp, resolve } = Promise.withResolvers<'stuck'>();
+    const impatient = setTimeout(() => resolve('stuck'), stopMilliseconds);
+    const outcome = await Promise.race([this.#ended.then(() => 'ended' as const), givenUp]);
     clearTimeout(impatient);
-    this.#memory[Symbol.dispose]();
+    if (outcome === 'ended') this.#scratch[Symbol.dispose]();
   }
 }

@@ -1,26 +1,36 @@
-// The collector thread: runs a collection at full speed until the first seed is made, then at a bounded share of one
+// A collector thread: runs the collection of one lane at full speed until the first seed is made, then at a bounded share of one
 // core, then, with its rings full, a short round a second that keeps the health tests going.
 import { parentPort, workerData } from 'node:worker_threads';
 import { type ArenaRegion, SecretArena } from '../host/arena.ts';
+import { examineBriefly } from './assessment/examine.ts';
+import { expectedEntropy } from './assessment/record.ts';
 import { noiseSources } from './catalogue.ts';
-import { Collection } from './collection.ts';
-import { ringCapacity, SampleRings } from './rings.ts';
+import { type CollectedSource, Collection, type CollectionNews } from './collection.ts';
+import type { SourceCredit } from './credit.ts';
+import { type Lane, SampleRings } from './rings.ts';
+import type { SourceSettings } from './source.ts';
+
+export interface TaskSource {
+  readonly name: string;
+  /** Its ring. */
+  readonly index: number;
+  readonly expected: number;
+  readonly level: number;
+  /** Given where the source is to be assessed before its first turn. */
+  readonly assessFor?: SourceCredit;
+}
 
 /** What the pool hands to this thread. */
 export interface CollectorTask {
-  readonly region: ArenaRegion;
+  readonly lane: Lane;
+  /** All rings; and the scratch of this thread alone. */
+  readonly memory: ArenaRegion;
+  readonly scratch: ArenaRegion;
   readonly shared: SharedArrayBuffer;
-  /** In ring order; `expected` as in `CollectedSource`. */
-  readonly sources: readonly { readonly name: string; readonly expected: number }[];
-  /** Samples in a ring that are enough for now. */
-  readonly level: number;
-  readonly directory: string;
-}
-
-/** What this thread says to the pool: a source has gone. */
-export interface SourceLost {
-  readonly name: string;
-  readonly why: string;
+  readonly sources: readonly TaskSource[];
+  readonly settings: SourceSettings;
+  readonly retryMilliseconds?: number;
+  readonly silenceMilliseconds?: number;
 }
 
 /** After the first seed, milliseconds of rest for each of work. */
@@ -31,23 +41,23 @@ const pausedMilliseconds = 1000;
 if (parentPort !== null) collect(workerData as CollectorTask);
 
 function collect(task: CollectorTask): void {
-  const arena = SecretArena.attach(task.region);
-  using memory = arena.take(task.region.byteLength, 'raw noise samples');
-  const ringsLength = task.sources.length * ringCapacity;
-  const rings = new SampleRings(memory.bytes.subarray(0, ringsLength), task.shared);
-  const known = noiseSources(task.directory);
-  using collection = new Collection(
-    task.sources.flatMap(({ name, expected }) =>
-      known.filter((source) => source.name === name).map((source) => ({ source, expected })),
-    ),
+  const arena = SecretArena.attach(task.memory);
+  // Not disposed of here: the rings outlive this thread, and their owner wipes them.
+  const memory = arena.take(task.memory.byteLength, 'raw noise samples');
+  using scratch = SecretArena.attach(task.scratch).take(task.scratch.byteLength, 'raw noise samples');
+  const rings = new SampleRings(memory.bytes, task.shared);
+  using collection = new Collection(collected(task), {
     rings,
-    memory.bytes.subarray(ringsLength),
-    task.level,
-    (name, why) => parentPort?.postMessage({ name, why } satisfies SourceLost),
-  );
-  while (!rings.stopped && !arena.zeroized) {
+    scratch: scratch.bytes,
+    lane: task.lane,
+    tell: (news: CollectionNews) => parentPort?.postMessage(news),
+    ...(task.retryMilliseconds === undefined ? {} : { retryMilliseconds: task.retryMilliseconds }),
+    ...(task.silenceMilliseconds === undefined ? {} : { silenceMilliseconds: task.silenceMilliseconds }),
+  });
+  while (!rings.stopped && !arena.zeroized && !collection.superseded) {
     if (rings.paused) {
       rings.rest(pausedMilliseconds);
+      collection.forgivePause();
       continue;
     }
     const begun = performance.now();
@@ -56,4 +66,25 @@ function collect(task: CollectorTask): void {
       rings.rest(idleMilliseconds);
     } else if (rings.seeded) rings.rest(restPerWork * (performance.now() - begun));
   }
+}
+
+function collected(task: CollectorTask): CollectedSource[] {
+  const known = new Map(noiseSources(task.settings).map((source) => [source.name, source]));
+  return task.sources.flatMap(({ name, index, expected, level, assessFor }) => {
+    const source = known.get(name);
+    if (source === undefined) return [];
+    const assess = (policy: SourceCredit, goOn: () => void) => {
+      const record = examineBriefly(source, policy.credit, goOn);
+      return { record, expected: expectedEntropy(policy, record) };
+    };
+    return [
+      {
+        source,
+        index,
+        expected,
+        level,
+        ...(assessFor === undefined ? {} : { assess: (goOn: () => void) => assess(assessFor, goOn) }),
+      },
+    ];
+  });
 }

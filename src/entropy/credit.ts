@@ -24,6 +24,10 @@ export const uncredited: SourceCredit = {
   measured: undefined,
 };
 
+/** The source's own entry, or that of all sources whose names begin alike (`device`, `serial`, `packets`). */
+export const creditFor = (policy: CreditPolicy, name: string): SourceCredit =>
+  policy.get(name) ?? policy.get(name.split(':')[0] ?? '') ?? uncredited;
+
 export const defaultCreditPolicyPath = new URL('../../policies/entropy.toml', import.meta.url);
 
 /** @throws Failure `policy-invalid` that names the file and the key. */

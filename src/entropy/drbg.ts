@@ -1,5 +1,6 @@
 // CTR_DRBG with AES-256 and no derivation function: NIST SP 800-90A rev. 1, section 10.2.1. Key and V lie in the secret
-// arena; OpenSSL holds the key schedule only while a request is being answered. Left out: prediction resistance.
+// arena; OpenSSL holds the key schedule only while a request is being answered. Prediction resistance is the pool's
+// (`readFresh`): it reseeds first.
 import type { SecretArena, SecretBuffer } from '../host/arena.ts';
 import { Failure, zeroizedFailure } from '../host/failure.ts';
 import { CtrStream } from '../host/openssl.ts';

@@ -1,5 +1,8 @@
 // Continuous health tests of a noise source: NIST SP 800-90B section 4.4, repetition count test (RCT) and adaptive
-// proportion test (APT), both for 8-bit samples, and the start-up test of section 4.3 (1024 samples through both).
+// proportion test (APT), both for 8-bit samples, the lag test (lag-test.ts), and the start-up test of section 4.3 (1024 samples
+// through all of them).
+import { criticalBinomial } from './binomial.ts';
+import { LagTest, lagCutoffs } from './lag-test.ts';
 
 /** An alarm that a good source raises about once in 2^30 samples or windows: its samples are dropped, it is tried again. */
 const intermittentExponent = 30;
@@ -10,7 +13,7 @@ const aptWindow = 512;
 /** Equals no sample. */
 const none = 256;
 /** Samples that must pass before a source is used, at first and after each alarm. */
-const startUpSamples = 1024;
+export const startUpSamples = 1024;
 
 /**
  * `starting`: in its first start-up test. `healthy`: its samples count. `failed`: an alarm was raised, in a start-up
@@ -18,6 +21,7 @@ const startUpSamples = 1024;
  */
 export type HealthState = 'starting' | 'healthy' | 'failed' | 'expelled';
 export type Alarm = 'none' | 'intermittent' | 'permanent';
+export type HealthTest = 'repetition count' | 'adaptive proportion' | 'lag prediction';
 
 export interface Cutoffs {
   /** Equal samples in a row that raise an alarm. */
@@ -39,31 +43,22 @@ export function cutoffs(entropy: number, exponent: number): Cutoffs {
   };
 }
 
-/** The least k with P(X <= k) >= 1 - alpha, X binomial: summed from the far tail, smallest terms first, so it is exact. */
-function criticalBinomial(trials: number, probability: number, alpha: number): number {
-  let tail = 0;
-  for (let k = trials; k >= 0; k--) {
-    // P(X >= k) is the tail after adding this term; k - 1 is critical as long as that stays within alpha.
-    const next = tail + Math.exp(logBinomial(trials, k, probability));
-    if (next > alpha) return k;
-    tail = next;
-  }
-  return 0;
-}
+type Limits = Cutoffs & ReturnType<typeof lagCutoffs>;
 
-function logBinomial(trials: number, k: number, probability: number): number {
-  let choose = 0;
-  for (let i = 1; i <= Math.min(k, trials - k); i++) choose += Math.log((trials - i + 1) / i);
-  const successes = k === 0 ? 0 : k * Math.log(probability);
-  return choose + successes + (k === trials ? 0 : (trials - k) * Math.log1p(-probability));
-}
+const limitsOf = (entropy: number, exponent: number): Limits => ({
+  ...cutoffs(entropy, exponent),
+  ...lagCutoffs(entropy, exponent),
+});
 
 /** The tests of one source, with their state. */
 export class HealthTests {
   /** Alarms since construction; one that goes on over several calls counts once. */
   failures = 0;
-  readonly #intermittent: Cutoffs;
-  readonly #permanent: Cutoffs;
+  /** The test that raised the last alarm. */
+  lastAlarm: HealthTest | undefined;
+  readonly #intermittent: Limits;
+  readonly #permanent: Limits;
+  readonly #lag: LagTest | undefined;
   #state: HealthState = 'starting';
   #startUpLeft = startUpSamples;
   #previous = none;
@@ -72,10 +67,14 @@ export class HealthTests {
   #matches = 0;
   #left = 0;
 
-  /** `entropy`: the min-entropy in bits per sample that the source is expected to have at least. */
-  constructor(entropy: number) {
-    this.#intermittent = cutoffs(entropy, intermittentExponent);
-    this.#permanent = cutoffs(entropy, permanentExponent);
+  /**
+   * `entropy`: the min-entropy in bits per sample that the source is expected to have at least. `lag`: false leaves the lag
+   * test out.
+   */
+  constructor(entropy: number, { lag = true }: { readonly lag?: boolean } = {}) {
+    this.#intermittent = limitsOf(entropy, intermittentExponent);
+    this.#permanent = limitsOf(entropy, permanentExponent);
+    if (lag) this.#lag = new LagTest();
   }
 
   get state(): HealthState {
@@ -90,11 +89,19 @@ export class HealthTests {
     this.#run = 0;
     this.#matches = 0;
     this.#left = 0;
+    this.#lag?.restart();
   }
 
-  /** The source cannot be asked any more. */
-  expel(): void {
+  /** The source could not be asked, or was silent: what it says next goes through a start-up test. */
+  fail(): void {
     this.failures += 1;
+    this.restart();
+    this.#state = 'failed';
+  }
+
+  /** The source is not asked any more. */
+  expel(): void {
+    if (this.#state !== 'failed') this.failures += 1;
     this.#state = 'expelled';
   }
 
@@ -119,7 +126,7 @@ export class HealthTests {
     return samples.length - spent;
   }
 
-  /** Runs both tests over the samples, window by window; compares with the cutoffs after each piece of a window. */
+  /** Runs all tests over the samples, window by window; compares with the cutoffs after each piece of a window. */
   #test(samples: Uint8Array): Alarm {
     let longest = 0;
     let most = 0;
@@ -135,9 +142,17 @@ export class HealthTests {
       this.#left -= end - at;
       at = end;
     }
-    const reached = (limits: Cutoffs): boolean => longest >= limits.repetition || most >= limits.proportion;
-    if (reached(this.#permanent)) return 'permanent';
-    return reached(this.#intermittent) ? 'intermittent' : 'none';
+    const { inWindow, inRow } = this.#lag?.test(samples) ?? { inWindow: 0, inRow: 0 };
+    const reached = (limits: Limits): HealthTest | undefined => {
+      if (longest >= limits.repetition) return 'repetition count';
+      if (most >= limits.proportion) return 'adaptive proportion';
+      return inWindow >= limits.inWindow || inRow >= limits.inRow ? 'lag prediction' : undefined;
+    };
+    const permanent = reached(this.#permanent);
+    const alarm = permanent ?? reached(this.#intermittent);
+    if (alarm === undefined) return 'none';
+    this.lastAlarm = alarm;
+    return permanent === undefined ? 'intermittent' : 'permanent';
   }
 
   /**

@@ -1,11 +1,14 @@
 // What the collector thread and its owner share: a ring of raw samples for each source in the secret arena, and control
 // words, states and counters in a SharedArrayBuffer. One producer, one consumer, no locks.
 import type { HealthState } from './health.ts';
+import { type InducedFailure, inducedFailures } from './rehearsal.ts';
 
 /** Samples that each ring holds; a power of two. */
 export const ringCapacity = 8192;
 
-const header = { stop: 0, paused: 1, wake: 2, seeded: 3, length: 16 } as const;
+const header = { stop: 0, paused: 1, wake: 2, seeded: 3, lane: 4, length: 16 } as const;
+/** Of each lane: the thread that serves it (older ones end), the turn under way (source + 1; 0 for none), when it began. */
+const laneWord = { epoch: 0, turn: 1, began: 2, length: 3 } as const;
 const word = {
   state: 0,
   head: 1,
@@ -20,9 +23,11 @@ const wordsPerSource = 16;
 
 const states = ['starting', 'healthy', 'failed', 'expelled'] as const satisfies HealthState[];
 
-/** A failure to rehearse: what a broken source would deliver instead of its samples. */
-export type InducedFailure = 'stuck' | 'biased' | 'repeating';
-const induced = [undefined, 'stuck', 'biased', 'repeating'] as const;
+const induced = [undefined, ...inducedFailures] as const;
+
+/** Threads that collect: sources that never wait, and those that may. */
+export const lanes = ['quick', 'patient'] as const;
+export type Lane = (typeof lanes)[number];
 
 /** Both sides construct one over the same memory. `source` is an index in the order that both agreed on. */
 export class SampleRings {
@@ -102,7 +107,38 @@ export class SampleRings {
     return Number(Atomics.load(this.#totals, at(source, word.samples) / 2));
   }
 
+  /** Which source's turn it is in a lane, and for how many milliseconds; undefined between turns. */
+  turnUnderWay(lane: Lane): { readonly source: number; readonly milliseconds: number } | undefined {
+    const source = Atomics.load(this.#words, laneAt(lane, laneWord.turn)) - 1;
+    if (source < 0) return undefined;
+    return {
+      source,
+      milliseconds: (clockNow() - Atomics.load(this.#words, laneAt(lane, laneWord.began))) | 0,
+    };
+  }
+
+  /** Makes every thread that serves the lane stop before it touches a ring again; returns the epoch of the next one. */
+  supersede(lane: Lane): number {
+    Atomics.store(this.#words, laneAt(lane, laneWord.turn), 0);
+    const epoch = Atomics.add(this.#words, laneAt(lane, laneWord.epoch), 1) + 1;
+    this.#wake();
+    return epoch;
+  }
+
   // The collector's side.
+
+  epoch(lane: Lane): number {
+    return Atomics.load(this.#words, laneAt(lane, laneWord.epoch));
+  }
+
+  beginTurn(lane: Lane, source: number): void {
+    Atomics.store(this.#words, laneAt(lane, laneWord.began), clockNow());
+    Atomics.store(this.#words, laneAt(lane, laneWord.turn), source + 1);
+  }
+
+  endTurn(lane: Lane): void {
+    Atomics.store(this.#words, laneAt(lane, laneWord.turn), 0);
+  }
 
   get stopped(): boolean {
     return Atomics.load(this.#words, header.stop) !== 0;
@@ -169,3 +205,8 @@ export class SampleRings {
 }
 
 const at = (source: number, name: number): number => header.length + source * wordsPerSource + name;
+const laneAt = (lane: Lane, name: number): number =>
+  header.lane + lanes.indexOf(lane) * laneWord.length + name;
+
+/** Milliseconds that every thread counts alike; wraps, so only differences mean something. */
+const clockNow = (): number => Number((process.hrtime.bigint() / 1_000_000n) & 0x7fff_ffffn) | 0;

@@ -7,8 +7,10 @@ export interface SourceStatus {
   /** Where the noise comes from. */
   readonly physical: string;
   readonly state: HealthState | 'unavailable';
-  /** Bits of min-entropy counted for one sample. */
+  /** Bits of min-entropy counted for one sample: the least of assessment, restart test and policy. */
   readonly credit: number;
+  /** How it was assessed on this machine; without that it counts nothing. */
+  readonly assessed: 'full' | 'brief' | 'none';
   /** Raw samples taken. */
   readonly samples: number;
   /** Alarms of the health tests, and losses. */

@@ -4,10 +4,13 @@ import { Failure } from '../../src/host/failure.ts';
 import { benchmarks, runBenchmarks, whatIsMissing } from './bench.ts';
 import { type Benchmark, judge, median, type Progress, quantile } from './benchmark.ts';
 import { carrierLossToWipe, measureCarrierLoss } from './carrier-loss.ts';
-import { measureDrbg } from './drbg.ts';
-import { measureHealth } from './health.ts';
+import { measureDrbg, measureSmallRequests } from './drbg.ts';
+import { measureFirstSeed } from './first-seed.ts';
+import { measureHttp } from './http-random.ts';
 import { measureProvision, provisioning } from './provision.ts';
 import { measureQuote, quoting } from './quote.ts';
+import { measureRawCredit } from './raw-credited.ts';
+import { measureHealth } from './rct-apt.ts';
 import { measureSign, signing } from './sign.ts';
 import { measureStart } from './start.ts';
 import { measureStream, streamOneGibibyte } from './stream.ts';
@@ -32,7 +35,7 @@ function expectWellFormed(results: BenchResult | readonly BenchResult[], count: 
     expect(value).toBeGreaterThan(0);
     expect(reference.value).toBeGreaterThan(0);
     expect(reference.name).not.toBe('');
-    expect(unit).toMatch(/^(MB\/s|s|ms|us)$/);
+    expect(unit).toMatch(/^(MB\/s|s|ms|us|kbit\/s|requests\/(s|ms))$/);
     expect(ratio).toBe(value / reference.value);
     const [, bound, limit] = /^(<=|>=) ([\d.]+)x/.exec(target) ?? [];
     expect(met).toBe(bound === '<=' ? ratio <= Number(limit) : ratio >= Number(limit));
@@ -47,8 +50,8 @@ describe('the benchmarks', () => {
 
   it('run by name, and say which one is running', async () => {
     const started: string[] = [];
-    const results = await runBenchmarks(['health-tests'], (name) => started.push(name));
-    expect(started).toEqual(['health-tests']);
+    const results = await runBenchmarks(['rct-apt'], (name) => started.push(name));
+    expect(started).toEqual(['rct-apt']);
     expectWellFormed(results, 1);
   });
 
@@ -79,6 +82,22 @@ describe('the benchmarks', () => {
 describe('a measurement gives a value and a reference', () => {
   it('of the generator', async () => {
     expectWellFormed(await measureDrbg({ rounds: 3, requests: 1, byteLength: 1 << 16 }, undisturbed), 2);
+  });
+
+  it('of small requests to the generator', async () => {
+    expectWellFormed(await measureSmallRequests({ rounds: 3, requests: 50 }, undisturbed), 1);
+  });
+
+  it('of raw samples and what they count', async () => {
+    expectWellFormed(await measureRawCredit(5, undisturbed), 1);
+  });
+
+  it('of the first seed of a process', async () => {
+    expectWellFormed(await measureFirstSeed(1, undisturbed), 1);
+  });
+
+  it('of random bytes over HTTP', async () => {
+    expectWellFormed(await measureHttp({ rounds: 1, milliseconds: 100, connections: 4 }, undisturbed), 1);
   });
 
   it('of the health tests', async () => {

@@ -6,10 +6,13 @@ import type { BenchResult } from '../../src/appliance/checkout.ts';
 import { exitStatus, Failure } from '../../src/host/failure.ts';
 import type { Benchmark } from './benchmark.ts';
 import { carrierLossToWipe } from './carrier-loss.ts';
-import { drbgOneMebibyte } from './drbg.ts';
-import { healthTests } from './health.ts';
+import { drbgOneMebibyte, drbgThirtyTwoBytes } from './drbg.ts';
+import { firstSeed } from './first-seed.ts';
+import { httpRandom } from './http-random.ts';
 import { provisioning } from './provision.ts';
 import { quoting } from './quote.ts';
+import { rawCredited } from './raw-credited.ts';
+import { healthTests } from './rct-apt.ts';
 import { signing } from './sign.ts';
 import { start } from './start.ts';
 import { streamOneGibibyte } from './stream.ts';
@@ -20,8 +23,12 @@ import { unsealingProcess } from './unseal-process.ts';
 
 export const benchmarks: readonly Benchmark[] = [
   drbgOneMebibyte,
+  drbgThirtyTwoBytes,
   healthTests,
+  rawCredited,
   start,
+  firstSeed,
+  httpRandom,
   streamOneGibibyte,
   unsealing,
   unsealingInC,

@@ -1,6 +1,6 @@
 // The conditioned output's last step, CTR_DRBG on one core, against OpenSSL's own in `crypto.randomFillSync` and against reading
 // the kernel's. All three fill the same buffer.
-import { randomFillSync } from 'node:crypto';
+import { randomBytes, randomFillSync } from 'node:crypto';
 import { closeSync, openSync, readSync } from 'node:fs';
 import { setImmediate as breathe } from 'node:timers/promises';
 import type { BenchResult } from '../../src/appliance/checkout.ts';
@@ -10,6 +10,8 @@ import { monotonicMicros } from '../../src/host/time.ts';
 import { type Benchmark, judge, median, type Progress, words } from './benchmark.ts';
 
 const name = 'drbg-1mib';
+const smallName = 'drbg-32b';
+const smallTarget = { atLeast: 0.5 } as const;
 const targets = { randomFill: { atLeast: 0.8 }, urandom: { atLeast: 6 } } as const;
 
 export interface DrbgLoad {
@@ -25,6 +27,49 @@ export const drbgOneMebibyte: Benchmark = {
   needs: {},
   run: (progress) => measureDrbg({ rounds: 41, requests: 16, byteLength: 1 << 20 }, progress),
 };
+
+export const drbgThirtyTwoBytes: Benchmark = {
+  name: smallName,
+  target: `${words(smallTarget)} crypto.randomBytes(32)`,
+  needs: {},
+  run: (progress) => measureSmallRequests({ rounds: 41, requests: 4000 }, progress),
+};
+
+/** Requests of a key's size, where what counts is the way there and back. */
+export async function measureSmallRequests(
+  load: { readonly rounds: number; readonly requests: number },
+  { signal }: Progress,
+): Promise<BenchResult> {
+  using arena = SecretArena.allocate({ allowSwappable: true });
+  using drbg = new CtrDrbg(arena, monotonicMicros);
+  using seed = arena.take(seedLength, 'benchmark seed');
+  randomFillSync(seed.bytes);
+  drbg.instantiate(seed);
+  const out = new Uint8Array(32);
+  const [ours, theirs]: [number[], number[]] = [[], []];
+  const rate = (began: number): number => load.requests / (performance.now() - began);
+  for (let round = 0; round <= load.rounds; round++) {
+    const beganOurs = performance.now();
+    for (let n = 0; n < load.requests; n++) drbg.generate(out);
+    const oursNow = rate(beganOurs);
+    const beganTheirs = performance.now();
+    for (let n = 0; n < load.requests; n++) randomBytes(32);
+    const theirsNow = rate(beganTheirs);
+    if (round > 0) {
+      ours.push(oursNow);
+      theirs.push(theirsNow);
+    }
+    await breathe();
+    signal.throwIfAborted();
+  }
+  return judge({
+    name: smallName,
+    value: median(ours),
+    unit: 'requests/ms',
+    reference: { name: 'crypto.randomBytes(32)', value: median(theirs) },
+    target: smallTarget,
+  });
+}
 
 export async function measureDrbg(load: DrbgLoad, { signal }: Progress): Promise<BenchResult[]> {
   using arena = SecretArena.allocate({ allowSwappable: true });

@@ -1,15 +1,18 @@
 import { randomFillSync } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import { Collection, collectionLength } from '../../src/entropy/collection.ts';
+import type { AssessmentRecord } from '../../src/entropy/assessment/record.ts';
+import { Collection, turnLength } from '../../src/entropy/collection.ts';
 import { Conditioner } from '../../src/entropy/conditioning.ts';
 import { ringCapacity, SampleRings } from '../../src/entropy/rings.ts';
 import type { NoiseSource } from '../../src/entropy/source.ts';
 import { SecretArena } from '../../src/host/arena.ts';
 
 function source(name: string, sample: (into: Uint8Array) => number): NoiseSource & { closed: number } {
-  const made = {
+  const made: NoiseSource & { closed: number } = {
     name,
-    family: 'test',
+    family: 'external',
+    pace: 'quick',
+    exercised: 'live',
     physical: 'nothing',
     closed: 0,
     available: () => ({ ok: true }) as const,
@@ -26,15 +29,21 @@ const good = (into: Uint8Array): number => randomFillSync(into).length;
 
 function collect(sources: NoiseSource[]) {
   const arena = SecretArena.allocate({ allowSwappable: true });
-  const memory = arena.take(collectionLength(sources.length), 'samples');
+  const memory = arena.take(sources.length * ringCapacity, 'samples');
   const rings = new SampleRings(memory.bytes, SampleRings.share(sources.length));
   const lost: string[] = [];
   const collection = new Collection(
-    sources.map((entry) => ({ source: entry, expected: 1 })),
-    rings,
-    memory.bytes.subarray(sources.length * ringCapacity),
-    1024,
-    (name, why) => lost.push(`${name}: ${why}`),
+    sources.map((entry, index) => ({ source: entry, index, expected: 1, level: 1024 })),
+    {
+      rings,
+      scratch: arena.take(turnLength, 'scratch').bytes,
+      lane: 'quick',
+      tell: (news) => {
+        if (news.kind === 'failed') lost.push(`${sources[news.index]?.name}: ${news.why}`);
+      },
+      retryMilliseconds: 1,
+      silenceMilliseconds: 20,
+    },
   );
   return { arena, rings, collection, lost, [Symbol.dispose]: () => arena[Symbol.dispose]() };
 }
@@ -70,35 +79,128 @@ describe('a collection', () => {
     expect(made.rings.available(1)).toBe(3072);
   });
 
-  it.each(['stuck', 'biased', 'repeating'] as const)('hears a rehearsed %s source', (failure) => {
-    using made = collect([source('a', good)]);
-    made.rings.induce(0, failure);
-    for (let i = 0; i < 3; i++) made.collection.round();
-    expect(made.rings.state(0)).toBe('expelled');
-    made.rings.induce(0, undefined);
-    made.rings.restart(0);
-    for (let i = 0; i < 3; i++) made.collection.round();
-    expect(made.rings.state(0)).toBe('healthy');
-  });
+  it.each(['stuck', 'biased', 'repeating', 'periodic', 'drifting'] as const)(
+    'hears a rehearsed %s source',
+    (failure) => {
+      using made = collect([source('a', good)]);
+      made.rings.induce(0, failure);
+      for (let i = 0; i < 3; i++) made.collection.round();
+      expect(made.rings.state(0)).toBe('expelled');
+      made.rings.induce(0, undefined);
+      made.rings.restart(0);
+      for (let i = 0; i < 3; i++) made.collection.round();
+      expect(made.rings.state(0)).toBe('healthy');
+    },
+  );
 
-  it('leaves out a source that throws, and says what it said', () => {
+  it('isolates a source that throws, says what it said, tries again, and expels it at last', async () => {
     const gone = source('gone', () => {
       throw new Error('unplugged');
     });
     using made = collect([gone, source('b', good)]);
     made.collection.round();
-    made.collection.round();
     expect(made.lost).toEqual(['gone: unplugged']);
+    expect(made.rings.state(0)).toBe('failed');
+    for (let i = 0; made.rings.state(0) !== 'expelled' && i < 2000; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 2));
+      made.collection.round();
+    }
     expect(made.rings.state(0)).toBe('expelled');
+    expect(made.lost).toHaveLength(5);
     expect(made.rings.state(1)).toBe('healthy');
     made.collection[Symbol.dispose]();
+  });
+
+  it('takes a source back that threw once, through its start-up test', async () => {
+    let broken = true;
+    const shaky = source('shaky', (into) => {
+      if (broken) throw new Error('loose contact');
+      return good(into);
+    });
+    using made = collect([shaky]);
+    made.collection.round();
+    broken = false;
+    for (let i = 0; made.rings.state(0) !== 'healthy' && i < 2000; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 2));
+      made.collection.round();
+    }
+    expect(made.rings.available(0)).toBe(0);
+    made.collection.round();
+    expect(made.rings.available(0)).toBe(1024);
+  });
+
+  it.each(['throwing', 'flooding'] as const)(
+    'isolates a rehearsed %s source and keeps none of its bytes',
+    (failure) => {
+      using made = collect([source('a', good)]);
+      for (let i = 0; i < 3; i++) made.collection.round();
+      made.rings.induce(0, failure);
+      made.collection.idleRound();
+      expect(made.rings.state(0)).toBe('failed');
+      expect(made.rings.available(0)).toBe(0);
+    },
+  );
+
+  it('takes short turns for what they are, and silence for a failure that it is forgiven', async () => {
+    using made = collect([source('a', good)]);
+    for (let i = 0; i < 3; i++) made.collection.round();
+    made.rings.induce(0, 'short');
+    made.collection.round();
+    expect(made.rings.available(0)).toBe(2049);
+    made.rings.induce(0, 'silent');
+    for (let i = 0; made.rings.state(0) === 'healthy' && i < 2000; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 2));
+      made.collection.idleRound();
+    }
+    expect(made.rings.state(0)).toBe('failed');
+    expect(made.rings.available(0)).toBe(0);
+    expect(made.lost).toEqual(['a: it has fallen silent']);
+    made.rings.induce(0, undefined);
+    for (let i = 0; i < 20; i++) made.collection.idleRound();
+    expect(made.rings.state(0)).toBe('healthy');
+  });
+
+  it('assesses a source before its first turn and expects what was found', () => {
+    const news: unknown[] = [];
+    using arena = SecretArena.allocate({ allowSwappable: true });
+    const rings = new SampleRings(arena.take(ringCapacity, 'samples').bytes, SampleRings.share(1));
+    const record = { minEntropy: 0.1 } as AssessmentRecord;
+    using collection = new Collection(
+      [
+        {
+          source: source('a', good),
+          index: 0,
+          expected: 8,
+          level: 1024,
+          assess: () => ({ record, expected: 0.1 }),
+        },
+      ],
+      { rings, scratch: new Uint8Array(turnLength), lane: 'quick', tell: (what) => news.push(what) },
+    );
+    collection.idleRound();
+    expect(rings.samples(0)).toBe(0);
+    collection.round();
+    expect(news).toEqual([{ kind: 'assessed', index: 0, record }]);
+    expect(rings.samples(0)).toBe(1024);
+  });
+
+  it('touches no ring once another thread serves its lane', () => {
+    const late = source('late', (into) => {
+      made.rings.supersede('quick');
+      return good(into);
+    });
+    using made = collect([late]);
+    made.collection.round();
+    expect(made.collection.superseded).toBe(true);
+    expect(made.rings.samples(0)).toBe(0);
+    expect(made.rings.turnUnderWay('quick')).toBeUndefined();
   });
 });
 
 describe('a conditioner', () => {
   it('makes a seed of 448 credited bits, consumes what it used, and mixes in uncredited samples', () => {
     using made = collect([source('credited', good), source('mixed', good)]);
-    using conditioner = new Conditioner(made.arena, made.rings, [0.25, 0]);
+    using conditioner = new Conditioner(made.arena, made.rings, 2, (index) => [0.25, 0][index] ?? 0);
     let seeds: string[] = [];
     const keep = (seed: { bytes: Uint8Array }): void => {
       seeds = [...seeds, Buffer.from(seed.bytes).toString('hex')];
@@ -109,7 +211,7 @@ describe('a conditioner', () => {
     expect(conditioner.seed(keep)).toBe(0);
     expect(made.rings.available(0)).toBe(1024);
     made.collection.round();
-    expect(conditioner.seed(keep)).toBe(512);
+    expect(conditioner.seed(keep)).toBe(448);
     expect(seeds).toHaveLength(1);
     expect(seeds[0]).toMatch(/^[0-9a-f]{96}$/);
     expect(seeds[0]).not.toMatch(/^0+$/);
@@ -119,9 +221,9 @@ describe('a conditioner', () => {
 
   it('counts nothing of a source that is not healthy', () => {
     using made = collect([source('a', good)]);
-    using conditioner = new Conditioner(made.arena, made.rings, [1]);
+    using conditioner = new Conditioner(made.arena, made.rings, 1, () => 0.125);
     for (let i = 0; i < 4; i++) made.collection.round();
-    expect(conditioner.credited).toBe(3072);
+    expect(conditioner.credited).toBe(384);
     made.rings.induce(0, 'repeating');
     made.collection.round();
     expect(conditioner.credited).toBe(0);

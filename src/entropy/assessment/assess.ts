@@ -1,7 +1,9 @@
 // The non-IID track of NIST SP 800-90B, section 3.1.3: every estimator of section 6.3 on the samples as they are and,
 // where these are wider than a bit, on their bits; the smallest result is the assessment.
+
+import { lz78y, multiMarkovModel } from './contexts.ts';
 import { collision, compression, markov, mostCommonValue } from './frequencies.ts';
-import { lag, lz78y, multiMarkovModel, multiMostCommonInWindow } from './predictors.ts';
+import { lag, multiMostCommonInWindow } from './predictors.ts';
 import { tuples } from './tuples.ts';
 
 export interface Assessment {

@@ -90,9 +90,10 @@ export function compression(bits: Uint8Array): number {
   const deviation = 0.5907 * Math.sqrt(squares / (observed - 1) - mean * mean);
   const bound = mean - (quantile * deviation) / Math.sqrt(observed);
   const symbols = 2 ** blockBits;
+  const logs = logarithms(blocks);
   const expected = (p: number): number =>
-    meanDistance(p, dictionaryLength, blocks) +
-    (symbols - 1) * meanDistance((1 - p) / (symbols - 1), dictionaryLength, blocks);
+    meanDistance(p, dictionaryLength, blocks, logs) +
+    (symbols - 1) * meanDistance((1 - p) / (symbols - 1), dictionaryLength, blocks, logs);
   if (expected(1 / symbols) <= bound) return 1;
   let low = 1 / symbols;
   let high = 1;
@@ -104,16 +105,24 @@ export function compression(bits: Uint8Array): number {
   return -Math.log2(low) / blockBits;
 }
 
+/** log2 of 0 to `most`. */
+function logarithms(most: number): Float64Array {
+  const table = new Float64Array(most + 1);
+  for (let t = 1; t <= most; t++) table[t] = Math.log2(t);
+  return table;
+}
+
 /** G(z) of section 6.3.4: the expected logarithm of the distance to the last occurrence of a block of probability z. */
-function meanDistance(z: number, dictionaryLength: number, blocks: number): number {
+function meanDistance(z: number, dictionaryLength: number, blocks: number, logs: Float64Array): number {
   let total = 0;
   let inner = 0;
   let power = 1; // (1 - z)^(t - 1)
   for (let t = 1; t <= blocks; t++) {
-    const logarithm = Math.log2(t);
+    const logarithm = logs[t] as number;
     if (t > dictionaryLength) total += inner + logarithm * z * power;
     inner += logarithm * z * z * power;
     power *= 1 - z;
+    if (power < 1e-300) power = 0; // Below it the processor would compute slowly, to no effect.
   }
   return total / (blocks - dictionaryLength);
 }

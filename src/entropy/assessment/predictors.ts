@@ -1,9 +1,9 @@
-// Min-entropy estimators of NIST SP 800-90B that predict the next symbol: sections 6.3.7 (multi most common in window),
-// 6.3.8 (lag), 6.3.9 (multi Markov model with counting) and 6.3.10 (LZ78Y). Results are bits per symbol.
+// Min-entropy estimators of NIST SP 800-90B that predict the next symbol from the last ones: sections 6.3.7 (multi most common in
+// window) and 6.3.8 (lag). Results are bits per symbol. Typed arrays throughout: the bits of a million samples go through here.
 import { upperBound } from './frequencies.ts';
 
 /** How a predictor did: correct predictions, of how many, and the longest row of correct ones. */
-class Score {
+export class Score {
   #correct = 0;
   #row = 0;
   #longest = 0;
@@ -11,10 +11,13 @@ class Score {
 
   count(correct: boolean): void {
     this.#made += 1;
-    this.#row = correct ? this.#row + 1 : 0;
-    if (!correct) return;
+    if (!correct) {
+      this.#row = 0;
+      return;
+    }
     this.#correct += 1;
-    this.#longest = Math.max(this.#longest, this.#row);
+    this.#row += 1;
+    if (this.#row > this.#longest) this.#longest = this.#row;
   }
 
   /** Section 6.3.7, steps 5 to 8. */
@@ -54,152 +57,94 @@ function logNoRun(p: number, run: number, made: number): number {
 }
 
 /** Of several predictors, the one that has been right most often predicts; of equals, the one right last. */
-class Contest {
+export class Contest {
   readonly score = new Score();
-  readonly #wins: number[];
+  readonly #wins: Int32Array;
   #winner = 0;
 
   constructor(predictors: number) {
-    this.#wins = new Array<number>(predictors).fill(0);
+    this.#wins = new Int32Array(predictors);
   }
 
   /** `predictions`: -1 for none. */
   judge(predictions: Int32Array, actual: number): void {
-    this.score.count(predictions[this.#winner] === actual);
-    for (const [predictor, prediction] of predictions.entries()) {
-      if (prediction !== actual) continue;
-      const wins = (this.#wins[predictor] ?? 0) + 1;
-      this.#wins[predictor] = wins;
-      if (wins >= (this.#wins[this.#winner] ?? 0)) this.#winner = predictor;
+    const wins = this.#wins;
+    let winner = this.#winner;
+    this.score.count(predictions[winner] === actual);
+    for (let predictor = 0; predictor < predictions.length; predictor++) {
+      if (predictions[predictor] !== actual) continue;
+      const count = (wins[predictor] as number) + 1;
+      wins[predictor] = count;
+      if (count >= (wins[winner] as number)) winner = predictor;
     }
+    this.#winner = winner;
   }
 }
 
 export function multiMostCommonInWindow(symbols: Uint8Array, alphabet: number): number {
-  const windows = [63, 255, 1023, 4095];
+  const windows = Int32Array.of(63, 255, 1023, 4095);
   const contest = new Contest(windows.length);
-  const counts = windows.map(() => new Int32Array(256));
+  const counts = new Int32Array(windows.length * alphabet);
   const modes = new Int32Array(windows.length).fill(-1);
-  const lastSeen = new Int32Array(256).fill(-1);
+  const lastSeen = new Int32Array(alphabet).fill(-1);
   const predictions = new Int32Array(windows.length);
-  for (const [i, symbol] of symbols.entries()) {
+  for (let i = 0; i < symbols.length; i++) {
+    const symbol = symbols[i] as number;
     if (i >= 63) {
-      for (const [w, window] of windows.entries()) predictions[w] = i >= window ? (modes[w] ?? -1) : -1;
+      for (let w = 0; w < 4; w++) predictions[w] = i >= (windows[w] as number) ? (modes[w] as number) : -1;
       contest.judge(predictions, symbol);
     }
     lastSeen[symbol] = i;
-    for (const [w, window] of windows.entries()) {
-      const inWindow = counts[w] ?? new Int32Array(256);
-      inWindow[symbol] = (inWindow[symbol] ?? 0) + 1;
-      const leaving = i >= window ? symbols[i - window] : undefined;
-      if (leaving !== undefined) inWindow[leaving] = (inWindow[leaving] ?? 0) - 1;
-      modes[w] = leaving === modes[w] ? mode(inWindow, lastSeen) : better(modes[w] ?? -1, symbol, inWindow);
+    for (let w = 0; w < 4; w++) {
+      const window = windows[w] as number;
+      const base = w * alphabet;
+      const count = (counts[base + symbol] as number) + 1;
+      counts[base + symbol] = count;
+      const best = modes[w] as number;
+      let leaving = -1;
+      if (i >= window) {
+        leaving = symbols[i - window] as number;
+        counts[base + leaving] = (counts[base + leaving] as number) - 1;
+      }
+      if (leaving !== -1 && leaving === best) modes[w] = mode(counts, base, alphabet, lastSeen);
+      // The symbol has just been seen, so it wins a tie.
+      else if (best === -1 || (counts[base + symbol] as number) >= (counts[base + best] as number))
+        modes[w] = symbol;
     }
   }
   return contest.score.minEntropy(alphabet);
 }
 
-/** `symbol` has just been seen, so it wins a tie. */
-const better = (best: number, symbol: number, counts: Int32Array): number =>
-  best === -1 || (counts[symbol] ?? 0) >= (counts[best] ?? 0) ? symbol : best;
-
-function mode(counts: Int32Array, lastSeen: Int32Array): number {
+function mode(counts: Int32Array, base: number, alphabet: number, lastSeen: Int32Array): number {
   let best = 0;
-  for (let symbol = 1; symbol < counts.length; symbol++) {
-    const lead = (counts[symbol] ?? 0) - (counts[best] ?? 0);
-    if (lead > 0 || (lead === 0 && (lastSeen[symbol] ?? 0) > (lastSeen[best] ?? 0))) best = symbol;
+  for (let symbol = 1; symbol < alphabet; symbol++) {
+    const lead = (counts[base + symbol] as number) - (counts[base + best] as number);
+    if (lead > 0 || (lead === 0 && (lastSeen[symbol] as number) > (lastSeen[best] as number))) best = symbol;
   }
   return best;
 }
 
 export function lag(symbols: Uint8Array, alphabet: number): number {
   const depth = 128;
-  const contest = new Contest(depth);
-  const predictions = new Int32Array(depth);
-  for (let i = 1; i < symbols.length; i++) {
-    for (let d = 1; d <= depth; d++) predictions[d - 1] = i >= d ? (symbols[i - d] ?? -1) : -1;
-    contest.judge(predictions, symbols[i] ?? 0);
-  }
-  return contest.score.minEntropy(alphabet);
-}
-
-/** How often each symbol followed a context, with the most frequent (of equals, the greatest) at hand. */
-class Followers {
-  best = -1;
-  bestCount = 0;
-  readonly #counts = new Map<number, number>();
-
-  has(symbol: number): boolean {
-    return this.#counts.has(symbol);
-  }
-
-  add(symbol: number): void {
-    const count = (this.#counts.get(symbol) ?? 0) + 1;
-    this.#counts.set(symbol, count);
-    if (count < this.bestCount || (count === this.bestCount && symbol < this.best)) return;
-    this.best = symbol;
-    this.bestCount = count;
-  }
-}
-
-export function multiMarkovModel(symbols: Uint8Array, alphabet: number): number {
-  const depth = 16;
-  const mostEntries = 100_000;
-  const text = Buffer.from(symbols).toString('latin1');
-  const models = Array.from({ length: depth }, () => new Map<string, Followers>());
-  const entries = new Int32Array(depth);
-  const contest = new Contest(depth);
-  const predictions = new Int32Array(depth);
-  for (let i = 2; i < symbols.length; i++) {
-    const last = symbols[i - 1] ?? 0;
-    for (const [d, model] of models.entries()) {
-      predictions[d] = -1;
-      const size = d + 1;
-      if (size >= i) continue;
-      const context = text.slice(i - 1 - size, i - 1);
-      let followers = model.get(context);
-      const known = followers?.has(last) === true;
-      if (known || (entries[d] ?? 0) < mostEntries) {
-        if (!known) entries[d] = (entries[d] ?? 0) + 1;
-        if (followers === undefined) {
-          followers = new Followers();
-          model.set(context, followers);
-        }
-        followers.add(last);
-      }
-      predictions[d] = model.get(text.slice(i - size, i))?.best ?? -1;
-    }
-    contest.judge(predictions, symbols[i] ?? 0);
-  }
-  return contest.score.minEntropy(alphabet);
-}
-
-export function lz78y(symbols: Uint8Array, alphabet: number): number {
-  const depth = 16;
-  const mostEntries = 65_536;
-  const text = Buffer.from(symbols).toString('latin1');
-  const dictionary = new Map<string, Followers>();
   const score = new Score();
-  for (let i = depth + 1; i < symbols.length; i++) {
-    const last = symbols[i - 1] ?? 0;
-    let prediction = -1;
-    let mostOften = 0;
-    for (let size = depth; size >= 1; size--) {
-      const context = text.slice(i - 1 - size, i - 1);
-      let followers = dictionary.get(context);
-      if (followers === undefined && dictionary.size < mostEntries) {
-        followers = new Followers();
-        dictionary.set(context, followers);
+  const wins = new Int32Array(depth + 1);
+  let winner = 1;
+  for (let i = 1; i < symbols.length; i++) {
+    const actual = symbols[i] as number;
+    score.count(i >= winner && symbols[i - winner] === actual);
+    const deepest = Math.min(i, depth);
+    let most = wins[winner] as number;
+    for (let d = 1; d <= deepest; d++) {
+      if (symbols[i - d] !== actual) continue;
+      const count = (wins[d] as number) + 1;
+      wins[d] = count;
+      // Its own count may have been the most before.
+      if (d === winner) most = count;
+      else if (count >= most) {
+        winner = d;
+        most = count;
       }
-      followers?.add(last);
     }
-    for (let size = depth; size >= 1; size--) {
-      const followers = dictionary.get(text.slice(i - size, i));
-      if (followers === undefined || followers.bestCount <= mostOften) continue;
-      prediction = followers.best;
-      mostOften = followers.bestCount;
-    }
-    score.count(prediction === symbols[i]);
   }
   return score.minEntropy(alphabet);
 }

@@ -9,8 +9,9 @@ export class Connections {
   readonly #open = new Set<Socket>();
   readonly #answering = new WeakSet<Socket>();
 
-  constructor(server: Server) {
-    server.on('connection', (socket) => {
+  /** `event`: `secureConnection` where TLS is between. */
+  constructor(server: Server, event: 'connection' | 'secureConnection' = 'connection') {
+    server.on(event, (socket: Socket) => {
       this.#open.add(socket);
       socket.once('close', () => this.#open.delete(socket));
       this.#screen(socket);

@@ -1,10 +1,20 @@
 // Random bytes to a file descriptor, as fast as it takes them: what `stream` prints to a pipe or a file.
 import { writeSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Format, Formatter } from './format.ts';
+import { Rate } from './rate.ts';
 
 const blockLength = 256 << 10;
 /** How long the event loop (signals, the control socket) may have to wait. */
 const turnMilliseconds = 20;
 const fullPipeMilliseconds = 1;
+
+export interface StreamOptions {
+  /** Default raw. */
+  readonly format?: Format | undefined;
+  /** Bytes of output (before formatting) a second; no limit unless told. */
+  readonly rate?: number | undefined;
+}
 
 /**
  * Writes `bytes` of output (null: without end) from `read` to `fd`, and returns how many were taken: fewer than asked
@@ -15,42 +25,78 @@ export async function streamRandom(
   read: (out: Uint8Array) => void,
   bytes: number | null,
   fd: number,
+  options: StreamOptions = {},
 ): Promise<number> {
   const block = new Uint8Array(blockLength);
+  const sink = new Sink(fd, options);
   const wanted = bytes ?? Number.POSITIVE_INFINITY;
   let written = 0;
-  let turnEnds = performance.now() + turnMilliseconds;
   try {
     while (written < wanted) {
-      const part = wanted - written < blockLength ? block.subarray(0, wanted - written) : block;
+      const part = block.subarray(0, Math.min(blockLength, sink.piece, wanted - written));
+      await sink.ready(part.length);
       read(part);
-      for (let done = 0; done < part.length; ) {
-        const taken = tryWrite(fd, part, done);
-        if (taken === 'gone') return written + done;
-        done += taken;
-        if (taken > 0 && performance.now() < turnEnds) continue;
-        await new Promise((resolve) =>
-          taken === 0 ? setTimeout(resolve, fullPipeMilliseconds) : setImmediate(resolve),
-        );
-        turnEnds = performance.now() + turnMilliseconds;
-      }
-      written += part.length;
+      const taken = await sink.write(part);
+      written += taken;
+      if (taken < part.length) return written;
     }
+    await sink.end();
     return written;
   } finally {
     block.fill(0);
   }
 }
 
-/** Writes all of `bytes`, waiting where the descriptor is full; false when the reader has gone. */
-export async function writeAll(bytes: Uint8Array, fd: number): Promise<boolean> {
-  for (let done = 0; done < bytes.length; ) {
-    const taken = tryWrite(fd, bytes, done);
-    if (taken === 'gone') return false;
-    done += taken;
-    if (taken === 0) await new Promise((resolve) => setTimeout(resolve, fullPipeMilliseconds));
+/** A descriptor with a format and a rate. */
+export class Sink {
+  readonly #fd: number;
+  readonly #formatter: Formatter | undefined;
+  readonly #rate: Rate | undefined;
+  #turnEnds = performance.now() + turnMilliseconds;
+
+  constructor(fd: number, { format = 'raw', rate }: StreamOptions) {
+    this.#fd = fd;
+    this.#formatter = format === 'raw' ? undefined : new Formatter(format);
+    this.#rate = rate === undefined ? undefined : new Rate(rate);
   }
-  return true;
+
+  /** Most bytes of one `write`. */
+  get piece(): number {
+    return this.#rate?.piece ?? blockLength;
+  }
+
+  /** Resolves when so many bytes may go. */
+  async ready(bytes: number): Promise<void> {
+    for (let wait = this.#rate?.take(bytes) ?? 0; wait > 0; wait = this.#rate?.take(bytes) ?? 0)
+      await sleep(Math.max(1, wait));
+  }
+
+  /** Bytes of `part` that went: fewer when the reader has gone. */
+  async write(part: Uint8Array): Promise<number> {
+    const text = this.#formatter?.push(part);
+    const written = await this.#writeAll(text ?? part);
+    if (text === undefined) return written;
+    return written === text.length ? part.length : 0;
+  }
+
+  async end(): Promise<void> {
+    const rest = this.#formatter?.end();
+    if (rest !== undefined) await this.#writeAll(rest);
+  }
+
+  async #writeAll(bytes: Uint8Array): Promise<number> {
+    for (let done = 0; done < bytes.length; ) {
+      const taken = tryWrite(this.#fd, bytes, done);
+      if (taken === 'gone') return done;
+      done += taken;
+      if (taken > 0 && performance.now() < this.#turnEnds) continue;
+      await new Promise((resolve) =>
+        taken === 0 ? setTimeout(resolve, fullPipeMilliseconds) : setImmediate(resolve),
+      );
+      this.#turnEnds = performance.now() + turnMilliseconds;
+    }
+    return bytes.length;
+  }
 }
 
 /** Bytes taken, 0 where a non-blocking pipe is full. */

@@ -20,6 +20,7 @@ function status(state: PoolState): EntropyStatus {
     physical: 'jitter',
     state: 'healthy',
     credit: 0.1,
+    assessed: 'brief',
     samples: 12,
     failures: 1,
     available: true,

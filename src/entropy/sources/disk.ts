@@ -2,7 +2,7 @@
 // The file is unlinked as soon as it is open, so nothing stays behind however the process ends.
 import { accessSync, closeSync, constants, fdatasyncSync, openSync, unlinkSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { elapsedLow8, type NoiseSource } from '../source.ts';
+import { availableIf, elapsedLow8, type NoiseSource } from '../source.ts';
 
 const blockLength = 512;
 const blocks = 64;
@@ -13,24 +13,18 @@ const patienceNanoseconds = 3_000_000n;
 export function diskTiming(directory: string): NoiseSource {
   return {
     name: 'disk-timing',
-    family: 'timing',
+    family: 'hardware',
     physical: 'latency of the storage device and its queue',
-    available() {
-      try {
-        accessSync(directory, constants.W_OK);
-        return { ok: true };
-      } catch {
-        return {
-          ok: false,
-          why: `the directory ${directory} cannot be written`,
-          remedy: 'Create it, or give the service access to it.',
-        };
-      }
-    },
+    pace: 'patient',
+    exercised: 'live',
+    available: () =>
+      availableIf(
+        () => accessSync(directory, constants.W_OK),
+        () => `the directory ${directory} cannot be written`,
+        'Create it, or give the service access to it.',
+      ),
     open() {
-      const path = join(directory, `.disk-timing.${process.pid}.${process.hrtime.bigint()}`);
-      const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
-      unlinkSync(path);
+      const fd = unlinkedFile(directory);
       const block = new Uint8Array(blockLength);
       writeSync(fd, new Uint8Array(blockLength * blocks));
       fdatasyncSync(fd);
@@ -55,4 +49,12 @@ export function diskTiming(directory: string): NoiseSource {
       };
     },
   };
+}
+
+/** An open file that has no name any more. */
+export function unlinkedFile(directory: string): number {
+  const path = join(directory, `.disk-timing.${process.pid}.${process.hrtime.bigint()}`);
+  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
+  unlinkSync(path);
+  return fd;
 }

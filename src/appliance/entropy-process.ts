@@ -1,0 +1,46 @@
+// A pool of this process alone, for commands that give out random bytes where no node does it for them. A node that is zeroized
+// meanwhile takes it along: the state directory is watched.
+import { tmpdir } from 'node:os';
+import type { EntropyPool } from '../entropy/pool.ts';
+import { SecretArena } from '../host/arena.ts';
+import { zeroizedFailure } from '../host/failure.ts';
+import { hardenProcess } from '../host/hardening.ts';
+import { Lifecycle } from '../keys/lifecycle.ts';
+import type { Config } from './config.ts';
+import { stateLayout } from './node-record.ts';
+import { startPool } from './pool.ts';
+
+const watchMilliseconds = 200;
+
+export interface OwnPool {
+  readonly pool: EntropyPool;
+  readonly arena: SecretArena;
+}
+
+/** @throws Failure `zeroized` (status 4) on a zeroized node, else what `body` throws. */
+export async function withOwnPool<T>(
+  config: Config,
+  sources: readonly string[] | undefined,
+  body: (own: OwnPool) => Promise<T>,
+): Promise<T> {
+  requireUnzeroized(config);
+  hardenProcess();
+  using arena = SecretArena.allocate();
+  await using pool = await startPool(config, arena, { fallbackDirectory: tmpdir(), sources });
+  const lifecycle = new Lifecycle(stateLayout(config.node.state_dir).directory);
+  const watch = setInterval(() => {
+    if (lifecycle.read().state === 'zeroized') arena.wipe();
+  }, watchMilliseconds);
+  watch.unref();
+  try {
+    return await body({ pool, arena });
+  } finally {
+    clearInterval(watch);
+  }
+}
+
+/** @throws Failure `zeroized`. */
+export function requireUnzeroized(config: Config): void {
+  const { directory } = stateLayout(config.node.state_dir);
+  if (new Lifecycle(directory).read().state === 'zeroized') throw zeroizedFailure('Random output');
+}

@@ -1,0 +1,181 @@
+// The collector threads of a pool: one for sources that never wait, one for those that may. A watchdog replaces a thread that is stuck in
+// a source: the others of its lane go on in a new thread, the stuck one is tried again later, and at last left out.
+import type { SecretArena, SecretBuffer } from '../host/arena.ts';
+import type { AssessmentRecord } from './assessment/record.ts';
+import type { CollectionNews } from './collection.ts';
+import type { CollectorTask, TaskSource } from './collector.ts';
+import { CollectorThread } from './collector-thread.ts';
+import { type Lane, lanes, ringCapacity, SampleRings } from './rings.ts';
+import type { SourceSettings } from './source.ts';
+
+export interface LaneOptions {
+  readonly arena: SecretArena;
+  /** In ring order. */
+  readonly sources: readonly (TaskSource & { readonly lane: Lane })[];
+  readonly settings: SourceSettings;
+  readonly onAssessed: (index: number, record: AssessmentRecord) => void;
+  readonly onFailed: (index: number, why: string) => void;
+  readonly patience?: Patience;
+}
+
+/** All in milliseconds. */
+export interface Patience {
+  /** A turn that takes longer is stuck. */
+  readonly stuck?: number;
+  /** Before a stuck source is tried again; each further time twice as long. */
+  readonly stuckRetry?: number;
+  readonly retry?: number;
+  readonly silence?: number;
+}
+
+const mostBlocks = 3;
+
+interface Blocked {
+  times: number;
+  /** Left out of its lane's thread. */
+  excluded: boolean;
+  /** `performance.now()`; Infinity: never. */
+  retryAt: number;
+}
+
+export class Lanes {
+  readonly rings: SampleRings;
+  readonly #options: LaneOptions;
+  readonly #memory: SecretBuffer;
+  readonly #shared: SharedArrayBuffer;
+  readonly #threads = new Map<Lane, CollectorThread>();
+  readonly #given: CollectorThread[] = [];
+  readonly #lostLanes = new Map<Lane, string>();
+  readonly #why = new Map<number, string>();
+  readonly #blocked = new Map<number, Blocked>();
+
+  constructor(options: LaneOptions) {
+    const { arena, sources } = options;
+    this.#options = options;
+    this.#memory = arena.take(Math.max(1, sources.length) * ringCapacity, 'raw noise samples');
+    this.#shared = SampleRings.share(sources.length);
+    this.rings = new SampleRings(this.#memory.bytes, this.#shared);
+  }
+
+  /** Starts the thread of a lane that has sources and none yet. */
+  start(lane: Lane): void {
+    if (this.#threads.has(lane) || this.#lostLanes.has(lane) || this.rings.stopped) return;
+    this.rings.supersede(lane);
+    this.#startThread(lane);
+  }
+
+  /** Why a source is not collected from, where it is known. */
+  why(index: number): string | undefined {
+    const lane = this.#options.sources[index]?.lane;
+    return (lane === undefined ? undefined : this.#lostLanes.get(lane)) ?? this.#why.get(index);
+  }
+
+  /** The thread of its lane is gone. */
+  isLost(index: number): boolean {
+    const lane = this.#options.sources[index]?.lane;
+    return lane !== undefined && this.#lostLanes.has(lane);
+  }
+
+  /** Why nothing is collected any more at all; undefined while any lane that has sources works or is still to start. */
+  get lost(): string | undefined {
+    const used = lanes.filter((lane) => this.#options.sources.some((source) => source.lane === lane));
+    return used.every((lane) => this.#lostLanes.has(lane))
+      ? this.#lostLanes.values().next().value
+      : undefined;
+  }
+
+  restart(index: number): void {
+    const blocked = this.#blocked.get(index);
+    this.rings.restart(index);
+    if (blocked === undefined) return;
+    this.#blocked.delete(index);
+    this.#replaceThread(this.#laneOf(index));
+  }
+
+  /** The watchdog; call it about once a second. */
+  check(): void {
+    const { stuck = 5000, stuckRetry = 60_000 } = this.#options.patience ?? {};
+    if (this.rings.stopped) return;
+    for (const lane of this.#threads.keys()) {
+      const turn = this.rings.turnUnderWay(lane);
+      if (turn === undefined || turn.milliseconds < stuck) continue;
+      const times = (this.#blocked.get(turn.source)?.times ?? 0) + 1;
+      const retryAt =
+        times < mostBlocks ? performance.now() + stuckRetry * 2 ** (times - 1) : Number.POSITIVE_INFINITY;
+      this.#blocked.set(turn.source, { times, excluded: true, retryAt });
+      this.#replaceThread(lane);
+      this.#isolate(turn.source, `it has not answered for ${(stuck / 1000).toFixed(1)} s`);
+    }
+    for (const [index, blocked] of this.#blocked) {
+      if (!blocked.excluded || performance.now() < blocked.retryAt) continue;
+      blocked.excluded = false;
+      this.rings.restart(index);
+      this.#replaceThread(this.#laneOf(index));
+    }
+  }
+
+  /** Resolves when all threads have ended, or have been given up, and their samples are wiped. */
+  async end(): Promise<void> {
+    this.rings.stop();
+    const threads = [...this.#threads.values(), ...this.#given];
+    for (const thread of threads) thread.dismiss();
+    await Promise.all(threads.map((thread) => thread.end()));
+    this.#memory[Symbol.dispose]();
+  }
+
+  #laneOf(index: number): Lane {
+    return this.#options.sources[index]?.lane ?? 'patient';
+  }
+
+  #replaceThread(lane: Lane): void {
+    const thread = this.#threads.get(lane);
+    this.rings.supersede(lane);
+    thread?.dismiss();
+    if (thread !== undefined) this.#given.push(thread);
+    this.#startThread(lane);
+  }
+
+  #startThread(lane: Lane): void {
+    const { arena, sources, settings, patience } = this.#options;
+    const mine = sources.filter(
+      (source) => source.lane === lane && this.#blocked.get(source.index)?.excluded !== true,
+    );
+    if (mine.length === 0) {
+      this.#threads.delete(lane);
+      return;
+    }
+    const { address, byteLength } = this.#memory;
+    const task: Omit<CollectorTask, 'scratch'> = {
+      lane,
+      memory: { address, byteLength, control: arena.region.control },
+      shared: this.#shared,
+      sources: mine.map(({ lane: _, ...source }) => source),
+      settings,
+      ...(patience?.retry === undefined ? {} : { retryMilliseconds: patience.retry }),
+      ...(patience?.silence === undefined ? {} : { silenceMilliseconds: patience.silence }),
+    };
+    const thread = new CollectorThread(arena, task, {
+      news: (news) => this.#hear(news),
+      lost: (why) => {
+        if (!this.rings.stopped && this.#threads.get(lane) === thread) this.#lostLanes.set(lane, why);
+      },
+    });
+    this.#threads.set(lane, thread);
+  }
+
+  #hear(news: CollectionNews): void {
+    if (news.kind === 'assessed') {
+      this.#options.onAssessed(news.index, news.record);
+      return;
+    }
+    this.#why.set(news.index, news.why);
+    this.#options.onFailed(news.index, news.why);
+  }
+
+  #isolate(index: number, why: string): void {
+    this.#why.set(index, why);
+    this.rings.discard(index);
+    this.rings.report(index, 'expelled', this.rings.failures(index) + 1, 0);
+    this.#options.onFailed(index, why);
+  }
+}
