@@ -2,6 +2,7 @@
 // host, come from elsewhere.
 import { existsSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { wholeLog } from '../custody/segments.ts';
 import type { Canary } from '../forensics/canary.ts';
 import type { Collector } from '../forensics/collect.ts';
 import { custodyPath } from '../forensics/format.ts';
@@ -27,10 +28,10 @@ export function bundleMembers(node: BundleSubject, request: BundleRequest): Coll
     {
       name: 'custody log',
       path: custodyPath,
-      source: 'The custody log of this node, whole and unredacted',
+      source: 'The custody log of this node, whole and unredacted: names in it are commitments',
       limitBytes: journalLimit,
       redact: false,
-      gather: () => readFile(layout.custody),
+      gather: async () => wholeLog(layout.custody),
     },
     ...(record.tpm === null
       ? []

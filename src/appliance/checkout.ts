@@ -45,6 +45,18 @@ export interface BenchResult {
   /** In words, such as ">= 0.8x". */
   readonly target: string;
   readonly met: boolean;
+  /** Of figures that are a quantile: the rest of the distribution, of the value and of the reference. */
+  readonly spread?: { readonly value: Spread; readonly reference: Spread };
+}
+
+/** In the unit of the figure. `p95Interval`: where the p95 lies with a confidence of 95 %. */
+export interface Spread {
+  readonly p50: number;
+  readonly p95: number;
+  readonly p99: number;
+  readonly max: number;
+  readonly p95Interval: readonly [number, number];
+  readonly samples: number;
 }
 
 export interface BenchModule {

@@ -2,6 +2,7 @@
 // `config show` prints. Names are those of the file, so that an error, the file and the code say the same word.
 import { z } from 'zod';
 import { severities } from '../alerts/alert.ts';
+import { contactPattern } from '../interlock/detectors/contact-pattern.ts';
 
 const label = z
   .string()
@@ -223,6 +224,23 @@ const interlock = z.strictObject({
   planned_flaps_per_hour: z.int().min(0).max(1000).default(3).describe('Above it a maintenance window ends'),
   poll_milliseconds: milliseconds.default(1).describe('Backstop: how often carrier counters are read'),
   heartbeat_milliseconds: milliseconds.default(1000).describe('A silent thread counts as a flap after three'),
+  look_milliseconds: milliseconds
+    .default(1000)
+    .describe('How often observed causes are looked at (links every second time, the TPM every tenth)'),
+  tamper: z
+    .array(z.string().regex(contactPattern, 'fifo:/path or gpio:/dev/gpiochip0:LINE:rising|falling|both'))
+    .max(8)
+    .default([])
+    .describe('Tamper contacts: "fifo:/path", or a GPIO line such as "gpio:/dev/gpiochip0:17:rising"'),
+  generation_file: pathOrNone
+    .default('')
+    .describe('File that shows the generation of the virtual machine; "" listens to the kernel only'),
+  command_key: pathOrNone
+    .default('')
+    .describe('Ed25519 public key (PEM) of whoever may command a zeroize from afar; "" for nobody'),
+  command_directory: pathOrNone
+    .default('')
+    .describe('Where signed commands are dropped; "" for the control socket only'),
 });
 
 const journal = z.strictObject({
@@ -233,6 +251,11 @@ const journal = z.strictObject({
     .describe('Namespace of journald; "" for the default one'),
   directory: pathOrNone.default('').describe('Journal files to read instead; "" for none'),
   units: z.array(z.string().min(1)).default([]).describe('Units that a bundle takes; none means all'),
+  events_file: pathOrNone.default('').describe('Events as JSON lines, for a SIEM; "" for none'),
+  events_stdout: z
+    .enum(['auto', 'on', 'off'])
+    .default('auto')
+    .describe('Events as JSON lines on stdout; "auto" where a container without journald was started for it'),
 });
 
 const sigstore = z.strictObject({

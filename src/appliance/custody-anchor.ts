@@ -1,5 +1,5 @@
 // Brings the custody log's head into the TPM, and tells when the TPM knows another history. Never stops what it belongs to.
-import { readFileSync } from 'node:fs';
+import { wholeLog } from '../custody/segments.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
 import type { Announcer } from './announce.ts';
 import type { Config } from './config.ts';
@@ -13,7 +13,7 @@ export async function anchorCustody(
   rewritten: (failure: Failure) => void,
 ): Promise<Anchored | undefined> {
   try {
-    return await keys?.anchorCustody(readFileSync(layout.custody));
+    return await keys?.anchorCustody(wholeLog(layout.custody));
   } catch (error) {
     if (error instanceof Failure && error.code === 'custody-rewritten') rewritten(error);
     return undefined;

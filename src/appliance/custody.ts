@@ -1,16 +1,81 @@
-// The custody log as an operator reads it.
+// The custody log as an operator reads it, and a head of it that somebody else holds.
 import { existsSync, readFileSync } from 'node:fs';
-import { type ChainCheck, type CustodyRecord, checkChain } from '../custody/chain.ts';
+import {
+  type ChainCheck,
+  type CustodyHead,
+  type CustodyRecord,
+  checkChain,
+  checkRollback,
+} from '../custody/chain.ts';
+import { CustodyNames } from '../custody/names.ts';
+import { wholeLog } from '../custody/segments.ts';
+import { exitStatus, Failure } from '../host/failure.ts';
 import { unprovisioned } from '../keys/lifecycle.ts';
 import type { Config } from './config.ts';
 import { stateLayout } from './node-record.ts';
 
-/** The whole log and what its chain says. @throws Failure `unprovisioned` where there is none. */
+/**
+ * The whole log and what its chain says; with `known`, also whether it still holds that head. Names are those that the node
+ * knows, unless it is to be `raw`. @throws Failure `unprovisioned` where there is none.
+ */
 export function readCustody(
   config: Config,
+  options: { readonly known?: CustodyHead | undefined; readonly raw?: boolean | undefined } = {},
 ): Omit<ChainCheck, 'records'> & { readonly records: CustodyRecord[] } {
   const { custody, directory } = stateLayout(config.node.state_dir);
-  if (!existsSync(custody)) throw unprovisioned(directory);
-  const { records, ...check } = checkChain(readFileSync(custody));
-  return { ...check, records: [...records] };
+  const bytes = wholeLog(custody);
+  if (bytes.length === 0 && !existsSync(custody)) throw unprovisioned(directory);
+  const { records, ...check } = checkChain(bytes);
+  const names = new CustodyNames(custody);
+  const shown =
+    options.raw === true
+      ? records
+      : records.map((record) => ({ ...record, detail: names.resolve(record.detail) }));
+  if (!check.ok || options.known === undefined) return { ...check, records: [...shown] };
+  return { ...check, ...checkRollback({ ...check, records }, options.known), records: [...shown] };
+}
+
+/**
+ * A head that was kept elsewhere: `SEQUENCE:HASH`, or a file that holds one (an enrolment record, `status --json`,
+ * `custody check --json`, or the signature file of a bundle, whose signature `verify` checks and this does not).
+ * @throws Failure `head-unreadable`, usage.
+ */
+export function headFrom(text: string): CustodyHead {
+  const [, sequence, hash] = /^(\d{1,15}):([0-9a-fA-F]{64})$/.exec(text) ?? [];
+  if (sequence !== undefined && hash !== undefined)
+    return { sequence: Number(sequence), hash: hash.toLowerCase() };
+  try {
+    const found = headIn(JSON.parse(readFileSync(text, 'utf8')));
+    if (found !== undefined) return found;
+  } catch {}
+  throw new Failure('head-unreadable', `"${text}" is no head of a custody log, and no file that holds one.`, {
+    remedy: 'Give SEQUENCE:HASH, an enrolment record, or the .sigstore.json of a bundle.',
+    status: exitStatus.usage,
+  });
+}
+
+/** Pure: the head in a document, wherever these documents have it. */
+function headIn(value: unknown): CustodyHead | undefined {
+  if (typeof value !== 'object' || value === null) return undefined;
+  const { sequence, hash, payload, ...rest } = value as Record<string, unknown>;
+  if (typeof sequence === 'number' && typeof hash === 'string' && /^[0-9a-f]{64}$/.test(hash))
+    return { sequence, hash };
+  const inner =
+    typeof payload === 'string' ? parsed(Buffer.from(payload, 'base64').toString('utf8')) : payload;
+  for (const part of [
+    inner,
+    ...['custodyHead', 'custody', 'head', 'predicate', 'dsseEnvelope'].map((key) => rest[key]),
+  ]) {
+    const found = headIn(part);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }

@@ -1,11 +1,11 @@
 // What follows a zeroize, in this order: custody log, certificate, alert, bundle. A step that fails is told and does not stop
 // the next.
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import canonicalize from 'canonicalize';
 import type { Severity } from '../alerts/alert.ts';
 import { checkChain } from '../custody/chain.ts';
 import type { CustodyLog } from '../custody/log.ts';
+import { wholeLog } from '../custody/segments.ts';
 import type { Collector } from '../forensics/collect.ts';
 import { reasonOf } from '../host/failure.ts';
 import { utcNow } from '../host/time.ts';
@@ -14,6 +14,7 @@ import type { Announcer } from './announce.ts';
 import type { BundleMade, BundleRequest } from './evidence.ts';
 import { type NodeKeys, signedText } from './node-keys.ts';
 import type { NodeRecord, StateLayout } from './node-record.ts';
+import { tellZeroize } from './tell-zeroize.ts';
 
 /** As `status` and the alert tell it. */
 export interface ZeroizeSummary extends ZeroizeOutcome {
@@ -80,6 +81,7 @@ export class Incident {
     await this.#step('custody', () => {
       custody.append('zeroized', { ...outcome });
     });
+    tellZeroize(this.#options.announcer, outcome);
     await this.#step('anchor', this.#options.anchor);
     await this.#step('certificate', () => this.#certify());
     await this.#step('alert', () => this.#alert(key));
@@ -87,7 +89,8 @@ export class Incident {
     await this.#step('bundle', async () => {
       const made = await this.#options.collect({ reason: `zeroize: ${outcome.cause}` });
       this.#bundle = made.archive;
-      this.#options.announcer.note('notice', `Forensic bundle ${made.archive} was made.`);
+      const { archive } = made;
+      this.#options.announcer.event('BUNDLE_MADE', `Forensic bundle ${archive} was made.`, { archive });
     });
   }
 
@@ -95,7 +98,11 @@ export class Incident {
     try {
       await work();
     } catch (error) {
-      this.#options.announcer.note('error', `After the zeroize, the ${name} failed: ${reasonOf(error)}`);
+      const why = reasonOf(error);
+      this.#options.announcer.event('AFTERMATH_FAILED', `After the zeroize, the ${name} failed: ${why}`, {
+        step: name,
+        why,
+      });
     }
   }
 
@@ -171,7 +178,7 @@ export function tellInterrupted(
   },
 ): void {
   const { record, layout, custody, announcer } = node;
-  const { records } = checkChain(readFileSync(layout.custody));
+  const { records } = checkChain(wholeLog(layout.custody));
   const ofLastRun = records.slice(records.findLastIndex(({ event }) => event === 'started') + 1);
   if (ofLastRun.some(({ event }) => event === 'bundle-begun' || event === 'zeroize-interrupted')) return;
   const { sequence } = custody.append('zeroize-interrupted', { cause });

@@ -48,6 +48,12 @@ export class Links implements AsyncDisposable {
     return await Promise.all(this.#up.map(({ link }) => link.status()));
   }
 
+  /** How many things of the links are not as this node has set them. */
+  async changes(): Promise<number> {
+    const counts = await Promise.all(this.#up.map(({ link }) => link.changes()));
+    return this.#ending ? 0 : counts.reduce((sum, count) => sum + count, 0);
+  }
+
   /** After a zeroize: nothing is followed any more, and what the kernel stage has not taken goes now. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#ending = true;

@@ -4,12 +4,15 @@ import type { Collector } from '../forensics/collect.ts';
 import type { Interlock } from '../interlock/interlock.ts';
 import type { WireGuardStatus } from '../links/wireguard.ts';
 import type { ZeroizeSummary } from './incident.ts';
+import type { Decided } from './lookout.ts';
 import type { TpmCondition } from './tpm-condition.ts';
 
 export interface LiveState {
   readonly links: readonly WireGuardStatus[];
   readonly entropy: EntropyStatus | null;
   readonly interlock: ReturnType<Interlock['status']> | null;
+  /** What was decided about observed causes. */
+  readonly observed: readonly Decided[];
   readonly zeroize: ZeroizeSummary | null;
   readonly tpm: TpmCondition | null;
 }
@@ -27,7 +30,12 @@ export function liveCollectors(live: () => Promise<LiveState>): Collector[] {
   return [
     member('links', 'links/links.json', 'The links of this node and their handshakes'),
     member('entropy', 'entropy/entropy.json', 'Noise sources, health tests and output counters'),
+    member('observed', 'links/observed.json', 'Observed causes, and what was decided about each'),
     member('tpm', 'evidence/tpm.json', 'Approval, lockout and answer of the TPM, as the node sees them'),
-    member('interlock', 'links/interlock.json', 'Watched interfaces, carrier counters, maintenance window'),
+    member(
+      'interlock',
+      'links/interlock.json',
+      'Watched interfaces, carrier counters, maintenance window, decisions',
+    ),
   ];
 }

@@ -30,6 +30,10 @@ export interface StateLayout {
   /** Held by the courier while it runs. */
   readonly courierLock: string;
   readonly bundles: string;
+  /** Until when no maintenance window may be opened. */
+  readonly forbidden: string;
+  /** The number of the last signed command that was accepted. */
+  readonly commandNumber: string;
   /** The courier's: signature files with what the Sigstore services added, under the names that they have in `bundles`. */
   readonly countersigned: string;
   /** What the courier knows of uploads that are under way. */
@@ -53,6 +57,8 @@ export function stateLayout(directory: string): StateLayout {
     outbox: join(directory, 'courier', 'outbox.sqlite'),
     courierLock: join(directory, 'courier', 'lock'),
     bundles: at('bundles'),
+    forbidden: at('maintenance-forbidden.json'),
+    commandNumber: at('command-number'),
     countersigned: join(directory, 'courier', 'countersigned'),
     uploads: join(directory, 'courier', 'uploads'),
   };

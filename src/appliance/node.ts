@@ -11,6 +11,7 @@ import { Failure, zeroizedFailure } from '../host/failure.ts';
 import { hardenProcess } from '../host/hardening.ts';
 import { holdLock } from '../host/lock.ts';
 import type { Cause, ZeroizeLevel } from '../interlock/causes.ts';
+import { openContacts } from '../interlock/detectors/tamper.ts';
 import { Interlock, type InterlockEvent } from '../interlock/interlock.ts';
 import type { ZeroizeOutcome } from '../interlock/outcome.ts';
 import { consequenceOf, type InterlockPolicy, loadInterlockPolicy } from '../interlock/policy.ts';
@@ -24,9 +25,12 @@ import { alertRewritten, anchorCustody } from './custody-anchor.ts';
 import { enrolmentOf } from './enrolment.ts';
 import { kernelFeed, poolNews, supplyOf } from './entropy-node.ts';
 import { type BundleMade, type BundleRequest, makeBundle } from './evidence.ts';
+import { NodeGuard } from './guard.ts';
 import { Incident, tellInterrupted } from './incident.ts';
+import { finishInterrupted } from './interrupted.ts';
 import { Links } from './links.ts';
 import { type LiveState, liveCollectors } from './live-state.ts';
+import { Maintenance } from './maintenance.ts';
 import { type Anchored, NodeKeys } from './node-keys.ts';
 import { type NodeRecord, readNodeRecord, type StateLayout, stateLayout } from './node-record.ts';
 import { policyPath } from './policies.ts';
@@ -44,6 +48,7 @@ export class Node implements AsyncDisposable {
   readonly custody: CustodyLog;
   readonly announcer: Announcer;
   readonly arena: SecretArena;
+  readonly maintenance: Maintenance;
   readonly #lifecycle: Lifecycle;
   readonly #policy: InterlockPolicy;
   readonly #cleanup = new AsyncDisposableStack();
@@ -54,6 +59,7 @@ export class Node implements AsyncDisposable {
   #pool: EntropyPool | undefined;
   #servers: RandomServer[] = [];
   #incident: Incident | undefined;
+  #guard: NodeGuard | undefined;
   /** The marker of a running node is on disk. */
   #marked = false;
   /** Bundles are made one at a time. */
@@ -74,6 +80,7 @@ export class Node implements AsyncDisposable {
     this.custody = this.#cleanup.use(CustodyLog.open(layout.custody));
     this.announcer = this.#cleanup.use(new Announcer(config, layout, log));
     this.arena = this.#cleanup.use(arena);
+    this.maintenance = this.#maintain();
   }
 
   /**
@@ -106,15 +113,19 @@ export class Node implements AsyncDisposable {
 
   async #start(): Promise<void> {
     const { record, announcer, custody } = this;
-    for (const line of bypassLines(record.assurance)) announcer.note('warning', line);
+    for (const line of bypassLines(record.assurance)) announcer.event('BYPASS', line, { what: line });
     for (const trouble of hardenProcess())
-      announcer.note('warning', `This process is less hardened: ${trouble}.`);
+      announcer.event('HARDENING_INCOMPLETE', `This process is less hardened: ${trouble}.`, {
+        what: trouble,
+      });
+    finishInterrupted({ ...this.#standing, policy: this.#policy });
     this.#requireUnzeroized();
     const unclean = this.#lifecycle.endedUncleanly;
     if (record.tpm !== null) this.#tpm = this.#cleanup.use(await NodeKeys.open(this.config, record.tpm));
     this.#interlock = this.#cleanup.use(await this.#arm());
     this.#lifecycle.markRunning();
     this.#marked = true;
+    this.maintenance.recover(custody.records());
     if (unclean) await this.#afterUncleanEnd();
     custody.append('started', { assurance: record.assurance, unclean });
     await this.#anchor();
@@ -126,7 +137,7 @@ export class Node implements AsyncDisposable {
         key: (name) => this.#key(name),
         onRemoval: (removal) => this.#interlock?.addKernelAction(removal),
         onLost: (link) => this.#linkLost(link),
-        onTrouble: (message) => announcer.note('warning', message),
+        onTrouble: (message) => announcer.event('LINK_TROUBLE', message, { what: message }),
       }),
     );
     this.#pool = this.#cleanup.use(
@@ -137,7 +148,23 @@ export class Node implements AsyncDisposable {
       }),
     );
     await this.#serve();
-    announcer.note('notice', `Node ${record.node} is running.`);
+    this.#guard = this.#cleanup.use(this.#standGuard());
+    announcer.event('NODE_STARTED', `Node ${record.node} is running.`);
+  }
+
+  #maintain(): Maintenance {
+    return new Maintenance({
+      ...this.#standing,
+      node: this.record.node,
+      interlock: () => this.interlock,
+      pause: (why) => this.pool.pause(why),
+      resume: () => this.#pool?.resume(),
+    });
+  }
+
+  get #standing(): Pick<Node, 'config' | 'layout' | 'record' | 'custody' | 'announcer'> {
+    const { config, layout, record, custody, announcer } = this;
+    return { config, layout, record, custody, announcer };
   }
 
   get zeroized(): boolean {
@@ -159,11 +186,17 @@ export class Node implements AsyncDisposable {
     return this.#pool;
   }
 
+  get guard(): NodeGuard {
+    if (this.#guard === undefined) throw new Failure('node-starting', 'The node is still starting.');
+    return this.#guard;
+  }
+
   async live(): Promise<LiveState> {
     return {
       links: (await this.#links?.status()) ?? [],
       entropy: this.#pool?.status() ?? null,
       interlock: this.#interlock?.status() ?? null,
+      observed: this.#guard?.decided ?? [],
       zeroize: this.#incident?.summary ?? null,
       tpm: this.#tpm === null ? null : await conditionOf(this.#tpm, this.layout, this.record),
     };
@@ -256,7 +289,9 @@ export class Node implements AsyncDisposable {
       policy: this.#policy,
       channel: this.#tpm?.rawChannel() ?? null,
     });
+    const contacts = this.#cleanup.use(openContacts(config.interlock.tamper));
     return await Interlock.start({
+      tamper: contacts.descriptors,
       arena: this.arena,
       interfaces: config.node.interfaces,
       plan,
@@ -268,7 +303,22 @@ export class Node implements AsyncDisposable {
     });
   }
 
+  #standGuard(): NodeGuard {
+    return new NodeGuard({
+      ...this.#standing,
+      policy: this.#policy,
+      entropy: () => this.#pool?.status(),
+      linkChanges: async () => (this.zeroized ? 0 : ((await this.#links?.changes()) ?? 0)),
+      strike: (cause, level) => {
+        if (!this.zeroized || level !== undefined) void this.#strike(cause, level).catch(() => {});
+      },
+      collect: (request) => this.collect(request),
+    });
+  }
+
   async #afterUncleanEnd(): Promise<void> {
+    const policy = this.config.interlock.on_unclean_start;
+    this.announcer.event('NODE_UNCLEAN', `The last end was unclean. Policy: ${policy}.`, { policy });
     this.announcer.alert({
       key: `${this.record.node}-unclean-${this.custody.head().sequence}`,
       severity: 'warning',
@@ -347,7 +397,7 @@ export class Node implements AsyncDisposable {
 
   #linkLost(link: string): void {
     if (this.zeroized) return;
-    this.announcer.note('critical', `The link ${link} is gone: its helper ended by itself.`);
+    this.announcer.event('LINK_LOST', `The link ${link} is gone: its helper ended by itself.`, { link });
     void this.interlock.zeroize('link-key-lost').catch(() => {});
   }
 
@@ -355,13 +405,29 @@ export class Node implements AsyncDisposable {
     const { custody, announcer } = this;
     if (event.kind === 'planned-flap') {
       custody.append('planned-flap', { interface: event.interface, flaps: event.flaps });
-      announcer.note('notice', `Planned flap on ${event.interface}: nothing was wiped.`);
+      const { interface: name, flaps } = event;
+      announcer.event('LINK_FLAP_PLANNED', `Planned flap on ${name}: nothing was wiped.`, {
+        interface: name,
+        flaps,
+      });
     } else if (event.kind === 'carrier') {
-      announcer.note('notice', `Carrier on ${event.interface} is ${event.up ? 'up' : 'down'}.`);
+      announcer.event(
+        event.up ? 'CARRIER_UP' : 'CARRIER_DOWN',
+        `Carrier on ${event.interface} is ${event.up ? 'up' : 'down'}.`,
+        { interface: event.interface },
+      );
+    } else if (event.kind === 'appeared') {
+      const watched = event.link !== undefined;
+      custody.append('interface-appeared', { interface: event.interface, watched });
+      announcer.event(
+        watched ? 'INTERFACE_APPEARED' : 'INTERFACE_UNWATCHED',
+        watched
+          ? `${event.interface} has appeared and is watched from now on.`
+          : `${event.interface} has appeared and is NOT watched: there is no room for more interfaces.`,
+        { interface: event.interface },
+      );
     } else {
-      custody.append('maintenance-ended', { why: event.why, interfaces: event.window.interfaces });
-      if (!this.zeroized) this.#pool?.resume();
-      announcer.note('notice', `The maintenance window ended: ${event.why}.`);
+      this.maintenance.closed(event, this.zeroized);
     }
   }
 

@@ -53,17 +53,17 @@ function methodsOf(node: Node): Methods {
     status: async () => await liveStatus(node),
     'maintenance-begin': async (params) => {
       const interfaces = Array.isArray(params.interfaces) ? params.interfaces.map(String) : [];
-      const window = node.interlock.openWindow({
+      return node.maintenance.begin({
         interfaces,
         seconds: number(params.seconds, 'The duration', 1, 86_400),
         flaps: number(params.flaps, 'The number of flaps', 1, 1000),
         reason: text(params.reason) ?? '',
       });
-      node.custody.append('maintenance-began', { ...window });
-      node.pool.pause(`maintenance: ${window.reason}`);
-      return window;
     },
-    'maintenance-end': async () => node.interlock.closeWindow('the operator ended it'),
+    'maintenance-end': async () => node.maintenance.end(),
+    'maintenance-forbid': async (params) =>
+      node.maintenance.forbid(number(params.seconds, 'The duration', 1, 604_800), text(params.reason) ?? ''),
+    'maintenance-allow': async () => node.maintenance.allow(),
     zeroize: async (params) => {
       const level = text(params.level);
       if (level !== undefined && !levels.includes(level as ZeroizeLevel)) {
@@ -74,6 +74,9 @@ function methodsOf(node: Node): Methods {
       }
       return await node.zeroize(text(params.reason) ?? '', level as ZeroizeLevel | undefined);
     },
+    command: async (params) => node.guard.obey(text(params.command) ?? ''),
+    predict: async (params) =>
+      node.guard.predict(text(params.source) ?? 'unknown', number(params.confidence, 'The confidence', 0, 1)),
     approve: async (params) => await node.approve(text(params.approval) ?? ''),
     collect: async (params, caller) =>
       await node.collect(

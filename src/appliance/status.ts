@@ -6,6 +6,7 @@ import { Lifecycle } from '../keys/lifecycle.ts';
 import { assuranceNow } from './assurance.ts';
 import type { Config } from './config.ts';
 import { askNode, isRunning } from './control.ts';
+import { zeroizeUnfinished } from './interrupted.ts';
 import type { LiveState } from './live-state.ts';
 import type { Node } from './node.ts';
 import { type Assurance, readNodeRecord, type StateLayout, stateLayout } from './node-record.ts';
@@ -32,7 +33,8 @@ export interface Status {
 export async function statusOf(config: Config): Promise<Status> {
   const layout = stateLayout(config.node.state_dir);
   if (await isRunning(layout.control)) return await askNode<Status>(layout.control, 'status');
-  const { state, cause, since } = new Lifecycle(layout.directory).read();
+  const { state: told, cause, since } = new Lifecycle(layout.directory).read();
+  const state = zeroizeUnfinished(layout) ? 'zeroized' : told;
   const alerts = alertCounts(layout);
   const nothing = {
     links: [],

@@ -34,5 +34,23 @@ export const benchCommand = new Command('bench')
       for (const line of table([['benchmark', 'value', 'reference', 'ratio', 'target', ''], ...rows])) {
         printLine(line);
       }
+      const spreads = results.flatMap(({ name, unit, reference, spread }) =>
+        spread === undefined
+          ? []
+          : (
+              [
+                [name, spread.value],
+                [reference.name, spread.reference],
+              ] as const
+            ).map(([whose, { p50, p95, p99, max, p95Interval, samples }]) => [
+              whose,
+              ...[p50, p95, p99, max].map((figure) => `${Math.round(figure)} ${unit}`),
+              p95Interval.map(Math.round).join(' to '),
+              `${samples}`,
+            ]),
+      );
+      if (spreads.length === 0) return;
+      const head = ['', 'p50', 'p95', 'p99', 'max', 'p95 with 95 % confidence', 'samples'];
+      for (const line of ['', ...table([head, ...spreads])]) printLine(line);
     }),
   );

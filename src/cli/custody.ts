@@ -5,38 +5,50 @@ import { paint, printJson, printLine, table } from './output.ts';
 
 const check = command('check', 'whether the log is whole: chain, order, nothing edited', [
   'custody check',
-]).action((options) =>
-  ending(options.json, async () => {
-    const { readCustody } = await import('../appliance/custody.ts');
-    const { records: _records, ...result } = readCustody(await configOf(options));
-    if (options.json) printJson(result);
-    else if (result.ok) {
-      printLine(`${paint('green', 'whole')}: ${result.head.sequence} records, head ${result.head.hash}`);
-    } else printLine(`${paint('red', 'broken')}: ${result.problem}`);
-    return result.ok ? exitStatus.done : exitStatus.rejected;
-  }),
-);
+  'custody check --against bundle.tar.gz.sigstore.json',
+])
+  .option(
+    '--against <head>',
+    'also that nothing was cut off or rewritten since: SEQUENCE:HASH, or a file that holds a head',
+  )
+  .action((options) =>
+    ending(options.json, async () => {
+      const { headFrom, readCustody } = await import('../appliance/custody.ts');
+      const { against, ...common } = options;
+      const known = against === undefined ? undefined : headFrom(against);
+      const { records: _records, ...result } = readCustody(await configOf(common), { known });
+      if (options.json) printJson(result);
+      else if (result.ok) {
+        printLine(`${paint('green', 'whole')}: ${result.head.sequence} records, head ${result.head.hash}`);
+      } else printLine(`${paint('red', 'broken')}: ${result.problem}`);
+      return result.ok ? exitStatus.done : exitStatus.rejected;
+    }),
+  );
 
 const show = command('show', 'what happened to this node, in order', [
   'custody show',
   'custody show --json',
-]).action((options) =>
-  ending(options.json, async () => {
-    const { readCustody } = await import('../appliance/custody.ts');
-    const { records } = readCustody(await configOf(options));
-    if (options.json) {
-      printJson(records);
-      return;
-    }
-    const rows = records.map(({ sequence, time, event, detail }) => [
-      `${sequence}`,
-      time,
-      event,
-      JSON.stringify(detail),
-    ]);
-    for (const line of table(rows)) printLine(line);
-  }),
-);
+  'custody show --raw',
+])
+  .option('--raw', 'names as they are written, as commitments')
+  .action((options) =>
+    ending(options.json, async () => {
+      const { readCustody } = await import('../appliance/custody.ts');
+      const { raw, ...common } = options;
+      const { records } = readCustody(await configOf(common), { raw });
+      if (options.json) {
+        printJson(records);
+        return;
+      }
+      const rows = records.map(({ sequence, time, event, detail }) => [
+        `${sequence}`,
+        time,
+        event,
+        JSON.stringify(detail),
+      ]);
+      for (const line of table(rows)) printLine(line);
+    }),
+  );
 
 export const custodyCommand = new Command('custody')
   .description('the hash-chained log of the node')

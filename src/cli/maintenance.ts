@@ -1,8 +1,19 @@
 import { Command } from '@commander-js/extra-typings';
+import type { Forbidden } from '../appliance/maintenance.ts';
 import type { Status } from '../appliance/status.ts';
 import type { MaintenanceWindow } from '../interlock/interlock.ts';
-import { command, configOf, ending } from './command.ts';
-import { printJson, printLine } from './output.ts';
+import { type CommonOptions, command, configOf, ending } from './command.ts';
+import { printJson, printLine, table } from './output.ts';
+
+async function askControl<T>(
+  options: CommonOptions,
+  method: string,
+  params: Record<string, unknown> = {},
+): Promise<T> {
+  const { askNode } = await import('../appliance/control.ts');
+  const { stateLayout } = await import('../appliance/node-record.ts');
+  return await askNode<T>(stateLayout((await configOf(options)).node.state_dir).control, method, params);
+}
 
 const begin = command('begin', 'open a window in which flaps are planned (root only)', [
   'maintenance begin --interface eth0 --duration 300 --reason "replace the cable"',
@@ -13,11 +24,8 @@ const begin = command('begin', 'open a window in which flaps are planned (root o
   .requiredOption('--reason <text>', 'why; goes into the custody log')
   .action((options) =>
     ending(options.json, async () => {
-      const { askNode } = await import('../appliance/control.ts');
-      const { stateLayout } = await import('../appliance/node-record.ts');
       const { interface: names, ...common } = options;
-      const control = stateLayout((await configOf(common)).node.state_dir).control;
-      const window = await askNode<MaintenanceWindow>(control, 'maintenance-begin', {
+      const window = await askControl<MaintenanceWindow>(common, 'maintenance-begin', {
         interfaces: names?.split(',') ?? [],
         seconds: Number(options.duration),
         flaps: Number(options.flaps),
@@ -35,15 +43,71 @@ const begin = command('begin', 'open a window in which flaps are planned (root o
 
 const end = command('end', 'close the window now', ['maintenance end']).action((options) =>
   ending(options.json, async () => {
-    const { askNode } = await import('../appliance/control.ts');
-    const { stateLayout } = await import('../appliance/node-record.ts');
-    const control = stateLayout((await configOf(options)).node.state_dir).control;
-    const window = await askNode<MaintenanceWindow>(control, 'maintenance-end');
+    const window = await askControl<MaintenanceWindow>(options, 'maintenance-end');
     if (options.json) {
       printJson(window);
       return;
     }
     printLine('The window is closed.');
+  }),
+);
+
+/** Until when nothing may open a window; from the running node, or from what it has left. */
+async function forbiddenOf(options: CommonOptions): Promise<Forbidden | null> {
+  const { readForbidden } = await import('../appliance/maintenance.ts');
+  const { stateLayout } = await import('../appliance/node-record.ts');
+  const forbidden = readForbidden(stateLayout((await configOf(options)).node.state_dir).forbidden);
+  return forbidden !== undefined && Date.parse(forbidden.until) > Date.now() ? forbidden : null;
+}
+
+const forbid = command(
+  'forbid',
+  'a criticality window, in which no maintenance window can be opened (root only)',
+  ['maintenance forbid --duration 28800 --reason "the election"'],
+)
+  .option('--duration <seconds>', 'how long, up to a week', '3600')
+  .requiredOption('--reason <text>', 'why; goes into the custody log')
+  .action((options) =>
+    ending(options.json, async () => {
+      const forbidden = await askControl<Forbidden>(options, 'maintenance-forbid', {
+        seconds: Number(options.duration),
+        reason: options.reason,
+      });
+      if (options.json) printJson(forbidden);
+      else printLine(`No maintenance window can be opened until ${forbidden.until}.`);
+    }),
+  );
+
+const allow = command('allow', 'end a criticality window (root only)', ['maintenance allow']).action(
+  (options) =>
+    ending(options.json, async () => {
+      const allowed = await askControl(options, 'maintenance-allow');
+      if (options.json) printJson(allowed);
+      else printLine('Maintenance windows can be opened again.');
+    }),
+);
+
+const list = command('list', 'the windows that there were, as the custody log tells them', [
+  'maintenance list',
+  'maintenance list --json',
+]).action((options) =>
+  ending(options.json, async () => {
+    const { readCustody } = await import('../appliance/custody.ts');
+    const { windowsOf } = await import('../appliance/maintenance.ts');
+    const windows = windowsOf(readCustody(await configOf(options)).records);
+    if (options.json) {
+      printJson({ windows, forbidden: await forbiddenOf(options) });
+      return;
+    }
+    const rows = windows.map(({ opened, ended, why, interfaces, reason, flapsUsed, flaps }) => [
+      opened,
+      ended ?? 'open',
+      interfaces.join(', '),
+      `${flapsUsed} of ${flaps}`,
+      why === null ? reason : `${reason} (${why})`,
+    ]);
+    for (const line of table([['OPENED', 'ENDED', 'INTERFACES', 'FLAPS', 'REASON'], ...rows]))
+      printLine(line);
   }),
 );
 
@@ -53,9 +117,11 @@ const status = command('status', 'the open window, if any', ['maintenance status
     const { interlock }: Status = await statusOf(await configOf(options));
     const window = interlock !== null && 'window' in interlock ? interlock.window : null;
     if (options.json) {
-      printJson({ window });
+      printJson({ window, forbidden: await forbiddenOf(options) });
       return;
     }
+    const forbidden = await forbiddenOf(options);
+    if (forbidden !== null) printLine(`Forbidden until ${forbidden.until}: ${forbidden.reason}.`);
     printLine(
       window === null
         ? 'No window is open.'
@@ -68,4 +134,7 @@ export const maintenanceCommand = new Command('maintenance')
   .description('planned windows, in which a flap wipes nothing')
   .addCommand(begin)
   .addCommand(end)
-  .addCommand(status);
+  .addCommand(status)
+  .addCommand(list)
+  .addCommand(forbid)
+  .addCommand(allow);

@@ -19,6 +19,7 @@ import { printJson } from './output.ts';
 import { poolCommand } from './pool.ts';
 import { probeCommand } from './probe.ts';
 import { provisionCommand } from './provision.ts';
+import { remoteCommand } from './remote.ts';
 import { reportCommand } from './report.ts';
 import { runCommand } from './run.ts';
 import { scanCommand } from './scan.ts';
@@ -39,6 +40,7 @@ const commands = [
   doctorCommand,
   maintenanceCommand,
   zeroizeCommand,
+  remoteCommand,
   collectForensicsCommand,
   verifyCommand,
   alertCommand,

@@ -14,6 +14,7 @@ export const anchoredEvents: ReadonlySet<string> = new Set([
   'zeroized',
   'zeroize-deepened',
   'zeroize-interrupted',
+  'zeroize-finished',
   'stopped',
 ]);
 

@@ -1,25 +1,45 @@
 // The custody log: what happened to this node, in order, as a hash-chained file that only grows. Each record is on the
-// medium before `append` returns. One process writes at a time; another's records are noticed before the next append.
-import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
+// medium before `append` returns. One process writes at a time; another's records are noticed before the next append. Names are
+// written as commitments (names.ts); a file that has grown is moved aside, and the chain goes on (segments.ts).
+import {
+  closeSync,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  readSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 import canonicalize from 'canonicalize';
 import { syncDirectory } from '../host/durable.ts';
 import { Failure } from '../host/failure.ts';
 import { utcNow } from '../host/time.ts';
 import { type CustodyHead, type CustodyRecord, emptyHead, hashLine, parseRecord } from './chain.ts';
+import { CustodyNames } from './names.ts';
+import { moveAside, segmentsOf, wholeLog } from './segments.ts';
+
+/** A file of this many bytes is moved aside. */
+const longestFile = 16 << 20;
 
 export class CustodyLog implements Disposable {
   readonly path: string;
   readonly #clock: () => string;
-  readonly #fd: number;
+  readonly #names: CustodyNames;
+  readonly #limit: number;
+  #fd: number;
   #head: CustodyHead = emptyHead;
   /** Bytes of the file that `#head` speaks for. */
   #size = 0;
   #open = true;
 
-  private constructor(path: string, clock: () => string) {
+  private constructor(path: string, clock: () => string, limit: number) {
     this.path = path;
     this.#clock = clock;
+    this.#limit = limit;
+    this.#names = new CustodyNames(path);
     this.#fd = openSync(path, 'a+', 0o600);
     if (fstatSync(this.#fd).size === 0) syncDirectory(dirname(path));
   }
@@ -28,8 +48,8 @@ export class CustodyLog implements Disposable {
    * Opens or creates the log. A last line torn by a power cut is moved aside to `PATH.torn` and the recovery recorded.
    * @throws Failure `custody-unreadable` when the last whole line is not a custody record.
    */
-  static open(path: string, clock: () => string = utcNow): CustodyLog {
-    const log = new CustodyLog(path, clock);
+  static open(path: string, clock: () => string = utcNow, limit = longestFile): CustodyLog {
+    const log = new CustodyLog(path, clock, limit);
     try {
       log.#catchUp();
       return log;
@@ -39,10 +59,12 @@ export class CustodyLog implements Disposable {
     }
   }
 
-  /** Writes one record and syncs it. `detail` is any JSON object; it must hold no secret and no names under redaction. */
+  /** Writes one record and syncs it. `detail` is any JSON object that holds no secret; its names are committed to. */
   append(event: string, detail: object): CustodyRecord {
     if (!this.#open) throw new Error('The custody log has been closed.');
+    this.#followRotation();
     this.#catchUp();
+    if (this.#size >= this.#limit) this.#rotate();
     return this.#write(event, detail);
   }
 
@@ -51,13 +73,17 @@ export class CustodyLog implements Disposable {
     return this.#head;
   }
 
-  /** All records from the first, read anew. @throws Failure `custody-unreadable` at a line that is none. */
+  /**
+   * All records from the first, read anew, with the names that this node knows. @throws Failure `custody-unreadable` at a
+   * line that is none.
+   */
   *records(): Iterable<CustodyRecord> {
-    const bytes = this.#read(0, fstatSync(this.#fd).size);
+    const bytes = wholeLog(this.path);
     for (let start = 0; start < bytes.length; ) {
       const newline = bytes.indexOf(0x0a, start);
       if (newline === -1) return;
-      yield this.#parse(bytes.subarray(start, newline));
+      const record = this.#parse(bytes.subarray(start, newline));
+      yield { ...record, detail: this.#names.resolve(record.detail) };
       start = newline + 1;
     }
   }
@@ -76,7 +102,7 @@ export class CustodyLog implements Disposable {
       sequence: this.#head.sequence + 1,
       time: this.#clock(),
       event,
-      detail: plain(detail),
+      detail: this.#names.commit(plain(detail)),
       previous: this.#head.hash,
     };
     const line = Buffer.from(`${canonicalize(record)}\n`);
@@ -87,16 +113,48 @@ export class CustodyLog implements Disposable {
     return record;
   }
 
+  /** Begins a new file, whose first record names the one before. A kill in between leaves none, or an empty one: see `#catchUp`. */
+  #rotate(): void {
+    const { sequence } = this.#head;
+    moveAside(this.path, sequence);
+    this.#reopen();
+    this.#write('custody-rotated', { records: sequence });
+  }
+
+  /** Another process has moved the file aside that this one holds open. */
+  #followRotation(): void {
+    const there = statSync(this.path, { throwIfNoEntry: false });
+    if (there === undefined || there.ino !== fstatSync(this.#fd).ino) this.#reopen();
+  }
+
+  #reopen(): void {
+    closeSync(this.#fd);
+    this.#fd = openSync(this.path, 'a+', 0o600);
+    syncDirectory(dirname(this.path));
+    this.#size = 0;
+    this.#head = this.#headBefore();
+  }
+
+  /** The head that this file goes on from. */
+  #headBefore(): CustodyHead {
+    const last = segmentsOf(this.path).at(-1);
+    if (last === undefined) return emptyHead;
+    const bytes = readFileSync(last);
+    const line = bytes.subarray(bytes.lastIndexOf(0x0a, bytes.length - 2) + 1, bytes.length - 1);
+    return { sequence: this.#parse(line).sequence, hash: hashLine(line) };
+  }
+
   /** Reads the head from the file where it is not the one we know, and moves a torn end aside. */
   #catchUp(): void {
     const { size } = fstatSync(this.#fd);
+    if (size === 0 && this.#size === 0) this.#head = this.#headBefore();
     if (size === this.#size) return;
     const { line, end } = this.#lastLine(size);
     const torn = end < size ? this.#read(end, size) : undefined;
     const record = line === undefined ? undefined : this.#parse(line);
     this.#head =
       record === undefined || line === undefined
-        ? emptyHead
+        ? this.#headBefore()
         : { sequence: record.sequence, hash: hashLine(line) };
     this.#size = end;
     if (torn !== undefined) this.#moveAside(torn);

@@ -59,6 +59,13 @@ export const recv: (fd: number, data: Uint8Array, length: number, flags: number)
 export const poll: (fds: Uint8Array, count: number, timeoutMilliseconds: number) => number = libc.func(
   'int poll(uint8_t *, unsigned long, int)',
 );
+export const ioctl: (fd: number, request: number, argument: Uint8Array) => number = libc.func(
+  'int ioctl(int, unsigned long, uint8_t *)',
+);
+/** Fills `time` with seconds and nanoseconds. */
+export const clockGettime: (clock: number, time: BigInt64Array) => number = libc.func(
+  'int clock_gettime(int, int64_t *)',
+);
 /** As `poll`, with a `struct timespec` (16 bytes) and the signals to be blocked meanwhile. */
 export const ppoll: (fds: Uint8Array, count: number, timeout: Uint8Array, signals: null) => number =
   libc.func('int ppoll(uint8_t *, unsigned long, const uint8_t *, const void *)');
@@ -78,6 +85,10 @@ export const flock: (fd: number, operation: number) => number = libc.func('int f
 export const close: (fd: number) => number = libc.func('int close(int)');
 export const syscall: (number: number, a1: number, a2: number, a3: number, a4: number) => number = libc.func(
   'long syscall(long, long, long, long, long)',
+);
+/** `parameter` is a `struct sched_param`: the priority. `pid` 0 is the calling thread. */
+export const schedSetScheduler: (pid: number, policy: number, parameter: Int32Array) => number = libc.func(
+  'int sched_setscheduler(int, int, const int *)',
 );
 
 /** `struct rlimit`: two 64-bit words, soft and hard. */

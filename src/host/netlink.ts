@@ -12,9 +12,19 @@ const SO_RCVBUF = 8;
 
 export const messageType = { error: 2, done: 3, newLink: 16, deleteLink: 17, getLink: 18 } as const;
 const flag = { request: 1, acknowledge: 4, dump: 0x300 } as const;
-const attribute = { address: 1, name: 3, carrier: 33, upCount: 47, downCount: 48 } as const;
+const attribute = {
+  address: 1,
+  name: 3,
+  operstate: 16,
+  carrier: 33,
+  newNamespace: 45,
+  upCount: 47,
+  downCount: 48,
+} as const;
 /** IFF_UP. */
 const interfaceUp = 1;
+/** RFC 2863, `ifOperStatus` as the kernel numbers it: an interface that passes frames is up, or does not say. */
+export const operstate = { unknown: 0, up: 6 } as const;
 const headerLength = 16;
 const linkHeaderLength = headerLength + 16;
 
@@ -36,6 +46,12 @@ export interface LinkReport {
   /** IFLA_CARRIER_UP_COUNT and IFLA_CARRIER_DOWN_COUNT; -1 where absent. */
   upCount: number;
   downCount: number;
+  /** 1 or 0: administratively up (IFF_UP). */
+  admin: number;
+  /** See `operstate`; -1 where absent. */
+  operstate: number;
+  /** 1 where a removal is a move to another network namespace. */
+  moved: number;
   /** Offset and length of the name (without its NUL) and the MAC address within the buffer; length 0 where absent. */
   nameAt: number;
   nameLength: number;
@@ -50,6 +66,9 @@ export const emptyReport = (): LinkReport => ({
   carrier: -1,
   upCount: -1,
   downCount: -1,
+  admin: 0,
+  operstate: -1,
+  moved: 0,
   nameAt: 0,
   nameLength: 0,
   addressAt: 0,
@@ -75,12 +94,16 @@ export function readLinkMessage(
   report.carrier = -1;
   report.upCount = -1;
   report.downCount = -1;
+  report.admin = 0;
+  report.operstate = -1;
+  report.moved = 0;
   report.nameLength = 0;
   report.addressLength = 0;
   const isLink = report.type === messageType.newLink || report.type === messageType.deleteLink;
   if (isLink && length >= linkHeaderLength) {
     report.family = view.getUint8(offset + headerLength);
     report.index = view.getInt32(offset + headerLength + 4, true);
+    report.admin = view.getUint32(offset + headerLength + 8, true) & interfaceUp;
     const end = offset + length;
     for (let at = offset + linkHeaderLength; at + 4 <= end; ) {
       const size = view.getUint16(at, true);
@@ -89,6 +112,8 @@ export function readLinkMessage(
       if (kind === attribute.carrier && size >= 5) report.carrier = view.getUint8(at + 4);
       else if (kind === attribute.upCount && size >= 8) report.upCount = view.getUint32(at + 4, true);
       else if (kind === attribute.downCount && size >= 8) report.downCount = view.getUint32(at + 4, true);
+      else if (kind === attribute.operstate && size >= 5) report.operstate = view.getUint8(at + 4);
+      else if (kind === attribute.newNamespace) report.moved = 1;
       else if (kind === attribute.name && size >= 5) {
         report.nameAt = at + 4;
         report.nameLength = size - 5;
@@ -179,7 +204,11 @@ export class NetlinkSocket implements Disposable {
 export interface Interface {
   readonly index: number;
   readonly name: string;
+  /** Administratively up. */
+  readonly admin: boolean;
   readonly carrier: boolean;
+  /** See `operstate`. */
+  readonly operstate: number;
   readonly upCount: number;
   readonly downCount: number;
   /** MAC address in hex with colons; empty where the interface has none. */
@@ -200,20 +229,24 @@ export function listInterfaces(): Interface[] {
       if (at === -1) break;
       if (report.type === messageType.done || report.type === messageType.error) return found;
       if (report.type !== messageType.newLink) continue;
-      found.push({
-        index: report.index,
-        name: Buffer.from(
-          netlink.buffer.subarray(report.nameAt, report.nameAt + report.nameLength),
-        ).toString(),
-        carrier: report.carrier === 1,
-        upCount: report.upCount,
-        downCount: report.downCount,
-        address: Buffer.from(
-          netlink.buffer.subarray(report.addressAt, report.addressAt + report.addressLength),
-        )
-          .toString('hex')
-          .replace(/(..)(?=.)/g, '$1:'),
-      });
+      found.push(interfaceOf(netlink.buffer, report));
     }
   }
+}
+
+/** The interface that a message tells of, with copies of its name and address. */
+export function interfaceOf(buffer: Uint8Array, report: LinkReport): Interface {
+  const part = (at: number, length: number): Buffer => Buffer.from(buffer.subarray(at, at + length));
+  return {
+    index: report.index,
+    name: part(report.nameAt, report.nameLength).toString(),
+    admin: report.admin === 1,
+    carrier: report.carrier === 1,
+    operstate: report.operstate,
+    upCount: report.upCount,
+    downCount: report.downCount,
+    address: part(report.addressAt, report.addressLength)
+      .toString('hex')
+      .replace(/(..)(?=.)/g, '$1:'),
+  };
 }

@@ -4,6 +4,7 @@ import type { Interface } from '../host/netlink.ts';
 
 export const watchedLimit = 16;
 const actionLimit = 16;
+const alsoLimit = 32;
 const actionLength = 64;
 
 /** Words of the board (`Int32Array`). Times are milliseconds since the board was made; they wrap, so ask `since`. */
@@ -33,7 +34,16 @@ export const word = {
   level: 16,
   /** See `windowState`. */
   window: 17,
+  /** See `stage`: how far the zeroize has come. */
+  stage: 18,
+  /** Causes that came while it was under way. */
+  alsoCount: 19,
+  /** Decisions taken so far; the board keeps the last of them. */
+  decisionCount: 20,
 } as const;
+
+/** The stages that have ended, in their order. */
+export const stage = { none: 0, memory: 1, kernel: 2, tpm: 3, disk: 4 } as const;
 
 /** Closing: the main thread has closed it, and the watcher has yet to look at the interfaces that were inside. */
 export const windowState = { closed: 0, open: 1, closing: 2 } as const;
@@ -46,18 +56,28 @@ export const phase = { starting: 0, armed: 1, zeroizing: 2, zeroized: 3, stopped
 
 const wordsLength = 32;
 const watchedWords = 4; // index, carrier, up count, down count
-const layout = {
-  words: 0,
-  moments: wordsLength * 4,
-  watched: wordsLength * 4 + moments * 8,
-  actions: wordsLength * 4 + moments * 8 + watchedLimit * watchedWords * 4,
-};
-const boardLength = layout.actions + actionLimit * actionLength;
+const watchedAt = wordsLength * 4 + moments * 8;
+const actionsAt = watchedAt + watchedLimit * watchedWords * 4;
+const alsoAt = actionsAt + actionLimit * actionLength;
+const decisionsAt = alsoAt + alsoLimit * 2 * 4;
+const decisionLimit = 128;
+const decisionWords = 4; // sequence, microseconds, verdict, interface index
+const boardLength = decisionsAt + decisionLimit * decisionWords * 8;
 
 const actionKind = { netlink: 1, endProcess: 2 } as const;
 
 /** A kernel action made ready beforehand: an rtnetlink message, or a pidfd whose process is ended. */
 export type KernelAction = { readonly message: Uint8Array } | { readonly pidfd: number };
+
+/** One decision of the watcher; `verdict` as `decide` returns it. */
+export interface Decision {
+  /** From 1. */
+  readonly sequence: number;
+  /** CLOCK_MONOTONIC. */
+  readonly micros: number;
+  readonly verdict: number;
+  readonly interfaceIndex: number;
+}
 
 export class Board {
   readonly memory: SharedArrayBuffer;
@@ -65,15 +85,19 @@ export class Board {
   readonly moments: Float64Array;
   readonly #watched: Int32Array;
   readonly #actions: DataView;
+  readonly #also: Int32Array;
+  readonly #decisions: Float64Array;
   /** `Date`-free origin of the board's milliseconds. */
   readonly #origin: number;
 
   constructor(memory = new SharedArrayBuffer(boardLength + 8)) {
     this.memory = memory;
-    this.words = new Int32Array(memory, layout.words, wordsLength);
-    this.moments = new Float64Array(memory, layout.moments, moments);
-    this.#watched = new Int32Array(memory, layout.watched, watchedLimit * watchedWords);
-    this.#actions = new DataView(memory, layout.actions, actionLimit * actionLength);
+    this.words = new Int32Array(memory, 0, wordsLength);
+    this.moments = new Float64Array(memory, wordsLength * 4, moments);
+    this.#watched = new Int32Array(memory, watchedAt, watchedLimit * watchedWords);
+    this.#actions = new DataView(memory, actionsAt, actionLimit * actionLength);
+    this.#also = new Int32Array(memory, alsoAt, alsoLimit * 2);
+    this.#decisions = new Float64Array(memory, decisionsAt, decisionLimit * decisionWords);
     const origin = new Float64Array(memory, boardLength & ~7, 1);
     if (origin[0] === 0) origin[0] = nowMilliseconds();
     this.#origin = origin[0] ?? 0;
@@ -100,6 +124,53 @@ export class Board {
   /** The four words of one watched interface: index, carrier, up count, down count. */
   watched(position: number): Int32Array {
     return this.#watched.subarray(position * watchedWords, (position + 1) * watchedWords);
+  }
+
+  /** A cause that came after the one that won. Beyond the limit they are counted only. */
+  addAlso(cause: number, interfaceIndex: number): void {
+    const { words } = this;
+    const won = Atomics.load(words, word.cause) === cause;
+    if (won && Atomics.load(words, word.causeInterface) === interfaceIndex) return;
+    for (let n = 0; n < Math.min(this.alsoCount, alsoLimit); n += 1) {
+      if (this.#also[n * 2] === cause && this.#also[n * 2 + 1] === interfaceIndex) return;
+    }
+    const slot = Atomics.add(this.words, word.alsoCount, 1);
+    if (slot < alsoLimit) this.#also.set([cause, interfaceIndex], slot * 2);
+  }
+
+  get alsoCount(): number {
+    return Atomics.load(this.words, word.alsoCount);
+  }
+
+  /** Cause number and interface index of each cause that came after the one that won. */
+  also(): { readonly cause: number; readonly interfaceIndex: number }[] {
+    return Array.from({ length: Math.min(this.alsoCount, alsoLimit) }, (_, n) => ({
+      cause: this.#also[n * 2] ?? 0,
+      interfaceIndex: this.#also[n * 2 + 1] ?? 0,
+    }));
+  }
+
+  /** Writes a decision down: a cause's number, or -n for n planned flaps. The oldest of many is overwritten. */
+  note(verdict: number, interfaceIndex: number, micros: number): void {
+    const sequence = Atomics.add(this.words, word.decisionCount, 1);
+    const at = (sequence % decisionLimit) * decisionWords;
+    this.#decisions[at] = sequence + 1;
+    this.#decisions[at + 1] = micros;
+    this.#decisions[at + 2] = verdict;
+    this.#decisions[at + 3] = interfaceIndex;
+  }
+
+  /** The decisions that the board still holds, the oldest first. */
+  decisions(): Decision[] {
+    return Array.from({ length: decisionLimit }, (_, n) => {
+      const [sequence = 0, micros = 0, verdict = 0, interfaceIndex = 0] = this.#decisions.subarray(
+        n * decisionWords,
+        (n + 1) * decisionWords,
+      );
+      return { sequence, micros, verdict, interfaceIndex };
+    })
+      .filter(({ sequence }) => sequence > 0)
+      .sort((a, b) => a.sequence - b.sequence);
   }
 
   /** Adds an action to the kernel stage. Throws when all slots are taken: better no link than one that stays. */

@@ -13,8 +13,39 @@ export const causes = [
   'operator',
   'link-key-lost',
   'unclean-start',
+  'interface-down',
+  'operstate-lost',
+  'interface-moved',
+  'tamper',
+  'remote-command',
+  'prediction',
+  'debugger-attached',
+  'clock-set-back',
+  'snapshot-restored',
+  'entropy-failed',
+  'wireguard-changed',
+  'macsec-integrity',
+  'tpm-authorization',
+  'tpm-reset',
+  'tpm-changed',
 ] as const;
 export type Cause = (typeof causes)[number];
+
+/** Causes that somebody observes from time to time, and that a policy may be patient with or only tell. All others count at once. */
+export const observedCauses = [
+  'prediction',
+  'debugger-attached',
+  'clock-set-back',
+  'snapshot-restored',
+  'entropy-failed',
+  'wireguard-changed',
+  'macsec-integrity',
+  'tpm-authorization',
+  'tpm-reset',
+  'tpm-changed',
+] as const satisfies readonly Cause[];
+
+export const isObserved = (cause: Cause): boolean => observedCauses.some((known) => known === cause);
 
 export const causeNumber = (cause: Cause): number => causes.indexOf(cause) + 1;
 export const causeNamed = (number: number): Cause | undefined => causes[number - 1];

@@ -6,11 +6,12 @@ import { Failure, zeroizedFailure } from '../host/failure.ts';
 import { close as closeDescriptor, eventfd, write } from '../host/libc.ts';
 import type { Interface } from '../host/netlink.ts';
 import { Board, type KernelAction, moment, nowMicros, phase, windowState, word } from './board.ts';
-import { type Cause, causeNumber, levels, type ZeroizeLevel } from './causes.ts';
+import { type Cause, causeNamed, causeNumber, levels, type ZeroizeLevel } from './causes.ts';
 import { outcomeOf, type ZeroizeOutcome } from './outcome.ts';
 import { type StagePlan, Stages } from './stages.ts';
-import { missing, watchedInterfaces } from './watched.ts';
-import type { WatcherEvent, WatcherInput } from './watcher.ts';
+import type { WatcherEvent } from './watch.ts';
+import { defaultSysfs, missing, watchedInterfaces } from './watched.ts';
+import type { WatcherInput } from './watcher.ts';
 
 export interface InterlockOptions {
   readonly arena: SecretArena;
@@ -20,13 +21,25 @@ export interface InterlockOptions {
   readonly pollMilliseconds: number;
   readonly heartbeatMilliseconds: number;
   readonly plannedFlapsPerHour: number;
+  /** Descriptors that stand for a tamper contact: readable means tampered with. Closed by whoever opened them. */
+  readonly tamper?: readonly number[];
+  /** Where sysfs shows interfaces, if not in its usual place. */
+  readonly sysfs?: string;
   readonly onZeroized: (outcome: ZeroizeOutcome) => void;
   readonly onEvent: (event: InterlockEvent) => void;
 }
 
 export type InterlockEvent =
-  | Extract<WatcherEvent, { kind: 'planned-flap' | 'carrier' }>
-  | { readonly kind: 'window-closed'; readonly why: string; readonly window: MaintenanceWindow };
+  | Extract<WatcherEvent, { kind: 'planned-flap' | 'carrier' | 'appeared' }>
+  | {
+      readonly kind: 'window-closed';
+      readonly why: string;
+      /** `limit`: more planned flaps within an hour than one interface may have. */
+      readonly because: WindowEnd;
+      readonly window: MaintenanceWindow;
+    };
+
+export type WindowEnd = 'operator' | 'expired' | 'limit';
 
 export interface MaintenanceWindow {
   readonly interfaces: readonly string[];
@@ -50,10 +63,12 @@ export class Interlock implements AsyncDisposable {
   #window: MaintenanceWindow | undefined;
   #reported = false;
   #stopped = false;
+  #first = false;
 
   private constructor(options: InterlockOptions) {
     this.#options = options;
-    this.#watched = watchedInterfaces(options.interfaces);
+    const { sysfs = defaultSysfs } = options;
+    this.#watched = watchedInterfaces(options.interfaces, sysfs);
     this.#watched.forEach((link, position) => {
       this.#board.watch(position, link);
     });
@@ -62,7 +77,9 @@ export class Interlock implements AsyncDisposable {
       arena: options.arena.region,
       board: this.#board.memory,
       wakeup: this.#wakeup,
-      interfaces: this.#watched,
+      tamper: options.tamper ?? [],
+      interfaces: [...this.#watched],
+      adopt: options.interfaces.includes('any') ? sysfs : null,
       plan: options.plan,
       pollMilliseconds: options.pollMilliseconds,
       heartbeatMilliseconds: options.heartbeatMilliseconds,
@@ -79,17 +96,17 @@ export class Interlock implements AsyncDisposable {
     const interlock = new Interlock(options);
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     interlock.#worker.on('message', (event: WatcherEvent) => {
-      if (event.kind === 'armed') resolve();
-      else if (event.kind === 'zeroized') interlock.#report();
+      if (event.kind === 'armed') {
+        interlock.#first = event.first;
+        resolve();
+      } else if (event.kind === 'zeroized') interlock.#report();
       else {
+        if (event.kind === 'appeared' && event.link !== undefined) interlock.#watched.push(event.link);
         if (event.kind === 'planned-flap') interlock.#countPlanned(event.interface, event.flaps);
         options.onEvent(event);
       }
     });
-    interlock.#worker.on('error', (error) => {
-      reject(error);
-      interlock.#watcherLost();
-    });
+    interlock.#worker.on('error', reject); // Its end follows.
     interlock.#worker.on('exit', () => {
       reject(new Failure('watcher-lost', 'The watcher thread ended before it was armed.'));
       interlock.#watcherLost();
@@ -166,18 +183,25 @@ export class Interlock implements AsyncDisposable {
   }
 
   /** Closes the window now; an interface that fell in it and has not come back then counts as flapped. */
-  closeWindow(why: string): MaintenanceWindow {
+  closeWindow(why: string, because: WindowEnd = 'operator'): MaintenanceWindow {
     if (this.#window === undefined) {
       throw new Failure('window-closed', 'No maintenance window is open.');
     }
     const { words } = this.#board;
     Atomics.compareExchange(words, word.window, windowState.open, windowState.closing);
     this.#wake();
-    return this.#windowEnded(why);
+    return this.#windowEnded(why, because);
   }
 
   get window(): MaintenanceWindow | undefined {
     return this.#window;
+  }
+
+  /** Planned flaps of an earlier process, `milliseconds` ago: they count for the rest of their hour. */
+  remember(name: string, flaps: number, milliseconds: number): void {
+    const times = this.#planned.get(name) ?? [];
+    const at = this.#board.now() - milliseconds;
+    this.#planned.set(name, [...times, ...Array.from({ length: Math.min(flaps, 1000) }, () => at)]);
   }
 
   /** The red button. Resolves when all stages have run; on a zeroized node it adds what a higher level asks for. */
@@ -210,6 +234,9 @@ export class Interlock implements AsyncDisposable {
     watched: { interface: string; carrier: boolean; upCount: number; downCount: number }[];
     window: (MaintenanceWindow & { secondsLeft: number; flapsLeft: number }) | null;
     armedAtMicros: number;
+    /** The watcher's thread runs before all ordinary ones. */
+    realTime: boolean;
+    decisions: { sequence: number; micros: number; verdict: string; interface: string | null }[];
   } {
     const { words, moments } = this.#board;
     const current = Atomics.load(words, word.phase);
@@ -228,6 +255,13 @@ export class Interlock implements AsyncDisposable {
               flapsLeft: Atomics.load(words, word.windowFlapsLeft),
             },
       armedAtMicros: Math.round(moments[moment.armed] ?? 0),
+      realTime: this.#first,
+      decisions: this.#board.decisions().map(({ sequence, micros, verdict, interfaceIndex }) => ({
+        sequence,
+        micros: Math.round(micros),
+        verdict: verdict < 0 ? `${-verdict} planned` : (causeNamed(verdict) ?? 'unknown'),
+        interface: this.#watched.find(({ index }) => index === interfaceIndex)?.name ?? null,
+      })),
     };
   }
 
@@ -253,19 +287,26 @@ export class Interlock implements AsyncDisposable {
     const { words } = this.#board;
     Atomics.store(words, word.mainBeat, this.#board.now());
     if (this.#window !== undefined && Atomics.load(words, word.window) === windowState.closed)
-      this.#windowEnded('it expired');
-    const silent = this.#board.since(word.watcherBeat);
-    if (Atomics.load(words, word.phase) === phase.armed && silent > this.#options.heartbeatMilliseconds) {
-      this.#watcherLost();
-    }
+      this.#windowEnded('it expired', 'expired');
+    const current = Atomics.load(words, word.phase);
+    const silent = this.#board.since(word.watcherBeat) > this.#options.heartbeatMilliseconds;
+    if (silent && (current === phase.armed || current === phase.zeroizing)) this.#watcherLost();
   }
 
-  /** Fail closed: a watcher that is gone while it should watch is a cause of its own. */
+  /**
+   * Fail closed: a watcher that is gone while it should watch is a cause of its own, and stages that it began and did not end
+   * are ended here.
+   */
   #watcherLost(): void {
     if (this.#reported || Atomics.load(this.#board.words, word.stop) !== 0) return;
     // One that was never armed has guarded nothing yet: the start fails, and that is all.
     if (Atomics.load(this.#board.words, word.phase) === phase.starting) return;
     if (Atomics.load(this.#board.words, word.cause) === 0) this.#runStagesHere('watcher-lost');
+    else if (Atomics.load(this.#board.words, word.phase) !== phase.zeroized) {
+      using stages = new Stages(this.#options.arena, this.#board, this.#options.plan);
+      this.#board.addAlso(causeNumber('watcher-lost'), 0);
+      stages.resume();
+    }
     this.#report();
   }
 
@@ -301,15 +342,16 @@ export class Interlock implements AsyncDisposable {
     if (this.#recentlyPlanned(name) > this.#options.plannedFlapsPerHour && this.#window !== undefined) {
       this.closeWindow(
         `${name} had more than ${this.#options.plannedFlapsPerHour} planned flaps within an hour`,
+        'limit',
       );
     }
   }
 
-  #windowEnded(why: string): MaintenanceWindow {
+  #windowEnded(why: string, because: WindowEnd): MaintenanceWindow {
     const window = this.#window;
     if (window === undefined) throw new Failure('window-closed', 'No maintenance window is open.');
     this.#window = undefined;
-    this.#options.onEvent({ kind: 'window-closed', why, window });
+    this.#options.onEvent({ kind: 'window-closed', why, because, window });
     return window;
   }
 }

@@ -9,6 +9,8 @@ export interface ZeroizeOutcome {
   readonly cause: Cause;
   readonly interface: string | null;
   readonly level: ZeroizeLevel;
+  /** Causes that came while it was under way. */
+  readonly also: readonly { readonly cause: Cause; readonly interface: string | null }[];
   readonly detectedAtMicros: number;
   readonly stages: {
     readonly memory: { readonly micros: number };
@@ -23,10 +25,12 @@ export function outcomeOf(board: Board, watched: readonly Interface[]): ZeroizeO
   const { words, moments } = board;
   const at = (name: keyof typeof moment): number => moments[moment[name]] ?? 0;
   const took = (from: number, to: number): number => Math.round(to - from);
-  const index = Atomics.load(words, word.causeInterface);
+  const named = (index: number): string | null => watched.find((link) => link.index === index)?.name ?? null;
+  const cause = (number: number): Cause => causeNamed(number) ?? 'state-unparsable';
   return {
-    cause: causeNamed(Atomics.load(words, word.cause)) ?? 'state-unparsable',
-    interface: watched.find((link) => link.index === index)?.name ?? null,
+    cause: cause(Atomics.load(words, word.cause)),
+    interface: named(Atomics.load(words, word.causeInterface)),
+    also: board.also().map((late) => ({ cause: cause(late.cause), interface: named(late.interfaceIndex) })),
     level: levels[Atomics.load(words, word.level) - 1] ?? 'lock',
     detectedAtMicros: Math.round(at('detected')),
     stages: {

@@ -8,11 +8,11 @@ import { watchedLimit } from './board.ts';
  * The interfaces that the names stand for, each once.
  * @throws Failure `interface-missing`, `interfaces-too-many`.
  */
-export function watchedInterfaces(names: readonly string[]): Interface[] {
+export function watchedInterfaces(names: readonly string[], sysfs = defaultSysfs): Interface[] {
   const present = listInterfaces();
   const named = names.flatMap((name) => {
     if (/^CPU(\[\d+\]|\d+)?$/.test(name)) return [];
-    if (name === 'any') return present.filter((link) => isPhysical(link.name));
+    if (name === 'any') return present.filter((link) => isPhysical(link.name, sysfs));
     const found = present.find((link) => link.name === name);
     if (found === undefined) throw missing(name, present);
     return [found];
@@ -27,10 +27,13 @@ export function watchedInterfaces(names: readonly string[]): Interface[] {
   return chosen;
 }
 
-/** An interface with a device behind it, as /sys/class/net shows it. */
-function isPhysical(name: string): boolean {
+/** Where the kernel shows interfaces and what is behind them. */
+export const defaultSysfs = '/sys/class/net';
+
+/** An interface with a device behind it, as sysfs shows it. */
+export function isPhysical(name: string, sysfs: string): boolean {
   try {
-    readFileSync(`/sys/class/net/${name}/device/uevent`);
+    readFileSync(`${sysfs}/${name}/device/uevent`);
     return true;
   } catch {
     return false;

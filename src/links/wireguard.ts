@@ -9,6 +9,7 @@ import { requireChild, runChild } from '../host/child.ts';
 import { Failure } from '../host/failure.ts';
 import { linkDeletion, listInterfaces } from '../host/netlink.ts';
 import { openProcess } from '../host/pidfd.ts';
+import { differences, identityOf, type LinkIdentity } from './drift.ts';
 
 export interface WireGuardPeer {
   readonly name: string;
@@ -46,6 +47,10 @@ export class WireGuardLink implements AsyncDisposable {
   readonly backend: 'kernel' | 'wireguard-go';
   readonly #process: ChildProcess | undefined;
   readonly #peers = new Map<string, WireGuardPeer>();
+  /** As it was after the last change of our own. */
+  #identity: LinkIdentity | undefined;
+  /** Our own changes and looks, one after the other. */
+  #turn: Promise<unknown> = Promise.resolve();
 
   private constructor(settings: WireGuardSettings, process: ChildProcess | undefined) {
     this.settings = settings;
@@ -80,6 +85,7 @@ export class WireGuardLink implements AsyncDisposable {
       );
       await requireChild('ip', ['address', 'add', settings.address, 'dev', settings.name]);
       await requireChild('ip', ['link', 'set', settings.name, 'mtu', `${settings.mtu}`, 'up']);
+      link.#identity = await link.#look();
       return link;
     } catch (error) {
       await link[Symbol.asyncDispose]();
@@ -88,7 +94,35 @@ export class WireGuardLink implements AsyncDisposable {
   }
 
   /** Adds a peer, or changes it: a new public key takes the old one's place. */
-  async setPeer(peer: WireGuardPeer): Promise<void> {
+  setPeer(peer: WireGuardPeer): Promise<void> {
+    return this.#inTurn(() => this.#setPeer(peer));
+  }
+
+  /** How many things of the link are not as this node has set them; 0 while all is well. */
+  changes(): Promise<number> {
+    return this.#inTurn(async () => {
+      const seen = await this.#look();
+      if (this.#identity === undefined || seen === undefined) return seen === this.#identity ? 0 : 1;
+      return differences(this.#identity, seen);
+    });
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const mine = this.#turn.then(work);
+    this.#turn = mine.catch(() => {});
+    return mine;
+  }
+
+  /** Undefined where the link cannot be asked. */
+  async #look(): Promise<LinkIdentity | undefined> {
+    const [key, ips] = await Promise.all(
+      ['public-key', 'allowed-ips'].map((what) => runChild('wg', ['show', this.settings.name, what])),
+    );
+    if (key?.status !== 0 || ips?.status !== 0) return undefined;
+    return identityOf(key.stdout.toString(), ips.stdout.toString());
+  }
+
+  async #setPeer(peer: WireGuardPeer): Promise<void> {
     const former = this.#peers.get(peer.name);
     if (former !== undefined && JSON.stringify(former) === JSON.stringify(peer)) return;
     if (former !== undefined && former.publicKey !== peer.publicKey) {
@@ -106,6 +140,7 @@ export class WireGuardLink implements AsyncDisposable {
       peer.allowedIps.join(','),
     ]);
     this.#peers.set(peer.name, peer);
+    this.#identity = await this.#look();
   }
 
   /** True while the interface is there. */

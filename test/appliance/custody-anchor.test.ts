@@ -4,8 +4,11 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { BundleMade } from '../../src/appliance/evidence.ts';
 import { anchoredSoFar, anchorsOf, unanchored } from '../../src/custody/anchor.ts';
 import { checkChain } from '../../src/custody/chain.ts';
+import { CustodyLog } from '../../src/custody/log.ts';
+import { segmentsOf, wholeLog } from '../../src/custody/segments.ts';
+import { utcNow } from '../../src/host/time.ts';
 import { openTpm } from '../../src/tpm/context.ts';
-import type { LabNode } from '../lab/node.ts';
+import { esotericJson, type LabNode } from '../lab/node.ts';
 import { labNode, profile, Scratch } from './scene.ts';
 
 const scratch = new Scratch();
@@ -23,7 +26,7 @@ describe('the custody head in the TPM', () => {
   };
   /** Extensions that the log asks for, and how many of them the TPM has had. */
   const standing = async (): Promise<[asked: number, had: number | undefined]> => {
-    const anchors = anchorsOf(checkChain(readFileSync(log())));
+    const anchors = anchorsOf(checkChain(wholeLog(log())));
     return [anchors.length, anchoredSoFar(anchors, await held())];
   };
   beforeAll(async () => {
@@ -66,6 +69,31 @@ describe('the custody head in the TPM', () => {
     await node.run();
     const [asked, had] = await standing();
     expect(had).toBe(asked);
+    await node.stop();
+  });
+
+  it('goes on across a rotation of the log, and the bundle after it is held against the TPM as one before', async () => {
+    const [before] = await standing();
+    const told = node.log.length;
+    {
+      using grown = CustodyLog.open(log(), utcNow, 1);
+      grown.append('full', {});
+    }
+    expect(segmentsOf(log())).toHaveLength(1);
+    expect(checkChain(readFileSync(log())).ok).toBe(false); // The file alone is no log from the first record on.
+    await node.run();
+    expect(await standing()).toEqual([before + 1, before + 1]);
+    expect(node.log.slice(told)).not.toContain('the custody log was rewritten');
+    const { archive } = await node.ask<BundleMade>(['collect-forensics']);
+    expect(await standing()).toEqual([before + 2, before + 2]);
+    const enrolment = `${node.stateDirectory}/enrolment.json`;
+    const { claims } = await esotericJson<{ claims: { claim: string; result: string; detail: string }[] }>(
+      ['verify', archive, '--enrolment', enrolment, '--allow-bypassed'],
+      { accept: [0, 3] },
+    );
+    const chain = claims.find(({ claim }) => claim === 'custody chain');
+    expect(chain?.result).toBe('proven');
+    expect(chain?.detail).toMatch(/TPM/);
     await node.stop();
   });
 });

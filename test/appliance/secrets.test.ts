@@ -1,19 +1,13 @@
-import {
-  chownSync,
-  closeSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  readSync,
-  writeFileSync,
-} from 'node:fs';
+import { chownSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readRows } from '../../src/alerts/outbox.ts';
 import { SecretArena } from '../../src/host/arena.ts';
-import { runChild } from '../../src/host/child.ts';
+import { requireChild, runChild } from '../../src/host/child.ts';
 import { findUser } from '../../src/host/privileges.ts';
+import { setCable } from '../lab/cable.ts';
+import { arenasOf, hitsInFile, memoryHits, needlesOf, randomPartsOf } from '../lab/memory-search.ts';
+import { addCable, enterOwnNetwork } from '../lab/namespace.ts';
 import type { LabNode } from '../lab/node.ts';
 import { unsealByForce } from '../lab/unseal.ts';
 import { startWebhook, type Webhook } from '../lab/webhook.ts';
@@ -51,39 +45,6 @@ function filesWith(directory: string, needles: readonly Buffer[]): string[] {
     .map(([path]) => path);
 }
 
-/** How often a needle occurs in the readable memory of a process. */
-function memoryHits(pid: number, needle: Buffer): number {
-  const memory = openSync(`/proc/${pid}/mem`, 'r');
-  const block = Buffer.alloc(4 << 20);
-  const overlap = needle.length - 1;
-  let hits = 0;
-  try {
-    for (const line of readFileSync(`/proc/${pid}/maps`, 'utf8').split('\n')) {
-      const [, from = '', to = '', name = ''] =
-        /^([0-9a-f]+)-([0-9a-f]+) r\S+ \S+ \S+ \S+ *(.*)$/.exec(line) ?? [];
-      if (from === '' || name.startsWith('[v') || name.startsWith('/')) continue;
-      const end = BigInt(`0x${to}`);
-      for (let at = BigInt(`0x${from}`); at < end; ) {
-        let size: number;
-        try {
-          const wanted = Number(end - at < BigInt(block.length) ? end - at : BigInt(block.length));
-          size = readSync(memory, block, 0, wanted, at as unknown as number);
-        } catch {
-          break; // A guard page, or reserved and never touched.
-        }
-        if (size === 0) break;
-        const read = block.subarray(0, size);
-        for (let hit = read.indexOf(needle); hit !== -1; hit = read.indexOf(needle, hit + 1)) hits += 1;
-        at += BigInt(size);
-        if (at < end && size > overlap) at -= BigInt(overlap);
-      }
-    }
-  } finally {
-    closeSync(memory);
-  }
-  return hits;
-}
-
 const commandAndEnvironment = (pid: number): Buffer =>
   Buffer.concat(['cmdline', 'environ'].map((name) => readFileSync(`/proc/${pid}/${name}`)));
 const statusOf = (pid: number, field: string): string =>
@@ -96,7 +57,11 @@ describe('the WireGuard private key of a node with a TPM', () => {
   let key: Buffer;
   let seed: Buffer;
   let courier: number;
+  const forms = () => [...needlesOf('key', key), ...needlesOf('seed', seed)];
   beforeAll(async () => {
+    enterOwnNetwork();
+    await requireChild('ip', ['link', 'set', 'lo', 'up']);
+    await addCable('near0', 'far0');
     webhook = await startWebhook();
     const { uid, gid } = findUser('nobody');
     mkdirSync(scratch.at('target'));
@@ -105,6 +70,7 @@ describe('the WireGuard private key of a node with a TPM', () => {
       tpm: true,
       sigstore: true,
       courierUser: 'nobody',
+      interfaces: ['near0'],
       configuration: `
 [courier]
 user = "nobody"
@@ -134,8 +100,9 @@ listen_port = 0
 
   it('is where it belongs while the node runs: the search finds it in the memory of the daemon', () => {
     expect(key).toHaveLength(32);
-    expect(memoryHits(node.pid, key)).toBeGreaterThan(0);
-    expect(memoryHits(node.pid, seed)).toBeGreaterThan(0);
+    const hits = memoryHits(node.pid, forms());
+    expect(hits.get('key as it is')).toBeGreaterThan(0);
+    expect(hits.get('seed as it is')).toBeGreaterThan(0);
   });
 
   it('is in no argument and no environment of the daemon, its courier or its helpers', () => {
@@ -150,17 +117,49 @@ listen_port = 0
     expect(statusOf(courier, 'Gid')).toBe([gid, gid, gid, gid].join('\t'));
     expect(statusOf(courier, 'NoNewPrivs')).toBe('1');
     expect(statusOf(courier, 'CapEff')).toMatch(/^0+$/);
-    expect(memoryHits(courier, Buffer.from('esoteric-appliance'))).toBeGreaterThan(0);
-    for (const secret of [key, seed]) {
-      for (const form of formsOf(secret)) expect(memoryHits(courier, form)).toBe(0);
-    }
+    const named = { form: 'its name', bytes: Buffer.from('esoteric-appliance') };
+    const hits = memoryHits(courier, [...forms(), named]);
+    expect(hits.get('its name')).toBeGreaterThan(0);
+    expect([...hits.keys()]).toEqual(['its name']);
   });
 
-  it('is gone from the memory of the daemon after a zeroize', async () => {
-    await node.ask(['zeroize', '--reason', 'a test']);
-    for (const secret of [key, seed]) {
-      for (const form of formsOf(secret)) expect(memoryHits(node.pid, form)).toBe(0);
-    }
+  it('is gone after the cable is pulled, with all that was in the arena: from the daemon and each helper that lives', async () => {
+    const before = arenasOf(node.pid).flatMap(randomPartsOf);
+    // Keys, seeds, the generator's state, raw samples: more than the two that are known.
+    expect(before.length).toBeGreaterThan(6);
+    expect(before.some((chunk) => key.includes(chunk))).toBe(true);
+    const parts = before.flatMap((chunk) =>
+      [chunk.subarray(0, 8), chunk.subarray(8)].map((bytes) => ({
+        form: 'the arena',
+        bytes: Buffer.from(bytes),
+      })),
+    );
+    expect(memoryHits(node.pid, parts).get('the arena')).toBeGreaterThan(before.length);
+    const helpers = childrenOf(node.pid).filter(({ command }) => command.includes('wireguard-go'));
+
+    setCable('far0', 'down');
+    await until('the zeroize to be told', async () => {
+      const { zeroize } = await node.status();
+      return zeroize !== null && 'bundle' in zeroize ? (zeroize.bundle ?? undefined) : undefined;
+    });
+    const living = [node.pid, ...childrenOf(node.pid).map(({ pid }) => pid)];
+    expect(living).toContain(courier);
+    for (const { pid } of helpers) expect(living).not.toContain(pid);
+    for (const pid of living)
+      expect([...memoryHits(pid, [...forms(), ...parts])], `process ${pid}`).toEqual([]);
+  });
+
+  it('is in no core that is taken of the daemon by force after that', async (context) => {
+    context.skip(process.env.ESOTERIC_LONG === undefined, 'it takes half a minute: npm run test:chaos');
+    const core = scratch.at('core');
+    const taken = await runChild('gdb', ['-batch', '-nx', '-p', `${node.pid}`, '-ex', `gcore ${core}`], {
+      timeoutMilliseconds: 50_000,
+    });
+    context.skip(taken.status === null || !existsSync(core), 'gdb is not here, or may not trace');
+    const named = { form: 'its name', bytes: Buffer.from('esoteric-appliance') };
+    const hits = hitsInFile(core, [...forms(), named]);
+    rmSync(core);
+    expect([...hits.keys()]).toEqual(['its name']);
   });
 
   it('has reached no file, bundle, spool, log or journal by the end of the run, where a planted copy is found', async () => {

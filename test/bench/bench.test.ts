@@ -2,7 +2,7 @@ import { describe, expect, it, type TestContext } from 'vitest';
 import type { BenchResult } from '../../src/appliance/checkout.ts';
 import { Failure } from '../../src/host/failure.ts';
 import { benchmarks, runBenchmarks, whatIsMissing } from './bench.ts';
-import { type Benchmark, judge, median, type Progress, quantile } from './benchmark.ts';
+import { type Benchmark, judge, median, type Progress, quantile, quantileInterval } from './benchmark.ts';
 import { carrierLossToWipe, measureCarrierLoss } from './carrier-loss.ts';
 import { measureDrbg, measureSmallRequests } from './drbg.ts';
 import { measureFirstSeed } from './first-seed.ts';
@@ -31,7 +31,9 @@ function expectWellFormed(results: BenchResult | readonly BenchResult[], count: 
   const list = [results].flat();
   expect(list).toHaveLength(count);
   for (const { name, value, unit, reference, ratio, target, met } of list) {
-    expect(benchmarks.map((benchmark) => benchmark.name)).toContain(name);
+    expect(benchmarks.flatMap((benchmark) => [benchmark.name, ...(benchmark.alsoGives ?? [])])).toContain(
+      name,
+    );
     expect(value).toBeGreaterThan(0);
     expect(reference.value).toBeGreaterThan(0);
     expect(reference.name).not.toBe('');
@@ -137,7 +139,34 @@ describe('a measurement gives a value and a reference', () => {
       context.skip(error instanceof Failure && error.code === 'state-in-use', 'the benchmark runs elsewhere');
       throw error;
     });
-    expectWellFormed(results, 2);
+    expectWellFormed(results, 4);
+    for (const { value, spread } of results) {
+      expect(spread?.value.p95).toBe(value);
+      for (const { p50, p95, p99, max, p95Interval, samples } of [spread?.value, spread?.reference].flatMap(
+        (each) => each ?? [],
+      )) {
+        expect(samples).toBe(2);
+        const rising = [p50, p95, p99, max];
+        expect(rising).toEqual(rising.toSorted((a, b) => a - b));
+        expect(p95Interval[0]).toBeLessThanOrEqual(p95);
+        expect(p95Interval[1]).toBeGreaterThanOrEqual(p95);
+      }
+    }
+  });
+
+  it('of pulled cables also while every core, or the main thread, is busy', async (context) => {
+    skipWhereMissing(context, carrierLossToWipe);
+    for (const load of ['busy', 'blocked'] as const) {
+      const results = await measureCarrierLoss(1, undisturbed, load).catch((error: unknown) => {
+        context.skip(
+          error instanceof Failure && error.code === 'state-in-use',
+          'the benchmark runs elsewhere',
+        );
+        throw error;
+      });
+      expectWellFormed(results, 4);
+      for (const { reference } of results) expect(reference.name).toContain(load);
+    }
   });
 });
 
@@ -149,6 +178,13 @@ describe('a figure', () => {
     expect(judge({ ...figure, value: 20.1, target: { atMost: 2 } })).toMatchObject({ met: false });
     expect(judge({ ...figure, value: 8, target: { atLeast: 0.8 } })).toMatchObject({ ratio: 0.8, met: true });
     expect(judge({ ...figure, value: 7.9, target: { atLeast: 0.8 } })).toMatchObject({ met: false });
+  });
+
+  it('has a quantile that lies in its interval of confidence, as often as it should', () => {
+    // 400 numbers spread evenly: the interval of the p95 covers 380 and reaches about 1.96 * sqrt(19) = 8.5 ranks.
+    const samples = Array.from({ length: 400 }, (_, n) => n + 1);
+    expect(quantileInterval(samples, 0.95)).toEqual([372, 389]);
+    expect(quantileInterval([5], 0.95)).toEqual([5, 5]);
   });
 
   it('is the quantile by nearest rank, whatever the order', () => {

@@ -1,9 +1,11 @@
 // What a benchmark is, and how a figure is judged: by its ratio to a reference that was measured in the same run, turn and turn
 // about (docs/architecture.md, "How fast"). Absolute figures are for reading only.
-import type { BenchResult } from '../../src/appliance/checkout.ts';
+import type { BenchResult, Spread } from '../../src/appliance/checkout.ts';
 
 export interface Benchmark {
   readonly name: string;
+  /** Names of figures that it gives beside the one that it is named for. */
+  readonly alsoGives?: readonly string[];
   /** In words, such as "<= 2x". */
   readonly target: string;
   readonly needs: Needs;
@@ -60,6 +62,28 @@ export function quantile(samples: readonly number[], at: number): number {
   if (found === undefined) throw new RangeError('A quantile needs samples.');
   return found;
 }
+
+/**
+ * Where a quantile lies with a confidence of 95 %, whatever the distribution: between the samples whose ranks are 1.96 standard
+ * deviations of a binomial count from its own (Conover, Practical Nonparametric Statistics, 3.2).
+ */
+export function quantileInterval(samples: readonly number[], at: number): [number, number] {
+  const sorted = samples.toSorted((a, b) => a - b);
+  const { length } = sorted;
+  const reach = 1.96 * Math.sqrt(length * at * (1 - at));
+  const ranked = (rank: number): number =>
+    sorted[Math.min(length, Math.max(1, Math.ceil(rank))) - 1] ?? Number.NaN;
+  return [ranked(length * at - reach), ranked(length * at + reach)];
+}
+
+export const spreadOf = (samples: readonly number[]): Spread => ({
+  p50: quantile(samples, 0.5),
+  p95: quantile(samples, 0.95),
+  p99: quantile(samples, 0.99),
+  max: Math.max(...samples),
+  p95Interval: quantileInterval(samples, 0.95),
+  samples: samples.length,
+});
 
 export const median = (samples: readonly number[]): number => quantile(samples, 0.5);
 

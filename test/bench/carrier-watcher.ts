@@ -1,5 +1,6 @@
 // The subject of carrier-loss-to-wipe, a program inside a namespace: for each line `arm NAME` a fresh interlock with a fresh arena,
-// as in a node that zeroizes once in its life. It answers `armed`, and once wiped the time of that (CLOCK_MONOTONIC, microseconds).
+// as in a node that zeroizes once in its life. It answers `armed`, and once wiped the times of the detection and of the end of the
+// wipe (CLOCK_MONOTONIC, microseconds). `block NAME` does the same with the main thread blocked for half a second from then on.
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { SecretArena } from '../../src/host/arena.ts';
@@ -7,13 +8,15 @@ import { causes } from '../../src/interlock/causes.ts';
 import { Interlock } from '../../src/interlock/interlock.ts';
 import type { ZeroizeOutcome } from '../../src/interlock/outcome.ts';
 
-export type WatcherOrder = `arm ${string}`;
+export type WatcherOrder = `${'arm' | 'block'} ${string}`;
+
+const blockedMilliseconds = 500;
 
 /** Bytes of the arena, here and in carrier.c. */
 export const arenaLength = 1 << 20;
 
-/** Resolves to the time at which the arena was wiped, once the cable `name` has been pulled. */
-async function watchOnce(name: string, directory: string): Promise<number> {
+/** Resolves to the times once the cable `name` has been pulled and the arena is wiped. */
+async function watchOnce(name: string, directory: string, blocked: boolean): Promise<string> {
   using arena = SecretArena.allocate({ byteLength: arenaLength });
   const { promise, resolve } = Promise.withResolvers<ZeroizeOutcome>();
   await using _interlock = await Interlock.start({
@@ -33,16 +36,17 @@ async function watchOnce(name: string, directory: string): Promise<number> {
   const { bytes } = arena.take(arenaLength, 'benchmark');
   bytes.fill(0xa5);
   process.stdout.write('armed\n');
+  if (blocked) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, blockedMilliseconds);
   const { cause, detectedAtMicros, stages } = await promise;
   if (cause !== 'link-flap') throw new Error(`The interlock zeroized because of ${cause}.`);
   if (Buffer.compare(bytes, new Uint8Array(arenaLength)) !== 0) throw new Error('The arena is not wiped.');
-  return detectedAtMicros + stages.memory.micros;
+  return `${detectedAtMicros} ${detectedAtMicros + stages.memory.micros}`;
 }
 
 if (import.meta.main) {
   const [directory = ''] = process.argv.slice(2);
   for await (const line of createInterface({ input: process.stdin })) {
-    const [, name = ''] = line.split(' ');
-    process.stdout.write(`${await watchOnce(name, directory)}\n`);
+    const [verb, name = ''] = line.split(' ');
+    process.stdout.write(`${await watchOnce(name, directory, verb === 'block')}\n`);
   }
 }

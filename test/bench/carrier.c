@@ -1,6 +1,7 @@
 // The reference of carrier-loss-to-wipe: what the interlock's watcher does, in C. Hears of carrier changes by rtnetlink
 // (linux/rtnetlink.h, linux/if_link.h), compares the counters, asks for them each millisecond as a backstop, and overwrites a
-// locked arena of ARENA bytes with explicit_bzero. For each line `arm NAME` it answers `armed`, and once wiped the time of that.
+// locked arena of ARENA bytes with explicit_bzero. For each line `arm NAME` it answers `armed`, and once wiped the times of the
+// detection and of the end of the wipe.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/rtnetlink.h>
@@ -110,11 +111,12 @@ int main(void) {
     puts("armed");
     fflush(stdout);
     wait_for_loss();
+    struct timespec detected, wiped;
+    clock_gettime(CLOCK_MONOTONIC, &detected);
     explicit_bzero(arena, ARENA);
-    struct timespec wiped;
     clock_gettime(CLOCK_MONOTONIC, &wiped);
     close(events);
-    printf("%.3f\n", wiped.tv_sec * 1e6 + wiped.tv_nsec / 1e3);
+    printf("%.3f %.3f\n", detected.tv_sec * 1e6 + detected.tv_nsec / 1e3, wiped.tv_sec * 1e6 + wiped.tv_nsec / 1e3);
     fflush(stdout);
   }
   return 0;

@@ -5,7 +5,16 @@ describe('the board', () => {
   it('is the same for each thread that views its memory', () => {
     const mine = new Board();
     const theirs = new Board(mine.memory);
-    mine.watch(1, { index: 7, name: 'x', carrier: true, upCount: 3, downCount: 0xffff_ffff, address: '' });
+    mine.watch(1, {
+      index: 7,
+      name: 'x',
+      admin: true,
+      operstate: 6,
+      carrier: true,
+      upCount: 3,
+      downCount: 0xffff_ffff,
+      address: '',
+    });
     expect([...theirs.watched(1)].map((value) => value >>> 0)).toEqual([7, 1, 3, 0xffff_ffff]);
     expect(theirs.words[word.watchedCount]).toBe(2);
     mine.moments[0] = 1.5;
@@ -70,6 +79,8 @@ describe('the board', () => {
     board.watch(watchedLimit - 1, {
       index: -1,
       name: '',
+      admin: true,
+      operstate: 6,
       carrier: true,
       upCount: -1,
       downCount: -1,

@@ -1,8 +1,19 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { runChild } from '../../src/host/child.ts';
-import { listInterfaces } from '../../src/host/netlink.ts';
+import { close, pipe2, write } from '../../src/host/libc.ts';
+import { linkState, listInterfaces } from '../../src/host/netlink.ts';
 import { setCable } from '../lab/cable.ts';
 import { addCable, enterOwnNetwork, ip, Tap } from '../lab/namespace.ts';
 import { Guard, until } from './guard.ts';
@@ -79,6 +90,26 @@ describe('a pulled cable', () => {
     tap.carrier(false);
   });
 
+  it('names a move to another namespace as the cause where the interface was down before', async () => {
+    const elsewhere = `ea-t2-${process.pid}`;
+    await ip('netns', 'add', elsewhere);
+    try {
+      await ip('link', 'set', 'near0', 'down');
+      await using guard = await Guard.start();
+      await ip('link', 'set', 'near0', 'netns', elsewhere);
+      expect(await guard.struck()).toMatchObject({ cause: 'interface-moved', interface: 'near0' });
+    } finally {
+      await ip('netns', 'delete', elsewhere);
+    }
+  });
+
+  it('wipes when the interface is held down from above while its carrier stays', async () => {
+    await using guard = await Guard.start();
+    await ip('link', 'set', 'near0', 'state', 'dormant');
+    expect(await guard.struck()).toMatchObject({ cause: 'operstate-lost', interface: 'near0' });
+    expect(guard.wiped).toBe(true);
+  });
+
   it('wipes when the interface is moved to another namespace', async () => {
     const elsewhere = `ea-t1-${process.pid}`;
     await ip('netns', 'add', elsewhere);
@@ -114,6 +145,24 @@ describe('a pulled cable', () => {
     expect((await guard.struck()).cause).toBe('link-flap');
   });
 
+  it('lists every cause that comes while the stages run', async () => {
+    await addCable('near1', 'far1');
+    await using guard = await Guard.start({ interfaces: ['near0', 'near1'] });
+    // The kernel stage takes the second cable away itself, so that it has gone by the end of the stages.
+    const far1 = listInterfaces().find(({ name }) => name === 'far1')?.index ?? 0;
+    guard.interlock.addKernelAction({ message: linkState(far1, false) });
+    setCable('far0', 'down');
+    expect(await guard.struck()).toMatchObject({
+      cause: 'link-flap',
+      interface: 'near0',
+      also: [{ cause: 'link-flap', interface: 'near1' }],
+    });
+    const { decisions } = guard.interlock.status();
+    const told = new Set(decisions.map(({ verdict, interface: name }) => `${verdict} ${name}`));
+    expect(told).toEqual(new Set(['link-flap near0', 'link-flap near1']));
+    await ip('link', 'delete', 'far1');
+  });
+
   it('gives one outcome however many causes come at once', async () => {
     await addCable('near1', 'far1');
     await using guard = await Guard.start({ interfaces: ['near0', 'near1'] });
@@ -145,6 +194,119 @@ describe('a pulled cable', () => {
     expect(names.length).toBeGreaterThan(16);
     await expect(Guard.start({ interfaces: names })).rejects.toMatchObject({ code: 'interfaces-too-many' });
     for (let pair = 1; pair <= 8; pair += 1) await ip('link', 'delete', `many${pair}`);
+  });
+});
+
+describe('an interface that keeps its carrier', () => {
+  it('counts as flapped when it is set down', async () => {
+    using _tap = new Tap('tap0');
+    await ip('link', 'set', 'tap0', 'up');
+    await using guard = await Guard.start({ interfaces: ['tap0'] });
+    await ip('link', 'set', 'tap0', 'down');
+    expect(listInterfaces().find(({ name }) => name === 'tap0')).toMatchObject({
+      admin: false,
+      carrier: true,
+    });
+    expect(await guard.struck()).toMatchObject({ cause: 'interface-down', interface: 'tap0' });
+  });
+
+  it('may be set down and up once in a window for one flap, and not be down at its end', async () => {
+    using _tap = new Tap('tap0');
+    await ip('link', 'set', 'tap0', 'up');
+    await using guard = await Guard.start({ interfaces: ['tap0'] });
+    guard.interlock.openWindow({ interfaces: [], seconds: 60, flaps: 2, reason: 'a test' });
+    await ip('link', 'set', 'tap0', 'down');
+    await until('the flap', () => guard.heard('planned-flap')[0]);
+    await ip('link', 'set', 'tap0', 'up');
+    await sleep(20);
+    expect(guard.heard('planned-flap')).toMatchObject([{ flaps: 1 }]);
+    await ip('link', 'set', 'tap0', 'down');
+    await until('the second', () => guard.heard('planned-flap')[1]);
+    guard.interlock.closeWindow('too early');
+    expect((await guard.struck()).cause).toBe('window-expired-down');
+  });
+});
+
+describe('the name any', () => {
+  /** A sysfs in which the interfaces of a name have a device behind them. */
+  function sysfsOf(...names: string[]): string {
+    const sysfs = mkdtempSync(join(tmpdir(), 'ea-sysfs-'));
+    for (const name of names) {
+      mkdirSync(join(sysfs, name, 'device'), { recursive: true });
+      writeFileSync(join(sysfs, name, 'device', 'uevent'), '');
+    }
+    return sysfs;
+  }
+
+  it('stands for physical interfaces, also for one that appears later: from then on its flap counts', async () => {
+    const sysfs = sysfsOf('near0', 'near1');
+    await addCable('near0', 'far0');
+    await using guard = await Guard.start({ interfaces: ['any'], sysfs });
+    expect(guard.interlock.status().watched.map((link) => link.interface)).toEqual(['near0']);
+    await addCable('near1', 'far1');
+    expect(await until('it to be seen', () => guard.heard('appeared')[0])).toMatchObject({
+      interface: 'near1',
+    });
+    await until('its carrier', () => guard.interlock.status().watched[1]?.carrier || undefined);
+    expect(guard.wiped).toBe(false);
+    setCable('far1', 'down');
+    expect(await guard.struck()).toMatchObject({ cause: 'link-flap', interface: 'near1' });
+    for (const name of ['far0', 'far1']) await ip('link', 'delete', name);
+    rmSync(sysfs, { recursive: true });
+  });
+
+  it('watches nothing else: what has no device behind it comes and goes', async () => {
+    const sysfs = sysfsOf();
+    await using guard = await Guard.start({ interfaces: ['any'], sysfs });
+    await addCable('near1', 'far1');
+    await ip('link', 'delete', 'far1');
+    await sleep(20);
+    expect(guard.events).toEqual([]);
+    expect(guard.wiped).toBe(false);
+    rmSync(sysfs, { recursive: true });
+  });
+
+  it('says so where there is no room for one more', async () => {
+    const names = Array.from({ length: 17 }, (_, n) => `near${n}`);
+    const sysfs = sysfsOf(...names);
+    for (const name of names.slice(0, 16)) await ip('link', 'add', name, 'type', 'veth');
+    await using guard = await Guard.start({ interfaces: ['any'], sysfs });
+    expect(guard.interlock.status().watched).toHaveLength(16);
+    await ip('link', 'add', 'near16', 'type', 'veth');
+    expect(await until('it to be seen', () => guard.heard('appeared')[0])).toEqual({
+      kind: 'appeared',
+      interface: 'near16',
+      link: undefined,
+    });
+    await guard.interlock[Symbol.asyncDispose]();
+    for (const name of names) await ip('link', 'delete', name);
+    rmSync(sysfs, { recursive: true });
+  });
+});
+
+describe('a tamper contact', () => {
+  it('zeroizes as soon as its descriptor becomes readable', async () => {
+    const ends = new Int32Array(2);
+    expect(pipe2(ends, 0)).toBe(0);
+    const [reading = -1, writing = -1] = ends;
+    await using guard = await Guard.start({ interfaces: ['CPU'], tamper: [reading] });
+    await sleep(20);
+    expect(guard.wiped).toBe(false);
+    write(writing, Uint8Array.of(1), 1);
+    expect(await guard.struck()).toMatchObject({ cause: 'tamper', interface: null });
+    expect(guard.wiped).toBe(true);
+    close(reading);
+    close(writing);
+  });
+
+  it('counts as tampered with when its other end is closed', async () => {
+    const ends = new Int32Array(2);
+    pipe2(ends, 0);
+    const [reading = -1, writing = -1] = ends;
+    await using guard = await Guard.start({ interfaces: ['CPU'], tamper: [reading] });
+    close(writing);
+    expect((await guard.struck()).cause).toBe('tamper');
+    close(reading);
   });
 });
 

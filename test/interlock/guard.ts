@@ -20,6 +20,8 @@ export interface GuardOptions {
   readonly heartbeatMilliseconds?: number;
   readonly pollMilliseconds?: number;
   readonly plannedFlapsPerHour?: number;
+  readonly tamper?: readonly number[];
+  readonly sysfs?: string;
 }
 
 export class Guard implements AsyncDisposable {
@@ -46,6 +48,8 @@ export class Guard implements AsyncDisposable {
       pollMilliseconds: options.pollMilliseconds ?? 1,
       heartbeatMilliseconds: options.heartbeatMilliseconds ?? 10_000,
       plannedFlapsPerHour: options.plannedFlapsPerHour ?? 3,
+      ...(options.tamper === undefined ? {} : { tamper: options.tamper }),
+      ...(options.sysfs === undefined ? {} : { sysfs: options.sysfs }),
       onZeroized: (outcome) => this.outcomes.push(outcome),
       onEvent: (event) => this.events.push(event),
     };

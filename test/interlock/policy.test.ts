@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { causes } from '../../src/interlock/causes.ts';
+import { causes, isObserved } from '../../src/interlock/causes.ts';
 import { consequenceOf, loadInterlockPolicy } from '../../src/interlock/policy.ts';
 
 const shipped = resolve(import.meta.dirname, '../../policies/interlock.toml');
@@ -21,7 +21,9 @@ describe('the interlock policy as shipped', () => {
   it('has a rule for every cause, and collects a bundle', () => {
     expect(Object.keys(policy.cause).toSorted()).toEqual(causes.toSorted());
     for (const cause of causes) {
-      expect(consequenceOf(policy, cause, 'relay', 'lock'), cause).toMatchObject({ bundle: true });
+      const { bundle, rule } = consequenceOf(policy, cause, 'relay', 'lock');
+      // What is only told needs none.
+      expect(bundle, cause).toBe(rule.level !== 'none');
     }
   });
 
@@ -40,6 +42,22 @@ describe('the interlock policy as shipped', () => {
 });
 
 describe("an interlock policy of one's own", () => {
+  it('may be patient with what is observed, or only tell it', () => {
+    const policy = loadInterlockPolicy(
+      edited((text) =>
+        text.replace(
+          '[cause.debugger-attached]\nlevel = "configured"',
+          '[cause.debugger-attached]\nlevel = "none"\ndebounce_milliseconds = 70\nthreshold = 2.5',
+        ),
+      ),
+    );
+    expect(consequenceOf(policy, 'debugger-attached', 'relay', 'lock').rule).toEqual({
+      level: 'none',
+      debounceMilliseconds: 70,
+      threshold: 2.5,
+    });
+  });
+
   it('gives roles levels of their own', () => {
     const policy = loadInterlockPolicy(
       edited((text) => text.replace('[cause.link-flap]', '[cause.link-flap]\nroles = { leaf = "destroy" }')),
@@ -66,7 +84,26 @@ describe("an interlock policy of one's own", () => {
       (text: string) => text.replace('level = "configured"', 'level = "none"'),
       'cause.link-flap.level',
     ],
-    ['an unknown key', (text: string) => `${text}debounce_milliseconds = 5\n`, 'debounce_milliseconds'],
+    ['an unknown key', (text: string) => `${text}patience = 5\n`, 'patience'],
+    ...causes
+      .filter((cause) => !isObserved(cause))
+      .flatMap((cause): [string, (text: string) => string, string][] => {
+        const with_ = (line: string) => (text: string) =>
+          text.replace(`[cause.${cause}]\n`, `[cause.${cause}]\n${line}\n`);
+        return [
+          [
+            `patience with ${cause}`,
+            with_('debounce_milliseconds = 1'),
+            `cause.${cause}.debounce_milliseconds`,
+          ],
+          [`a threshold for ${cause}`, with_('threshold = 2'), `cause.${cause}.threshold`],
+          [
+            `a role that does not wipe for ${cause}`,
+            with_('roles = { leaf = "none" }'),
+            `cause.${cause}.level`,
+          ],
+        ];
+      }),
   ])('refuses %s', (_, edit, message) => {
     expect(() => loadInterlockPolicy(edited(edit))).toThrow(message);
   });

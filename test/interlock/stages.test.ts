@@ -23,6 +23,7 @@ import { openProcess } from '../../src/host/pidfd.ts';
 import { Board, word } from '../../src/interlock/board.ts';
 import { causeNumber, causes, levels } from '../../src/interlock/causes.ts';
 import { Interlock } from '../../src/interlock/interlock.ts';
+import { readMarker } from '../../src/interlock/marker.ts';
 import { Stages } from '../../src/interlock/stages.ts';
 import { Lifecycle } from '../../src/keys/lifecycle.ts';
 import { openTpm, type Tpm } from '../../src/tpm/context.ts';
@@ -283,6 +284,37 @@ describe('the TPM stage', () => {
     } finally {
       process.kill(swtpm.pid, 'SIGCONT');
     }
+  });
+
+  it('is finished by the main thread where the watcher dies in the middle of it, and the disk follows', async () => {
+    const { promise, resolve } = Promise.withResolvers<Worker>();
+    process.once('worker', resolve);
+    await using guard = await Guard.start({ tpm: { ...plan(), timeoutMilliseconds: 1000 } });
+    const before = await cap();
+    process.kill(swtpm.pid, 'SIGSTOP');
+    try {
+      setCable('far0', 'down');
+      await until('the arena to be wiped', () => (guard.wiped ? true : undefined));
+      await until('the mark', () => readMarker(guard.statePath)?.done.includes('kernel') || undefined);
+      expect(readMarker(guard.statePath)).toMatchObject({
+        cause: 'link-flap',
+        level: 'lock',
+        done: ['kernel'],
+      });
+      void (await promise).terminate(); // It is in a call of the kernel's, and goes no further than its end.
+    } finally {
+      process.kill(swtpm.pid, 'SIGCONT');
+    }
+    const outcome = await guard.struck();
+    expect(outcome).toMatchObject({
+      cause: 'link-flap',
+      interface: 'near0',
+      also: [{ cause: 'watcher-lost', interface: null }],
+      stages: { tpm: { result: 'done' }, disk: { result: 'done' } },
+    });
+    expect(await cap()).not.toBe(before);
+    expect(guard.outcomes).toHaveLength(1);
+    expect(readMarker(guard.statePath)).toBeUndefined();
   });
 
   it('is over at once when the TPM is dead, and the disk follows', async () => {

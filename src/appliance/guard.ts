@@ -1,0 +1,120 @@
+// What guards a running node beside the cable: tamper contacts, observed causes, commands from afar. Told and struck here.
+import { randomUUID } from 'node:crypto';
+import type { CustodyLog } from '../custody/log.ts';
+import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
+import type { Cause, ZeroizeLevel } from '../interlock/causes.ts';
+import { consequenceOf, type InterlockPolicy } from '../interlock/policy.ts';
+import type { Announcer } from './announce.ts';
+import type { BundleMade, BundleRequest } from './evidence.ts';
+import { type Decided, Lookout } from './lookout.ts';
+import type { StateLayout } from './node-record.ts';
+import { type ProbedNode, probesOf } from './probes.ts';
+import { RemoteCommands } from './remote-commands.ts';
+
+export interface GuardedNode extends ProbedNode {
+  readonly layout: StateLayout;
+  readonly policy: InterlockPolicy;
+  readonly custody: CustodyLog;
+  readonly announcer: Announcer;
+  readonly strike: (cause: Cause, level?: ZeroizeLevel) => void;
+  readonly collect: (request: BundleRequest) => Promise<BundleMade>;
+}
+
+export class NodeGuard implements Disposable {
+  readonly #node: GuardedNode;
+  readonly #lookout: Lookout;
+  readonly #commands: RemoteCommands;
+  readonly #probes: ReturnType<typeof probesOf>;
+
+  /** @throws Failure `command-key-unusable`. */
+  constructor(node: GuardedNode) {
+    const { config, layout, record, custody, announcer } = node;
+    this.#node = node;
+    this.#commands = new RemoteCommands({
+      config,
+      layout,
+      node: record.node,
+      onRefused: (why, from) => {
+        custody.append('command-refused', { why, from });
+        announcer.event('COMMAND_REFUSED', `A command from afar (${from}) was refused: ${why}.`, {
+          why,
+          from,
+        });
+      },
+      onAccepted: ({ number, level, reason }) => {
+        custody.append('command-accepted', { number, level, reason });
+        node.strike('remote-command', level);
+        announcer.event('COMMAND_ACCEPTED', `Command ${number} from afar is obeyed.`, { number, level });
+      },
+    });
+    this.#probes = probesOf(node, (name, message, details) => announcer.event(name, message, details));
+    const commands = {
+      name: 'commands',
+      everyMilliseconds: config.interlock.look_milliseconds,
+      look: () => {
+        this.#commands.sweep();
+        return {};
+      },
+    };
+    this.#lookout = new Lookout({
+      probes: [...this.#probes.probes, commands],
+      rule: (cause) => this.#consequence(cause).rule,
+      strike: (cause) => node.strike(cause),
+      tell: (cause, value) => this.#tell(cause, value),
+      trouble: (probe, error) => {
+        const why = reasonOf(error);
+        announcer.event('LOOK_FAILED', `The look at ${probe} fails: ${why}`, { probe, why });
+      },
+    });
+  }
+
+  get decided(): readonly Decided[] {
+    return this.#lookout.decided;
+  }
+
+  /** A signed command that came through the control socket. @throws Failure `command-refused`. */
+  obey(text: string): unknown {
+    return this.#commands.obey(text, 'the control socket');
+  }
+
+  /** What a plug-in foresees, with a confidence from 0 to 1. */
+  predict(source: string, confidence: number): { verdict: string } {
+    if (!(confidence >= 0 && confidence <= 1)) {
+      throw new Failure('usage', 'A confidence is a number from 0 to 1.', { status: exitStatus.usage });
+    }
+    const verdict = this.#lookout.observe('prediction', confidence);
+    if (verdict === 'strike') this.#node.custody.append('predicted', { source, confidence });
+    return { verdict };
+  }
+
+  [Symbol.dispose](): void {
+    this.#lookout[Symbol.dispose]();
+    this.#probes[Symbol.dispose]();
+  }
+
+  #consequence(cause: Cause): ReturnType<typeof consequenceOf> {
+    const { policy, record, config } = this.#node;
+    return consequenceOf(policy, cause, record.role, config.interlock.level);
+  }
+
+  /** A cause that the policy does not have struck: told, and with a bundle if it says so. */
+  #tell(cause: Cause, value: number): void {
+    const { record, custody, announcer, collect } = this.#node;
+    const { severity, bundle } = this.#consequence(cause);
+    custody.append('cause-told', { cause, value });
+    announcer.event('CAUSE_OBSERVED', `${cause} was observed (value ${value}).`, { cause, value });
+    announcer.alert({
+      key: `${record.node}-${cause}-${randomUUID().slice(0, 8)}`,
+      severity,
+      title: `${record.node}: ${cause}`,
+      body: `${cause} was observed (value ${value}). The policy says to tell it, so nothing was wiped.`,
+      facts: { cause, value: `${value}` },
+    });
+    if (!bundle) return;
+    void collect({ reason: `observed: ${cause}` }).catch((error: unknown) =>
+      announcer.event('BUNDLE_FAILED', `No bundle was made of ${cause}: ${reasonOf(error)}`, {
+        why: reasonOf(error),
+      }),
+    );
+  }
+}

@@ -1,0 +1,104 @@
+// What a node looks at from time to time: its own threads, the clock, the virtual machine, noise, links, the TPM.
+import type { EntropyStatus } from '../entropy/status.ts';
+import { bootMilliseconds } from '../host/time.ts';
+import { Uevents } from '../host/uevents.ts';
+import { referenceOf, setBack } from '../interlock/detectors/clock.ts';
+import { tracedThreads } from '../interlock/detectors/debugger.ts';
+import { announcesGeneration, generationIn } from '../interlock/detectors/snapshot.ts';
+import { openTpm } from '../tpm/context.ts';
+import type { Config } from './config.ts';
+import { entropyEvents } from './entropy-events.ts';
+import type { Probe } from './lookout.ts';
+import type { NodeRecord } from './node-record.ts';
+
+export interface ProbedNode {
+  readonly config: Config;
+  readonly record: NodeRecord;
+  readonly entropy: () => EntropyStatus | undefined;
+  readonly linkChanges: () => Promise<number>;
+}
+
+/** Also what they hold open. */
+export function probesOf(
+  node: ProbedNode,
+  onEvent: (...event: ReturnType<typeof entropyEvents>[number]) => void,
+): Disposable & { readonly probes: Probe[] } {
+  const { config, record, entropy, linkChanges } = node;
+  const often = config.interlock.look_milliseconds;
+  const uevents = new Uevents();
+  const probes: Probe[] = [
+    { name: 'threads', everyMilliseconds: often, look: () => ({ 'debugger-attached': tracedThreads() }) },
+    { name: 'clock', everyMilliseconds: often, look: clockProbe() },
+    {
+      name: 'generation',
+      everyMilliseconds: often,
+      look: generationProbe(config.interlock.generation_file, uevents),
+    },
+    {
+      name: 'noise',
+      everyMilliseconds: often,
+      look: noiseProbe(entropy, onEvent),
+    },
+  ];
+  if (config.links.length > 0) {
+    const look = async () => ({ 'wireguard-changed': await linkChanges() });
+    probes.push({ name: 'links', everyMilliseconds: 2 * often, look });
+  }
+  if (record.tpm !== null) {
+    probes.push({ name: 'TPM', everyMilliseconds: 10 * often, look: tpmProbe(config.tpm.tcti, record.tpm) });
+  }
+  return { probes, [Symbol.dispose]: () => uevents[Symbol.dispose]() };
+}
+
+function noiseProbe(
+  entropy: ProbedNode['entropy'],
+  onEvent: (...event: ReturnType<typeof entropyEvents>[number]) => void,
+): Probe['look'] {
+  let before: EntropyStatus | undefined;
+  return () => {
+    const now = entropy();
+    if (now === undefined) return {};
+    for (const event of entropyEvents(before, now)) onEvent(...event);
+    before = now;
+    return { 'entropy-failed': now.state === 'unhealthy' ? 1 : 0 };
+  };
+}
+
+function clockProbe(): Probe['look'] {
+  const now = () => ({ real: Date.now(), boot: bootMilliseconds() });
+  let reference = referenceOf(now());
+  return () => {
+    const seen = setBack(reference, now());
+    reference = seen.reference;
+    return { 'clock-set-back': seen.seconds };
+  };
+}
+
+/** Once restored, restored for good: the value stays. */
+function generationProbe(path: string, uevents: Uevents): Probe['look'] {
+  const first = path === '' ? '' : generationIn(path);
+  let restored = false;
+  return () => {
+    for (const event of uevents.take()) restored ||= announcesGeneration(event);
+    restored ||= path !== '' && generationIn(path) !== first;
+    return { 'snapshot-restored': restored ? 1 : 0 };
+  };
+}
+
+/** Against what the TPM said at the first look. A TPM that is silent says nothing: that is told, and the stages need it anyway. */
+function tpmProbe(tcti: string, anchors: NonNullable<NodeRecord['tpm']>): Probe['look'] {
+  let first: { resetCount: number; failures: number } | undefined;
+  return async () => {
+    await using tpm = await openTpm({ tcti });
+    const { handle, name } = anchors.srk;
+    const there = (await tpm.persistentHandles()).includes(handle);
+    const present = there ? Buffer.from((await tpm.readPublic(handle)).name).toString('hex') : 'none';
+    const { lockout, resetCount } = await tpm.properties();
+    first ??= { resetCount, failures: lockout.counter };
+    return {
+      'tpm-changed': present === name ? 0 : 1,
+      'tpm-reset': Math.abs(resetCount - first.resetCount),
+      'tpm-authorization': Math.max(0, lockout.counter - first.failures),
+    };
+  };
+}

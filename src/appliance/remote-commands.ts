@@ -1,0 +1,108 @@
+// Commands from afar: taken from the control socket or from a directory, judged, and each number used once. The number is on disk
+// before the command is obeyed, so that no restart makes it good again.
+import { closeSync, constants, fstatSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { readIfPresent, writeDurably } from '../host/durable.ts';
+import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
+import {
+  type CommandVerdict,
+  commandKey,
+  judgeCommand,
+  longestCommand,
+  type RemoteCommand,
+} from '../interlock/detectors/remote-command.ts';
+import type { Config } from './config.ts';
+import type { StateLayout } from './node-record.ts';
+
+export interface RemoteCommandsOptions {
+  readonly config: Config;
+  readonly layout: StateLayout;
+  readonly node: string;
+  readonly onRefused: (why: string, from: string) => void;
+  readonly onAccepted: (command: RemoteCommand) => void;
+}
+
+export class RemoteCommands {
+  readonly #options: RemoteCommandsOptions;
+  readonly #key: ReturnType<typeof commandKey> | undefined;
+
+  /** @throws Failure `command-key-unusable`. */
+  constructor(options: RemoteCommandsOptions) {
+    this.#options = options;
+    const { command_key: path } = options.config.interlock;
+    if (path !== '') this.#key = keyAt(path);
+  }
+
+  /** @throws Failure `command-refused` with the reason; what is accepted has been handed on. */
+  obey(text: string, from: string): RemoteCommand {
+    const { node, layout, onAccepted, onRefused } = this.#options;
+    const verdict: CommandVerdict | { readonly refused: string } =
+      this.#key === undefined
+        ? { refused: 'no key is configured' }
+        : judgeCommand(text, { node, key: this.#key, lastNumber: this.#lastNumber() });
+    if ('refused' in verdict) {
+      onRefused(verdict.refused, from);
+      throw new Failure('command-refused', `The command was refused: ${verdict.refused}.`, {
+        kept: 'Nothing was done.',
+        remedy:
+          'Sign it with the key of interlock.command_key, for this node, with a number not used before.',
+      });
+    }
+    writeDurably(layout.commandNumber, `${verdict.accepted.number}\n`);
+    onAccepted(verdict.accepted);
+    return verdict.accepted;
+  }
+
+  /** Takes what has been dropped into the directory. Each file is removed before it is obeyed, refused ones as well. */
+  sweep(): void {
+    const { command_directory: directory } = this.#options.config.interlock;
+    if (directory === '') return;
+    for (const name of readdirSync(directory)
+      .filter((entry) => /^[^.].*\.json$/.test(entry))
+      .toSorted()) {
+      const path = join(directory, name);
+      const text = readDropped(path);
+      rmSync(path, { force: true, recursive: true });
+      try {
+        this.obey(text, name);
+      } catch (error) {
+        if (!(error instanceof Failure)) throw error;
+      }
+    }
+  }
+
+  /** Fails closed: a number that cannot be read is above every other. */
+  #lastNumber(): number {
+    const text = readIfPresent(this.#options.layout.commandNumber);
+    if (text === undefined) return 0;
+    return /^\d{1,16}\n$/.test(text) ? Number(text) : Number.MAX_SAFE_INTEGER;
+  }
+}
+
+/** A plain file of a command's size; anything else is as good as empty. */
+function readDropped(path: string): string {
+  try {
+    const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    try {
+      const stat = fstatSync(fd);
+      return stat.isFile() && stat.size <= longestCommand ? readFileSync(fd, 'utf8') : '';
+    } finally {
+      closeSync(fd);
+    }
+  } catch {
+    return '';
+  }
+}
+
+function keyAt(path: string): ReturnType<typeof commandKey> {
+  try {
+    return commandKey(readFileSync(path, 'utf8'));
+  } catch (cause) {
+    throw new Failure('command-key-unusable', `The key ${path} cannot be used: ${reasonOf(cause)}`, {
+      kept: 'No key has been unsealed.',
+      remedy: 'Make one with `openssl genpkey -algorithm ed25519`, and put its public half there in PEM.',
+      status: exitStatus.usage,
+      cause,
+    });
+  }
+}

@@ -1,0 +1,72 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, describe, expect, it } from 'vitest';
+import type { ProvisionResult } from '../../src/appliance/provision-result.ts';
+import type { CustodyRecord } from '../../src/custody/chain.ts';
+import { readMarker } from '../../src/interlock/marker.ts';
+import { Lifecycle } from '../../src/keys/lifecycle.ts';
+import { openTpm } from '../../src/tpm/context.ts';
+import { esotericWords, type LabNode } from '../lab/node.ts';
+import { labNode, profile, refusalOf, Scratch } from './scene.ts';
+
+const scratch = new Scratch();
+afterAll(() => scratch[Symbol.dispose]());
+const capPcr = 14;
+
+async function cap(node: LabNode): Promise<string> {
+  await using tpm = await openTpm({ tcti: node.tpm?.tcti ?? '' });
+  return Buffer.from((await tpm.pcrRead('sha256', [capPcr])).get(capPcr) ?? []).toString('hex');
+}
+
+/** Kills the node between the kernel stage and the TPM stage, for which a TPM is held that does not answer meanwhile. */
+async function killBetweenStages(node: LabNode): Promise<void> {
+  const statePath = new Lifecycle(node.stateDirectory).path;
+  const swtpm = node.tpm?.pid ?? 0;
+  process.kill(swtpm, 'SIGSTOP');
+  try {
+    const [program = '', ...words] = esotericWords(['zeroize', '--reason', 'a test', ...node.arguments]);
+    const asking = spawn(program, words, { stdio: 'ignore' });
+    const ended = once(asking, 'exit');
+    for (let waited = 0; waited < 20_000 && !readMarker(statePath)?.done.includes('kernel'); waited += 2)
+      await sleep(2);
+    node.kill();
+    await ended;
+  } finally {
+    process.kill(swtpm, 'SIGCONT');
+  }
+  await node.stop();
+}
+
+describe('a zeroize that is killed between two stages', () => {
+  it('counts as one at once, is finished at the next start, and locks the TPM then', async () => {
+    await using node = await labNode(scratch, 'halfway', { tpm: true });
+    const statePath = new Lifecycle(node.stateDirectory).path;
+    await node.ask(['provision', '--profile', profile('leaf')]);
+    await node.run();
+    await killBetweenStages(node);
+    expect(readMarker(statePath)).toMatchObject({ cause: 'operator', level: 'lock', done: ['kernel'] });
+    expect(JSON.parse(readFileSync(statePath, 'utf8'))).toMatchObject({ state: 'sealed' });
+    // The command that was on its way may have reached the TPM: what counts is that it is sent again.
+    const before = await cap(node);
+    expect((await node.status()).state).toBe('zeroized');
+
+    expect(await refusalOf(['run', ...node.arguments])).toMatchObject({ status: 4, code: 'zeroized' });
+    expect(readMarker(statePath)).toBeUndefined();
+    expect(await cap(node)).not.toBe(before);
+    const custody = await node.ask<CustodyRecord[]>(['custody', 'show']);
+    expect(custody.find(({ event }) => event === 'zeroize-finished')?.detail).toMatchObject({
+      cause: 'operator',
+      level: 'lock',
+      done: ['kernel'],
+      stages: { tpm: { result: 'done' }, disk: { result: 'done' } },
+    });
+    expect(custody.map(({ event }) => event)).toContain('zeroize-interrupted');
+    expect((await refusalOf(['provision', '--re-arm', ...node.arguments])).code).toBe('tpm-still-capped');
+    await node.reboot();
+    await node.ask<ProvisionResult>(['provision', '--re-arm']);
+    await node.run();
+    expect((await node.status()).state).toBe('running');
+  });
+});
