@@ -265,6 +265,10 @@ const sigstore = z.strictObject({
     .describe('"none" bypasses Sigstore: unlogged evidence, said everywhere'),
   fulcio: httpUrlOrNone.default('').describe('Certificate authority; "" for none'),
   rekor: httpUrlOrNone.default('').describe('Transparency log; "" for none'),
+  rekor_version: z
+    .union([z.literal(1), z.literal(2)])
+    .default(1)
+    .describe('2 records certificates only, so it needs fulcio'),
   tsa: httpUrlOrNone.default('').describe('Timestamp authority (RFC 3161); "" for none'),
   identity: z.string().default('').describe("Subject of the courier's OIDC identity"),
   issuer: z.string().default('').describe('Issuer of that identity'),

@@ -1,6 +1,6 @@
 // The courier: takes jobs from the spool into its outbox and delivers them. It has the network and the delivery credentials, and
 // neither the TPM nor a secret of the node. It can die at any time; what it had not acknowledged is sent again.
-import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Channel, openChannel } from '../alerts/channel.ts';
@@ -138,7 +138,10 @@ async function deliverBundle(
 ): Promise<void> {
   const sigstore = await countersigned(config, layout, job);
   if (job.upload === '') return;
+  // A node provisioned by an earlier version has none.
+  mkdirSync(layout.uploads, { recursive: true, mode: 0o700 });
   await deliver({
+    stateDirectory: layout.uploads,
     files: [job.archive, sigstore],
     target: parseUploadUrl(job.upload),
     credentials: async () => readS3Credentials(config.courier.s3_credentials_file),
@@ -157,6 +160,7 @@ async function countersigned(config: Config, layout: StateLayout, job: BundleJob
     mode,
     fulcio,
     rekor,
+    rekor_version: rekorVersion,
     tsa,
     identity_token_file: tokenFile,
     trusted_root: rootFile,
@@ -175,7 +179,7 @@ async function countersigned(config: Config, layout: StateLayout, job: BundleJob
         : { subject: proof.subject, signatureDer: Buffer.from(proof.signature, 'base64') },
     services: {
       ...(fulcio === '' ? {} : { fulcio }),
-      ...(rekor === '' ? {} : { rekor }),
+      ...(rekor === '' ? {} : { rekor, rekorVersion }),
       ...(tsa === '' ? {} : { tsa }),
     },
     ...(tokenFile === '' || !existsSync(tokenFile)

@@ -36,6 +36,8 @@ export interface StateLayout {
   readonly commandNumber: string;
   /** The courier's: signature files with what the Sigstore services added, under the names that they have in `bundles`. */
   readonly countersigned: string;
+  /** What the courier knows of uploads that are under way. */
+  readonly uploads: string;
 }
 
 export function stateLayout(directory: string): StateLayout {
@@ -58,6 +60,7 @@ export function stateLayout(directory: string): StateLayout {
     forbidden: at('maintenance-forbidden.json'),
     commandNumber: at('command-number'),
     countersigned: join(directory, 'courier', 'countersigned'),
+    uploads: join(directory, 'courier', 'uploads'),
   };
 }
 
@@ -77,6 +80,7 @@ export function makeStateDirectories(layout: StateLayout, courier: User | undefi
   make(layout.spool, 0o700, courier);
   make(join(layout.directory, 'courier'), 0o700, courier);
   make(layout.countersigned, 0o700, courier);
+  make(layout.uploads, 0o700, courier);
   make(layout.bundles, courier === undefined ? 0o700 : 0o750, courier && { uid: 0, gid: courier.gid });
 }
 

@@ -113,7 +113,11 @@ function appraiseUnsigned(admitted: readonly Assurance[]): Appraisal {
 /** Null where there is no such file; what is no JSON is evidence that cannot be read, not a usage error. */
 function readEvidenceJson(path: string): unknown {
   if (!existsSync(path)) return null;
-  const text = readFileSync(path, 'utf8');
+  return parseEvidenceJson(readFileSync(path, 'utf8'));
+}
+
+/** A sentence, which is no evidence, in place of a text that is not JSON or that readers may differ about. */
+export function parseEvidenceJson(text: string): unknown {
   try {
     const value: unknown = JSON.parse(text);
     return repeatsKey(text) ? 'JSON with a key twice in one object' : value;

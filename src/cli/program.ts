@@ -26,6 +26,7 @@ import { scanCommand } from './scan.ts';
 import { serverCommand } from './server.ts';
 import { statusCommand } from './status.ts';
 import { streamCommand } from './stream.ts';
+import { uploadCommand } from './upload.ts';
 import { verifyCommand } from './verify.ts';
 import { zeroizeCommand } from './zeroize.ts';
 
@@ -43,6 +44,7 @@ const commands = [
   collectForensicsCommand,
   verifyCommand,
   alertCommand,
+  uploadCommand,
   attestCommand,
   custodyCommand,
   streamCommand,

@@ -1,5 +1,6 @@
 import { Command } from '@commander-js/extra-typings';
 import type { VerifyReport } from '../forensics/claims.ts';
+import type { Explanation } from '../forensics/explain.ts';
 import { exitStatus, Failure } from '../host/failure.ts';
 import { ending } from './command.ts';
 import { paint, printJson, printLine, table } from './output.ts';
@@ -27,6 +28,7 @@ export const verifyCommand = new Command('verify')
   .option('--policy <file>', 'verify policy (default: policies/verify.toml)')
   .option('--case-key <file>', 'key of the case, to look at redactions')
   .option('--known-head <sequence:hash>', 'a custody head seen earlier, to rule out a rollback')
+  .option('--explain <claim>', 'also tell what a claim means, what it needs and what its failure tells')
   .option('--allow-bypassed', 'accept bundles made with bypasses or stand-ins, as long as nothing fails')
   .addHelpText(
     'after',
@@ -35,12 +37,14 @@ Exit status: 0 proven (or incomplete, where policy or --allow-bypassed allow tha
 
 Examples:
   $ esoteric-appliance verify alpha-000001-20261120T160000Z.tar.gz --enrolment alpha.json
-  $ esoteric-appliance verify BUNDLE.tar.gz --enrolment alpha.json --trusted-root root.json --allow-bypassed`,
+  $ esoteric-appliance verify BUNDLE.tar.gz --enrolment alpha.json --trusted-root root.json --allow-bypassed
+  $ esoteric-appliance verify BUNDLE.tar.gz --enrolment alpha.json --explain "PCR policy"`,
   )
   .action((archive, options) =>
     ending(options.json, async () => {
       const { verifyFiles } = await import('../appliance/verify.ts');
       const { identity, issuer } = options;
+      const explanation = options.explain === undefined ? undefined : await explanationOf(options.explain);
       if ((identity === undefined) !== (issuer === undefined)) {
         throw new Failure('usage', '--identity and --issuer belong together.', { status: exitStatus.usage });
       }
@@ -57,11 +61,35 @@ Examples:
         identity: identity === undefined || issuer === undefined ? undefined : { subject: identity, issuer },
         allowBypassed: options.allowBypassed === true,
       });
-      if (options.json) printJson(report);
-      else for (const line of reportLines(report, accepted)) printLine(line);
+      if (options.json) printJson(explanation === undefined ? report : { ...report, explanation });
+      else {
+        for (const line of reportLines(report, accepted)) printLine(line);
+        if (explanation !== undefined) for (const line of explanationLines(explanation)) printLine(line);
+      }
       return accepted ? exitStatus.done : exitStatus.rejected;
     }),
   );
+
+async function explanationOf(name: string): Promise<Explanation> {
+  const { explain } = await import('../forensics/explain.ts');
+  const { claimNames } = await import('../forensics/claims.ts');
+  const explanation = explain(name);
+  if (explanation !== undefined) return explanation;
+  throw new Failure('usage', `There is no claim "${name}".`, {
+    remedy: `The claims are: ${claimNames.join(', ')}.`,
+    status: exitStatus.usage,
+  });
+}
+
+const explanationLines = ({ claim, says, needs, failed }: Explanation): string[] => [
+  '',
+  paint('bold', claim),
+  ...table([
+    ['  it says', says],
+    ['  it needs', needs],
+    ['  if it failed', failed],
+  ]),
+];
 
 const marks = {
   proven: () => paint('green', 'proven'),

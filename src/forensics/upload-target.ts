@@ -11,10 +11,20 @@ export type UploadTarget =
       /** Absent for the region's own endpoint. */
       readonly endpoint?: string;
       readonly region: string;
+      /** What the store must encrypt with; absent for its default. */
+      readonly sse?: (typeof encryptions)[number];
+      /** Under Object Lock; nobody, or only who may bypass it, can delete the object before. */
+      readonly lock?: { readonly mode: 'GOVERNANCE' | 'COMPLIANCE'; readonly retainMilliseconds: number };
     }
   | { readonly kind: 'file'; readonly directory: string };
 
-const urlForm = 's3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION or file:///DIRECTORY';
+const encryptions = ['AES256', 'aws:kms', 'aws:kms:dsse'] as const;
+const parameters = ['endpoint', 'region', 'sse', 'object-lock', 'retain'];
+const urlForm =
+  's3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION&sse=AES256&object-lock=compliance&retain=90d or file:///DIRECTORY';
+const day = 86_400_000;
+/** S3 keeps nothing longer than a hundred years. */
+const longestRetention = 36_500 * day;
 
 /** @throws Failure `upload-url-invalid`, usage, which never repeats a password from the URL. */
 export function parseUploadUrl(text: string): UploadTarget {
@@ -39,7 +49,7 @@ export function parseUploadUrl(text: string): UploadTarget {
   const bucket = url.host;
   if (!/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/.test(bucket)) throw invalid(`"${bucket}" cannot be a bucket`);
   for (const name of url.searchParams.keys()) {
-    if (name !== 'endpoint' && name !== 'region') throw invalid(`"${name}" is not a known parameter`);
+    if (!parameters.includes(name)) throw invalid(`"${name}" is not a known parameter`);
     if (url.searchParams.getAll(name).length > 1) throw invalid(`"${name}" is given more than once`);
   }
   const region = url.searchParams.get('region') ?? 'us-east-1';
@@ -52,6 +62,34 @@ export function parseUploadUrl(text: string): UploadTarget {
     prefix,
     region,
     ...(endpoint === null ? {} : { endpoint: parseEndpoint(endpoint, invalid) }),
+    ...parseEncryption(url.searchParams.get('sse'), invalid),
+    ...parseLock(url.searchParams.get('object-lock'), url.searchParams.get('retain'), invalid),
+  };
+}
+
+function parseEncryption(text: string | null, invalid: (why: string) => Failure) {
+  if (text === null) return {};
+  const sse = encryptions.find((name) => name === text);
+  if (sse === undefined) throw invalid(`"${text}" is none of ${encryptions.join(', ')}`);
+  return { sse };
+}
+
+function parseLock(mode: string | null, retain: string | null, invalid: (why: string) => Failure) {
+  if (mode === null && retain === null) return {};
+  if (mode === null || retain === null) throw invalid('object-lock and retain belong together');
+  if (mode !== 'governance' && mode !== 'compliance') {
+    throw invalid(`"${mode}" is neither governance nor compliance`);
+  }
+  const [, number, unit] = /^([1-9]\d{0,4})([dy])$/.exec(retain) ?? [];
+  const retainMilliseconds = Number(number) * (unit === 'y' ? 365 : 1) * day;
+  if (!(retainMilliseconds <= longestRetention)) {
+    throw invalid(`"${retain}" is no time to retain, such as 90d or 7y, of at most a hundred years`);
+  }
+  return {
+    lock: {
+      mode: mode === 'governance' ? ('GOVERNANCE' as const) : ('COMPLIANCE' as const),
+      retainMilliseconds,
+    },
   };
 }
 

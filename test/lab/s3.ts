@@ -26,10 +26,11 @@ const signatureParameters: ReadonlySet<string> = new Set(
 );
 
 /**
- * A status with its S3 error; `slow`: 503 SlowDown; `reset`: the connection breaks; `hang`: no answer at all. Of reads
+ * A status with its S3 error; `slow`: 503 SlowDown; `expired`: 400 ExpiredToken; `reset`: the connection breaks, `break`:
+ * amid the body; `etag`: done, and answered with a wrong ETag; `hang`: no answer at all. Of reads
  * only: `corrupt`: one bit of the body flips on the way; `rot`: it flips in the store, and no checksum tells.
  */
-export type Fault = number | 'slow' | 'reset' | 'hang' | 'corrupt' | 'rot';
+export type Fault = number | 'slow' | 'expired' | 'reset' | 'break' | 'etag' | 'hang' | 'corrupt' | 'rot';
 
 export interface S3Options {
   /** Default 127.0.0.1. */
@@ -54,6 +55,8 @@ export interface S3Server {
     /** The next `count` requests (of that method) fail like this. Replaces what was set before. */
     failNext(count: number, fault: Fault, method?: 'PUT' | 'GET' | 'POST' | 'DELETE' | 'HEAD'): void;
   };
+  /** Called as each request arrives, before anything is done about it. */
+  onRequest: (() => void) | undefined;
   /** `METHOD /path STATUS`, one a request, for assertions and the story of the demo. */
   readonly requests: readonly string[];
   stop(): Promise<void>;
@@ -65,6 +68,7 @@ export async function startS3(options: S3Options): Promise<S3Server> {
   const rules = { credentials: options.credentials, region: options.region ?? 'us-east-1' };
   const clock = options.now ?? (() => new Date());
   const requests: string[] = [];
+  const hooks: { onRequest: (() => void) | undefined } = { onRequest: undefined };
   let planned: { left: number; fault: Fault; method: string | undefined } | undefined;
 
   const nextFault = (method: string): Fault | undefined => {
@@ -89,7 +93,10 @@ export async function startS3(options: S3Options): Promise<S3Server> {
       ...Object.fromEntries(hoisted.map(([name, value]) => [name.toLowerCase(), value])),
       ...headers,
     };
-    const payload = receivePayload(body, all, payloadHash, context);
+    // CompleteMultipartUpload names the checksum of the object there, not that of its own body.
+    const completing = method === 'POST' && parameters.has('uploadId');
+    const own = Object.entries(all).filter(([name]) => !completing || !name.startsWith('x-amz-checksum-'));
+    const payload = receivePayload(body, Object.fromEntries(own), payloadHash, context);
     const bucket = buckets.get(bucketName);
     const multipart = multiparts.get(bucketName);
     if (bucketName === '') throw new S3Error(501, 'NotImplemented', 'This server does not list buckets.');
@@ -103,19 +110,31 @@ export async function startS3(options: S3Options): Promise<S3Server> {
 
   const server = createServer((request, response) => {
     const method = request.method ?? '';
+    hooks.onRequest?.();
     const fault = nextFault(method);
     request.on('error', () => {});
+    if (fault === 'break') {
+      requests.push(`${method} ${request.url} ${fault}`);
+      request.once('data', () => request.socket.destroy());
+      request.once('end', () => request.socket.destroy());
+      return;
+    }
     if (fault === 'reset') request.socket.destroy();
     if (fault === 'reset' || fault === 'hang') {
       requests.push(`${method} ${request.url} ${fault}`);
       return;
     }
-    const outcome = fault === undefined || isReadFault(fault) ? serve(request) : refuse(request, fault);
+    const outcome =
+      fault === undefined || fault === 'etag' || isReadFault(fault) ? serve(request) : refuse(request, fault);
     outcome
       .catch((error: unknown): Answer => errorAnswer(error, request.url ?? '/'))
       .then((answer) => {
         requests.push(`${method} ${request.url} ${answer.status}`);
-        send(response, method, isReadFault(fault) ? damaged(answer, fault) : answer);
+        const faulty = isReadFault(fault) ? damaged(answer, fault) : answer;
+        const headers =
+          fault === 'etag' ? { ...faulty.headers, etag: `"${'0'.repeat(32)}"` } : faulty.headers;
+        // The clock of the server, by which the SDK corrects its own.
+        send(response, method, { ...faulty, headers: { date: clock().toUTCString(), ...headers } });
       });
   });
   server.listen(options.port ?? 0, options.host ?? '127.0.0.1');
@@ -135,6 +154,12 @@ export async function startS3(options: S3Options): Promise<S3Server> {
       },
     },
     requests,
+    get onRequest() {
+      return hooks.onRequest;
+    },
+    set onRequest(hook) {
+      hooks.onRequest = hook;
+    },
     async stop() {
       const closed = once(server, 'close');
       server.close();
@@ -193,6 +218,7 @@ async function readBody(
 async function refuse(request: IncomingMessage, fault: number | 'slow' | string): Promise<Answer> {
   for await (const _ of request); // Answering before the body has come could break the connection instead.
   if (fault === 'slow') throw new S3Error(503, 'SlowDown', 'Please reduce your request rate.');
+  if (fault === 'expired') throw new S3Error(400, 'ExpiredToken', 'The provided token has expired.');
   const status = Number(fault);
   const code =
     { 500: 'InternalError', 503: 'ServiceUnavailable', 403: 'AccessDenied' }[status] ?? `Error${status}`;

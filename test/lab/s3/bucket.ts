@@ -18,6 +18,8 @@ export interface StoredObject {
   readonly contentType: string;
   readonly modified: Date;
   readonly lock: ObjectLock | undefined;
+  /** As the request named it; nothing is encrypted here. */
+  readonly encryption: string | undefined;
 }
 
 export interface ObjectLock {
@@ -26,7 +28,7 @@ export interface ObjectLock {
 }
 
 type Headers = Readonly<Record<string, string>>;
-export type Attributes = Pick<StoredObject, 'metadata' | 'contentType' | 'lock'>;
+export type Attributes = Pick<StoredObject, 'metadata' | 'contentType' | 'lock' | 'encryption'>;
 export type Content = Pick<StoredObject, 'bytes' | 'etag' | 'checksums' | 'checksumType'>;
 
 export class Bucket {
@@ -109,6 +111,7 @@ export function attributesOf(headers: Headers, now: Date): Attributes {
     metadata: Object.fromEntries(metadata),
     contentType: headers['content-type'] ?? 'binary/octet-stream',
     lock: lockOf(headers, now),
+    encryption: headers['x-amz-server-side-encryption'],
   };
 }
 

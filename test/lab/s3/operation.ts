@@ -45,11 +45,13 @@ interface Operation {
 const checksums = 'x-amz-checksum-(crc32|crc32c|crc64nvme|sha1|sha256)';
 const locks = 'x-amz-object-lock-(mode|retain-until-date|legal-hold)|x-amz-bypass-governance-retention';
 const whole = new RegExp(
-  `^(x-amz-meta-.+|${checksums}|x-amz-sdk-checksum-algorithm|${locks}|if-none-match)$`,
+  `^(x-amz-meta-.+|${checksums}|x-amz-sdk-checksum-algorithm|${locks}|x-amz-server-side-encryption|if-none-match)$`,
 );
 const part = new RegExp(`^(${checksums}|x-amz-sdk-checksum-algorithm)$`);
-const opening = new RegExp(`^(x-amz-meta-.+|x-amz-checksum-(algorithm|type)|${locks})$`);
-const closing = new RegExp(`^(${checksums}|if-none-match)$`);
+const opening = new RegExp(
+  `^(x-amz-meta-.+|x-amz-checksum-(algorithm|type)|${locks}|x-amz-server-side-encryption)$`,
+);
+const closing = new RegExp(`^(${checksums}|x-amz-checksum-type|if-none-match)$`);
 const removing = /^x-amz-bypass-governance-retention$/;
 const everyRequest = /^x-amz-(content-sha256|date|security-token|user-agent|trailer|decoded-content-length)$/;
 const reading = /^(x-amz-checksum-mode|range)$/;
@@ -111,6 +113,7 @@ function readObject({ method, bucket, key, headers }: Call): Answer {
       Object.entries(object.metadata).map(([name, value]) => [`x-amz-meta-${name}`, value]),
     ),
     ...lockHeaders(object),
+    ...(object.encryption && { 'x-amz-server-side-encryption': object.encryption }),
   };
   const range = headers.range === undefined ? undefined : parseRange(headers.range, object.bytes.length);
   const bytes = range === undefined ? object.bytes : object.bytes.subarray(range.start, range.end + 1);

@@ -1,0 +1,184 @@
+// Delivery to S3: conditional, with checksums end to end, under Object Lock where asked for, and read back (Amazon S3 API
+// reference: PutObject, GetObject, HeadObject). Large files go in parts, see s3-parts.ts.
+import { createReadStream } from 'node:fs';
+import { basename } from 'node:path';
+import { Readable } from 'node:stream';
+import type { GetObjectCommandOutput, S3Client } from '@aws-sdk/client-s3';
+import { Failure } from '../host/failure.ts';
+import {
+  counted,
+  counter,
+  type Delivery,
+  digest,
+  kept,
+  type Measured,
+  measure,
+  requireSame,
+  sourceFailure,
+  type UploadCredentials,
+} from './delivery.ts';
+import { httpStatus, regionElsewhere, type S3Target, s3Failure } from './s3-failure.ts';
+import { defaultPartBytes, uploadInParts } from './s3-parts.ts';
+
+/** S3 takes no larger object. */
+const largestObject = 5 * 2 ** 40;
+/** A retention is asked for when an upload begins, and may end this much before what is counted from its end. */
+const longestUpload = 86_400_000;
+
+/** @returns where each file lies. Goes once to another region, where the store says that the bucket is there. */
+export async function deliverToS3(target: S3Target, delivery: Delivery): Promise<string[]> {
+  const credentials = await delivery.credentials();
+  try {
+    return await deliverAll(target, delivery, credentials);
+  } catch (error) {
+    delivery.signal.throwIfAborted();
+    const region = regionElsewhere(error);
+    if (region === undefined || region === target.region) throw s3Failure(error, target);
+    const there = { ...target, region };
+    return await deliverAll(there, delivery, credentials).catch((second: unknown) => {
+      delivery.signal.throwIfAborted();
+      throw s3Failure(second, there);
+    });
+  }
+}
+
+async function deliverAll(
+  target: S3Target,
+  delivery: Delivery,
+  credentials: UploadCredentials,
+): Promise<string[]> {
+  const client = await connect(target, credentials);
+  const uploadedTo: string[] = [];
+  try {
+    for (const file of delivery.files) uploadedTo.push(await deliverOne(client, file, target, delivery));
+  } finally {
+    client.destroy();
+  }
+  return uploadedTo;
+}
+
+/** What goes wrong is thrown; without this the SDK also prints. */
+const silent = { debug() {}, info() {}, warn() {}, error() {} };
+
+async function connect(target: S3Target, credentials: UploadCredentials): Promise<S3Client> {
+  const { S3Client } = await import('@aws-sdk/client-s3');
+  return new S3Client({
+    region: target.region,
+    credentials,
+    logger: silent,
+    requestChecksumCalculation: 'WHEN_SUPPORTED',
+    responseChecksumValidation: 'WHEN_SUPPORTED',
+    requestHandler: { connectionTimeout: 10_000, requestTimeout: 120_000, throwOnRequestTimeout: true },
+    ...(target.endpoint === undefined ? {} : { endpoint: target.endpoint, forcePathStyle: true }),
+  });
+}
+
+async function deliverOne(
+  client: S3Client,
+  file: string,
+  target: S3Target,
+  delivery: Delivery,
+): Promise<string> {
+  const { GetObjectCommand } = await import('@aws-sdk/client-s3');
+  const { signal } = delivery;
+  const local = await measure(file, signal);
+  const place = { Bucket: target.bucket, Key: [target.prefix, basename(file)].filter(Boolean).join('/') };
+  const where = `s3://${place.Bucket}/${place.Key}`;
+  if (local.size > largestObject) {
+    throw new Failure('upload-too-large', `${file} is larger than the 5 TiB that an S3 object can be.`, {
+      kept,
+      remedy: 'Deliver it to a file:/// target, or collect a shorter span with --since.',
+    });
+  }
+  const asked = {
+    ...place,
+    ContentType: contentType(file),
+    Metadata: { sha256: local.sha256 },
+    ...(target.sse === undefined ? {} : { ServerSideEncryption: target.sse }),
+    ...(target.lock === undefined
+      ? {}
+      : {
+          ObjectLockMode: target.lock.mode,
+          ObjectLockRetainUntilDate: new Date(Date.now() + target.lock.retainMilliseconds),
+        }),
+  };
+  const alreadyThere =
+    local.size > (delivery.partBytes ?? defaultPartBytes)
+      ? await uploadInParts({
+          client,
+          file,
+          local,
+          asked,
+          endpoint: target.endpoint ?? target.region,
+          delivery,
+        })
+      : await uploadWhole(client, file, local, asked, delivery);
+  const answer = await client.send(new GetObjectCommand(place), { abortSignal: signal });
+  const onChunk = counter(delivery, file, 'read back', local.size);
+  const remote = await digest(answer.Body as AsyncIterable<Uint8Array>, onChunk);
+  requireSame(local, remote, where, alreadyThere);
+  requireProtected(answer, target, where);
+  return where;
+}
+
+function contentType(file: string): string {
+  if (file.endsWith('.json')) return 'application/json';
+  return file.endsWith('.age') ? 'application/octet-stream' : 'application/gzip';
+}
+
+/** @returns whether something lay there already. */
+async function uploadWhole(
+  client: S3Client,
+  file: string,
+  local: Measured,
+  asked: { Bucket: string; Key: string },
+  delivery: Delivery,
+): Promise<boolean> {
+  const { PutObjectCommand } = await import('@aws-sdk/client-s3');
+  const onChunk = counter(delivery, file, 'upload', local.size);
+  const body = Readable.from(counted(createReadStream(file), onChunk), { objectMode: false });
+  const broken = new AbortController();
+  body.on('error', (error) => broken.abort(error));
+  try {
+    await client.send(
+      new PutObjectCommand({
+        ...asked,
+        Body: body,
+        ContentLength: local.size,
+        ChecksumAlgorithm: 'CRC32',
+        IfNoneMatch: '*',
+      }),
+      { abortSignal: AbortSignal.any([delivery.signal, broken.signal]) },
+    );
+    return false;
+  } catch (error) {
+    if (broken.signal.aborted) throw sourceFailure(file, broken.signal.reason);
+    if (httpStatus(error) !== 412) throw error;
+    return true;
+  } finally {
+    body.destroy();
+  }
+}
+
+/** Reads back what was asked of the store: a store that ignores Object Lock or encryption answers 200 all the same. */
+function requireProtected(answer: GetObjectCommandOutput, { lock, sse }: S3Target, where: string): void {
+  const lacking = (what: string): Failure =>
+    new Failure('upload-unprotected', `${where} was delivered, but ${what}.`, {
+      kept: 'The bundle is kept on this node as well.',
+      remedy: 'Enable Object Lock and encryption for the bucket, or ask for neither in the upload URL.',
+    });
+  if (sse !== undefined && answer.ServerSideEncryption !== sse) {
+    throw lacking(
+      `is encrypted with ${answer.ServerSideEncryption ?? 'nothing that the store names'}, not ${sse}`,
+    );
+  }
+  if (lock === undefined) return;
+  const mode = answer.ObjectLockMode;
+  const until = answer.ObjectLockRetainUntilDate;
+  if (mode === undefined || until === undefined) throw lacking('the store holds it under no Object Lock');
+  if (mode !== lock.mode && mode !== 'COMPLIANCE') throw lacking(`its Object Lock is ${mode}`);
+  const stored = answer.LastModified?.getTime() ?? Date.now();
+  if (until.getTime() < stored + lock.retainMilliseconds - longestUpload) {
+    throw lacking(`its Object Lock ends on ${until.toISOString()}, too early`);
+  }
+}

@@ -1,0 +1,116 @@
+// What every delivery of a bundle needs, wherever it goes: what is asked, what a file measures, and the comparison of what
+// was read back.
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { crc32 } from 'node:zlib';
+import { Failure, reasonOf } from '../host/failure.ts';
+import type { UploadTarget } from './upload-target.ts';
+
+export interface UploadCredentials {
+  readonly accessKeyId: string;
+  readonly secretAccessKey: string;
+  readonly sessionToken?: string;
+}
+
+export interface DeliveryProgress {
+  readonly file: string;
+  readonly phase: 'upload' | 'read back';
+  readonly bytes: number;
+  readonly total: number;
+}
+
+export interface Delivery {
+  /** Paths of the archive and its `.sigstore.json`, delivered in this order under their own names. */
+  readonly files: readonly string[];
+  readonly target: UploadTarget;
+  /** Asked once, and only for S3. */
+  readonly credentials: () => Promise<UploadCredentials>;
+  /** Where the state of unfinished uploads is kept, so that another process goes on with them. Default: not kept. */
+  readonly stateDirectory?: string;
+  /** Of one part of a large upload; what is not larger goes in one request. Default 8 MiB, more for huge files. */
+  readonly partBytes?: number;
+  readonly signal: AbortSignal;
+  readonly onProgress?: (progress: DeliveryProgress) => void;
+}
+
+export const kept = 'The bundle is kept on this node, and its delivery will be tried again.';
+
+export interface Measured {
+  readonly size: number;
+  readonly sha256: string;
+  readonly crc32: number;
+}
+
+export async function measure(file: string, signal: AbortSignal): Promise<Measured> {
+  try {
+    return await digest(createReadStream(file, { signal }));
+  } catch (error) {
+    signal.throwIfAborted();
+    throw sourceFailure(file, error);
+  }
+}
+
+export const sourceFailure = (file: string, cause: unknown): Failure =>
+  new Failure('upload-source-missing', `${file} cannot be read: ${reasonOf(cause)}.`, {
+    remedy: 'Look for the bundle with `esoteric-appliance status`, or collect another.',
+    cause,
+  });
+
+export async function* counted(
+  stream: AsyncIterable<Uint8Array>,
+  onChunk: (chunk: Uint8Array) => void,
+): AsyncGenerator<Uint8Array> {
+  for await (const chunk of stream) {
+    onChunk(chunk);
+    yield chunk;
+  }
+}
+
+export async function digest(
+  stream: AsyncIterable<Uint8Array>,
+  onChunk?: (chunk: Uint8Array) => void,
+): Promise<Measured> {
+  const hash = createHash('sha256');
+  let size = 0;
+  let sum = 0;
+  for await (const chunk of onChunk === undefined ? stream : counted(stream, onChunk)) {
+    hash.update(chunk);
+    sum = crc32(chunk, sum);
+    size += chunk.length;
+  }
+  return { size, sha256: hash.digest('hex'), crc32: sum };
+}
+
+export function requireSame(local: Measured, remote: Measured, where: string, alreadyThere: boolean): void {
+  if (remote.sha256 === local.sha256) return;
+  if (alreadyThere) {
+    throw new Failure('upload-conflict', `Other content already lies at ${where}; it was not overwritten.`, {
+      kept,
+      remedy: 'Find out who wrote it there, or give the upload another prefix.',
+    });
+  }
+  throw corrupt(
+    where,
+    `sent ${local.size} bytes with SHA-256 ${local.sha256}, got ${remote.size} with ${remote.sha256}`,
+  );
+}
+
+export const corrupt = (where: string, why: string, cause?: unknown): Failure =>
+  new Failure('upload-corrupt', `What was read back from ${where} is not what was sent: ${why}.`, {
+    kept: 'The bundle is kept on this node; the damaged copy was left where it is, as evidence.',
+    remedy: 'Do not rely on that store before its damage is explained; upload to another.',
+    cause,
+  });
+
+export function counter(
+  { onProgress }: Delivery,
+  file: string,
+  phase: DeliveryProgress['phase'],
+  total: number,
+) {
+  let bytes = 0;
+  return (chunk: { readonly length: number }): void => {
+    bytes += chunk.length;
+    onProgress?.({ file, phase, bytes, total });
+  };
+}

@@ -1,0 +1,270 @@
+// A large file to S3 in parts (Amazon S3 API reference: CreateMultipartUpload, UploadPart, CompleteMultipartUpload). Which
+// parts lie there is on disk after each of them, so that a courier that was killed goes on where it stopped.
+import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { crc32 } from 'node:zlib';
+import type { S3Client } from '@aws-sdk/client-s3';
+import { z } from 'zod';
+import { writeDurably } from '../host/durable.ts';
+import { counter, type Delivery, type Measured, sourceFailure } from './delivery.ts';
+import { httpStatus } from './s3-failure.ts';
+
+const mebibyte = 1 << 20;
+export const defaultPartBytes = 8 * mebibyte;
+/** S3 takes 10,000. */
+const mostParts = 9_000;
+/** Parts under way at once, each of them in memory. */
+const lanes = 4;
+/** What the store says of an upload that it has forgotten, or that is not what the state on disk tells. */
+const staleness: ReadonlySet<string> = new Set([
+  'NoSuchUpload',
+  'InvalidPart',
+  'InvalidPartOrder',
+  'EntityTooSmall',
+  'BadDigest',
+]);
+
+const stateSchema = z.strictObject({
+  format: z.literal('esoteric-appliance-upload/1'),
+  endpoint: z.string(),
+  bucket: z.string(),
+  key: z.string(),
+  sha256: z.string(),
+  /** What protects the object was asked for when the upload began. */
+  protection: z.string(),
+  partBytes: z.int().positive(),
+  uploadId: z.string().min(1),
+  parts: z.array(
+    z.strictObject({ PartNumber: z.int().positive(), ETag: z.string(), ChecksumCRC32: z.string() }),
+  ),
+});
+type PartState = z.infer<typeof stateSchema>;
+
+export interface PartsUpload {
+  readonly client: S3Client;
+  readonly file: string;
+  readonly local: Measured;
+  readonly asked: {
+    readonly Bucket: string;
+    readonly Key: string;
+    readonly ServerSideEncryption?: 'AES256' | 'aws:kms' | 'aws:kms:dsse';
+    readonly ObjectLockMode?: 'GOVERNANCE' | 'COMPLIANCE';
+    readonly ObjectLockRetainUntilDate?: Date;
+  };
+  readonly endpoint: string;
+  readonly delivery: Delivery;
+}
+
+/** @returns whether something lay there already; it is the caller's to look at that. */
+export async function uploadInParts(upload: PartsUpload): Promise<boolean> {
+  const { delivery } = upload;
+  const path = statePath(upload);
+  if (await liesThere(upload)) {
+    forget(path);
+    return true;
+  }
+  const found = readState(path, upload);
+  try {
+    const state = found ?? (await begin(upload));
+    if (found === undefined) remember(path, state);
+    await sendParts(upload, state, path);
+    await complete(upload, state);
+  } catch (error) {
+    const name = error instanceof Error ? error.name : '';
+    if (httpStatus(error) === 412) {
+      await abandon(upload, readState(path, upload));
+      forget(path);
+      return true;
+    }
+    if (!staleness.has(name)) throw error;
+    await abandon(upload, readState(path, upload));
+    forget(path);
+    delivery.signal.throwIfAborted();
+    if (found === undefined) throw error;
+    // From the start, unless the upload had ended and only its answer was lost.
+    return await uploadInParts(upload);
+  }
+  forget(path);
+  return false;
+}
+
+async function liesThere({ client, asked: { Bucket, Key }, delivery }: PartsUpload): Promise<boolean> {
+  const { HeadObjectCommand } = await import('@aws-sdk/client-s3');
+  try {
+    await client.send(new HeadObjectCommand({ Bucket, Key }), { abortSignal: delivery.signal });
+    return true;
+  } catch (error) {
+    // 403 is what S3 answers about a missing object to those who may not list, and an answer to HEAD does not say why it
+    // refuses: the next request does, and writes nothing over what may lie there.
+    const status = httpStatus(error) ?? 0;
+    if (status >= 400 && status < 500) return false;
+    throw error;
+  }
+}
+
+async function begin({ client, local, asked, endpoint, delivery }: PartsUpload): Promise<PartState> {
+  const { CreateMultipartUploadCommand } = await import('@aws-sdk/client-s3');
+  const least = Math.ceil(local.size / mostParts / mebibyte) * mebibyte;
+  const { UploadId } = await client.send(
+    new CreateMultipartUploadCommand({ ...asked, ChecksumAlgorithm: 'CRC32', ChecksumType: 'FULL_OBJECT' }),
+    { abortSignal: delivery.signal },
+  );
+  return {
+    format: 'esoteric-appliance-upload/1',
+    endpoint,
+    bucket: asked.Bucket,
+    key: asked.Key,
+    sha256: local.sha256,
+    protection: protectionOf(asked),
+    partBytes: Math.max(delivery.partBytes ?? defaultPartBytes, least),
+    uploadId: UploadId ?? '',
+    parts: [],
+  };
+}
+
+async function sendParts(upload: PartsUpload, state: PartState, path: string | undefined): Promise<void> {
+  const { client, file, local, asked, delivery } = upload;
+  const { UploadPartCommand } = await import('@aws-sdk/client-s3');
+  const onChunk = counter(delivery, file, 'upload', local.size);
+  const sent = new Set(state.parts.map(({ PartNumber }) => PartNumber));
+  const missing: number[] = [];
+  for (let number = 1; (number - 1) * state.partBytes < local.size; number += 1) {
+    if (!sent.has(number)) missing.push(number);
+    else onChunk({ length: sizeOf(number, state, local) });
+  }
+  await using source = await open(file).catch((error: unknown) => {
+    throw sourceFailure(file, error);
+  });
+  const stop = new AbortController();
+  const signal = AbortSignal.any([delivery.signal, stop.signal]);
+  const lane = async (): Promise<void> => {
+    for (let number = missing.shift(); number !== undefined; number = missing.shift()) {
+      signal.throwIfAborted();
+      const bytes = await readPart(
+        source,
+        file,
+        (number - 1) * state.partBytes,
+        sizeOf(number, state, local),
+      );
+      const answer = await client.send(
+        new UploadPartCommand({
+          Bucket: asked.Bucket,
+          Key: asked.Key,
+          UploadId: state.uploadId,
+          PartNumber: number,
+          Body: bytes,
+          ContentLength: bytes.length,
+          ChecksumAlgorithm: 'CRC32',
+        }),
+        { abortSignal: signal },
+      );
+      state.parts.push({
+        PartNumber: number,
+        ETag: answer.ETag ?? '',
+        ChecksumCRC32: answer.ChecksumCRC32 ?? base64(crc32(bytes)),
+      });
+      remember(path, state);
+      onChunk(bytes);
+    }
+  };
+  const outcomes = await Promise.allSettled(
+    Array.from({ length: lanes }, () =>
+      lane().catch((error: unknown) => {
+        stop.abort(error);
+        throw error;
+      }),
+    ),
+  );
+  delivery.signal.throwIfAborted();
+  if (outcomes.some(({ status }) => status === 'rejected')) throw stop.signal.reason;
+}
+
+async function complete({ client, local, asked, delivery }: PartsUpload, state: PartState): Promise<void> {
+  const { CompleteMultipartUploadCommand } = await import('@aws-sdk/client-s3');
+  await client.send(
+    new CompleteMultipartUploadCommand({
+      Bucket: asked.Bucket,
+      Key: asked.Key,
+      UploadId: state.uploadId,
+      MultipartUpload: { Parts: state.parts.toSorted((a, b) => a.PartNumber - b.PartNumber) },
+      ChecksumCRC32: base64(local.crc32),
+      ChecksumType: 'FULL_OBJECT',
+      IfNoneMatch: '*',
+    }),
+    { abortSignal: delivery.signal },
+  );
+}
+
+/** Parts left behind would be paid for. What cannot be cleared away is the bucket's life-cycle rule's to clear. */
+async function abandon(
+  { client, asked, delivery }: PartsUpload,
+  state: PartState | undefined,
+): Promise<void> {
+  if (state === undefined) return;
+  const { AbortMultipartUploadCommand } = await import('@aws-sdk/client-s3');
+  const { Bucket, Key } = asked;
+  await client
+    .send(new AbortMultipartUploadCommand({ Bucket, Key, UploadId: state.uploadId }), {
+      abortSignal: delivery.signal,
+    })
+    .catch(() => {});
+}
+
+const sizeOf = (number: number, { partBytes }: PartState, { size }: Measured): number =>
+  Math.min(partBytes, size - (number - 1) * partBytes);
+
+async function readPart(source: FileHandle, file: string, from: number, size: number): Promise<Buffer> {
+  const bytes = Buffer.allocUnsafe(size);
+  for (let at = 0; at < size; ) {
+    const { bytesRead } = await source.read(bytes, at, size - at, from + at);
+    if (bytesRead === 0) throw sourceFailure(file, new Error('it has become shorter'));
+    at += bytesRead;
+  }
+  return bytes;
+}
+
+function base64(sum: number): string {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(sum >>> 0);
+  return bytes.toString('base64');
+}
+
+/** Another lock or encryption asked for since then needs another upload; the date itself moves with each attempt. */
+const protectionOf = ({ ServerSideEncryption, ObjectLockMode }: PartsUpload['asked']): string =>
+  `${ServerSideEncryption ?? '-'} ${ObjectLockMode ?? '-'}`;
+
+const statePath = ({ file, delivery: { stateDirectory } }: PartsUpload): string | undefined =>
+  stateDirectory === undefined ? undefined : join(stateDirectory, `${basename(file)}.parts.json`);
+
+/** Undefined where there is none, or it is about another content or place. */
+function readState(path: string | undefined, upload: PartsUpload): PartState | undefined {
+  if (path === undefined || !existsSync(path)) return undefined;
+  const { asked, local, endpoint } = upload;
+  let json: unknown;
+  try {
+    json = JSON.parse(readFileSync(path, 'utf8'));
+  } catch {
+    return undefined;
+  }
+  const { data } = stateSchema.safeParse(json);
+  const same =
+    data?.endpoint === endpoint &&
+    data.bucket === asked.Bucket &&
+    data.key === asked.Key &&
+    data.sha256 === local.sha256 &&
+    data.protection === protectionOf(asked);
+  return same ? data : undefined;
+}
+
+/** A full disk costs only what another courier would not have to send again. */
+function remember(path: string | undefined, state: PartState): void {
+  if (path === undefined) return;
+  try {
+    writeDurably(path, JSON.stringify(state), 0o600);
+  } catch {}
+}
+
+function forget(path: string | undefined): void {
+  if (path !== undefined) rmSync(path, { force: true });
+}

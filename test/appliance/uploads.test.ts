@@ -1,0 +1,57 @@
+// Deliveries as the operator sees and hastens them: a real outbox and spool in a directory.
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { Outbox } from '../../src/alerts/outbox.ts';
+import { dropJob } from '../../src/alerts/spool.ts';
+import { loadConfig } from '../../src/appliance/config.ts';
+import { stateLayout } from '../../src/appliance/node-record.ts';
+import { retryUploads, uploadsOf } from '../../src/appliance/uploads.ts';
+
+let directory: string;
+const config = () => {
+  const path = join(directory, 'config.toml');
+  writeFileSync(path, `[node]\nname = "alpha"\nstate_dir = "${directory}"\n`);
+  return loadConfig({ path, overrides: {} });
+};
+const key = 'alpha-bundle-000007';
+const job = { kind: 'bundle', key, payload: {} } as const;
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'ea-uploads-'));
+  const { spool, uploads } = stateLayout(directory);
+  mkdirSync(spool);
+  mkdirSync(uploads, { recursive: true });
+});
+afterEach(() => rmSync(directory, { recursive: true }));
+
+it('there is nothing where no courier has run', () => {
+  expect(uploadsOf(config())).toEqual({ bundles: [], spooled: 0 });
+  expect(retryUploads(config())).toEqual({ due: 0 });
+});
+
+it('a bundle in the spool is counted before a courier takes it', () => {
+  dropJob(stateLayout(directory).spool, job);
+  expect(uploadsOf(config())).toEqual({ bundles: [], spooled: 1 });
+});
+
+it('one that failed is shown with its reason, its parts and its next attempt, which retry brings forward', () => {
+  const { outbox: path, uploads } = stateLayout(directory);
+  using outbox = new Outbox(path, Date.now, { random: () => 0.99 });
+  outbox.enqueue(job, { ...job, key: 'alpha-bundle-000008' });
+  const [failed, other] = outbox.due(Date.now());
+  outbox.failed(failed?.id ?? 0, 'The store is full.');
+  outbox.delivered(other?.id ?? 0);
+  writeFileSync(
+    join(uploads, 'alpha-000007-20261120T100000Z.tar.gz.parts.json'),
+    JSON.stringify({ parts: [{}, {}] }),
+  );
+  const shown = uploadsOf(config()).bundles;
+  expect(shown.map(({ state }) => state)).toEqual(['delivered', 'queued']);
+  expect(shown[1]).toMatchObject({ key, attempts: 1, partsSent: 2, error: 'The store is full.' });
+  expect(Date.parse(shown[1]?.nextAttempt ?? '')).toBeGreaterThan(Date.now());
+  expect(outbox.due(Date.now())).toEqual([]);
+  expect(retryUploads(config())).toEqual({ due: 1 });
+  expect(outbox.due(Date.now()).map((due) => due.key)).toEqual([key]);
+});

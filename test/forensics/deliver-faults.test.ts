@@ -1,0 +1,236 @@
+// Delivery in parts against a store and a node that fail in every way: in the end there is exactly one good copy.
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { type Delivery, deliver, parseUploadUrl } from '../../src/forensics/deliver.ts';
+import { type Fault, type S3Server, startS3 } from '../lab/s3.ts';
+
+const credentials = { accessKeyId: 'COURIER', secretAccessKey: 'courier-secret' };
+const names = ['alpha-7-20261120T100000Z.tar.gz', 'alpha-7-20261120T100000Z.tar.gz.sigstore.json'];
+const partBytes = 5 << 20;
+const archive = randomBytes(2 * partBytes + 12_345);
+let s3: S3Server;
+let directory: string;
+let stateDirectory: string;
+let files: string[];
+let url: string;
+let skew = 0;
+
+beforeAll(async () => {
+  s3 = await startS3({ credentials, buckets: ['evidence'], now: () => new Date(Date.now() + skew) });
+});
+afterAll(() => s3.stop());
+beforeEach((context) => {
+  directory = mkdtempSync(join(tmpdir(), 'ea-deliver-faults-'));
+  stateDirectory = join(directory, 'state');
+  mkdirSync(stateDirectory);
+  files = names.map((name) => join(directory, name));
+  writeFileSync(files[0] ?? '', archive);
+  writeFileSync(files[1] ?? '', '{}');
+  url = `s3://evidence/${context.task.id}?endpoint=${s3.endpoint}`;
+});
+afterEach(() => {
+  s3.faults.failNext(0, 500);
+  s3.onRequest = undefined;
+  skew = 0;
+  rmSync(directory, { recursive: true });
+});
+
+const run = (more: Partial<Delivery> = {}, to = url) =>
+  deliver({
+    files,
+    target: parseUploadUrl(to),
+    credentials: async () => credentials,
+    signal: new AbortController().signal,
+    stateDirectory,
+    partBytes,
+    ...more,
+  });
+/** As the courier does, without its waits. @returns how many attempts it took. */
+async function insist(attempts = 1): Promise<number> {
+  try {
+    await run();
+    return attempts;
+  } catch (error) {
+    if (attempts >= 10) throw error;
+    return await insist(attempts + 1);
+  }
+}
+const copies = () =>
+  [...s3.objects('evidence')].filter(([key]) => key.startsWith(new URL(url).pathname.slice(1)));
+const requestsSince = (before: number, what: RegExp) =>
+  s3.requests.slice(before).filter((line) => what.test(line));
+
+function expectOneGoodCopy(): void {
+  expect(copies().map(([key]) => key.split('/').at(-1))).toEqual(names);
+  expect(copies()[0]?.[1].bytes.equals(archive)).toBe(true);
+  expect(readdirSync(stateDirectory)).toEqual([]);
+}
+
+describe('an upload in parts', () => {
+  it('is whole, with a checksum of all of it, and leaves no state', async () => {
+    const before = s3.requests.length;
+    await run();
+    expectOneGoodCopy();
+    expect(copies()[0]?.[1]).toMatchObject({
+      checksumType: 'FULL_OBJECT',
+      checksums: { crc32: expect.any(String) },
+    });
+    expect(requestsSince(before, /partNumber=/)).toHaveLength(3);
+  });
+
+  it('sends no part twice when it goes on after a break', async () => {
+    const before = s3.requests.length;
+    const seen: number[] = [];
+    const abort = new AbortController();
+    await expect(
+      run({
+        signal: abort.signal,
+        onProgress: ({ phase, bytes }) => {
+          if (phase === 'upload') seen.push(bytes);
+          if (seen.length === 3) abort.abort(new Error('killed'));
+        },
+      }),
+    ).rejects.toThrow('killed');
+    expect(copies()).toEqual([]);
+    expect(readdirSync(stateDirectory)).toHaveLength(1);
+    await run();
+    expectOneGoodCopy();
+    expect(requestsSince(before, /partNumber=/)).toHaveLength(3);
+    expect(requestsSince(before, /^POST .*uploads/)).toHaveLength(1);
+  });
+
+  it('starts anew where another content, a damaged state or a forgotten upload is found', async () => {
+    s3.faults.failNext(100, 403, 'PUT');
+    await expect(run()).rejects.toMatchObject({ code: 'upload-denied' });
+    s3.faults.failNext(0, 403);
+    const [state = ''] = readdirSync(stateDirectory);
+    for (const text of ['not JSON', '{}']) {
+      writeFileSync(join(stateDirectory, state), text);
+      s3.faults.failNext(100, 403, 'PUT');
+      await expect(run()).rejects.toMatchObject({ code: 'upload-denied' });
+      s3.faults.failNext(0, 403);
+    }
+    const path = join(stateDirectory, state);
+    writeFileSync(path, readFileSync(path, 'utf8').replace(/("uploadId":")[^"]*/, '$1forgotten'));
+    await run();
+    expectOneGoodCopy();
+  });
+
+  it('never replaces what lies there', async () => {
+    await run();
+    writeFileSync(files[0] ?? '', randomBytes(partBytes + 1));
+    await expect(run()).rejects.toMatchObject({ code: 'upload-conflict' });
+    expectOneGoodCopy();
+  });
+
+  it('does not need its state to be kept: a full disk for it fails nothing', async () => {
+    rmSync(stateDirectory, { recursive: true });
+    await run();
+    mkdirSync(stateDirectory);
+    expectOneGoodCopy();
+  });
+});
+
+describe('in the end there is one good copy', () => {
+  it.each<[Fault, 'PUT' | 'POST' | 'GET' | 'HEAD', number]>([
+    [500, 'PUT', 8],
+    [500, 'POST', 8],
+    [500, 'GET', 4],
+    [503, 'HEAD', 4],
+    ['slow', 'PUT', 8],
+    ['slow', 'POST', 4],
+    ['reset', 'PUT', 8],
+    ['break', 'PUT', 8],
+    ['break', 'POST', 4],
+    ['expired', 'PUT', 2],
+    ['expired', 'POST', 1],
+    ['etag', 'PUT', 1],
+    ['corrupt', 'GET', 1],
+    ['rot', 'GET', 1],
+  ])('after %s of %s, %i times', async (fault, method, count) => {
+    s3.faults.failNext(count, fault, method);
+    await insist();
+    expectOneGoodCopy();
+  });
+
+  it.each([-86_400_000, 86_400_000])('with a clock that is %i ms off', async (off) => {
+    skew = off;
+    await insist();
+    expectOneGoodCopy();
+  });
+
+  it('in the region that the store names', async () => {
+    url += '&region=eu-west-1';
+    await run();
+    expectOneGoodCopy();
+  });
+
+  it('after credentials that had expired were renewed', async () => {
+    s3.faults.failNext(100, 'expired');
+    await expect(run()).rejects.toMatchObject({
+      code: 'upload-denied',
+      message: expect.stringContaining('ExpiredToken'),
+    });
+    s3.faults.failNext(0, 'expired');
+    await run();
+    expectOneGoodCopy();
+  });
+
+  // HEAD, POST, three parts, POST, GET; PUT and GET of the signature.
+  it.each([1, 2, 3, 4, 5, 6, 7, 8, 9])('after kill -9 at request %i', async (stage) => {
+    const child = spawn(
+      process.execPath,
+      [join(import.meta.dirname, 'deliver-child.ts'), url, stateDirectory, String(partBytes), ...files],
+      { stdio: 'ignore' },
+    );
+    const exited = once(child, 'exit');
+    let seen = 0;
+    s3.onRequest = () => {
+      seen += 1;
+      if (seen === stage) child.kill('SIGKILL');
+    };
+    expect(await exited).toEqual([null, 'SIGKILL']);
+    s3.onRequest = undefined;
+    await insist();
+    expectOneGoodCopy();
+  });
+});
+
+describe('what protects a copy', () => {
+  const retained = 30 * 86_400_000;
+  it.each(['governance', 'compliance'])('is set and read back: %s, of both files', async (mode) => {
+    await run({}, `${url}&object-lock=${mode}&retain=30d&sse=AES256`);
+    expectOneGoodCopy();
+    for (const [, { lock, encryption }] of copies()) {
+      expect(lock?.retention?.mode).toBe(mode.toUpperCase());
+      expect(Math.abs((lock?.retention?.until.getTime() ?? 0) - Date.now() - retained)).toBeLessThan(
+        3_600_000,
+      );
+      expect(encryption).toBe('AES256');
+    }
+    await run({}, `${url}&object-lock=${mode}&retain=30d&sse=AES256`);
+  });
+
+  it.each(['object-lock=compliance&retain=30d', 'sse=aws:kms'])(
+    'and is missing, where %s was asked for, is told',
+    async (asked) => {
+      await run();
+      await expect(run({}, `${url}&${asked}`)).rejects.toMatchObject({ code: 'upload-unprotected' });
+    },
+  );
+
+  it('and ends too early is told', async () => {
+    await run({}, `${url}&object-lock=governance&retain=2d`);
+    await expect(run({}, `${url}&object-lock=governance&retain=30d`)).rejects.toMatchObject({
+      code: 'upload-unprotected',
+    });
+    await expect(run({}, `${url}&object-lock=compliance&retain=2d`)).rejects.toMatchObject({
+      code: 'upload-unprotected',
+    });
+  });
+});
