@@ -1,15 +1,22 @@
 // One collector's work: every source in turn, noise -> health tests -> ring. A source that fails is isolated while the others go on,
 // opened again after a pause, and at last expelled.
+import { alignment } from '../host/arena.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
 import type { AssessmentRecord } from './assessment/record.ts';
 import { HealthTests } from './health.ts';
+import { lags } from './lag-test.ts';
 import { rehearse } from './rehearsal.ts';
 import type { Lane, SampleRings } from './rings.ts';
 import type { NoiseSource, Sampler } from './source.ts';
 
 /** Most samples that a source is asked for at a time; also what a start-up test needs. */
-export const turnLength = 1024;
+const turnLength = 1024;
 const idleTurnLength = 128;
+
+/** Bytes that a collection of so many sources works in: a turn, and the last samples of each, which its health tests keep. Whole
+ * steps of the arena, which gives no parts of them. */
+export const scratchLength = (sources: number): number =>
+  turnLength + alignment * Math.ceil((lags * sources) / alignment);
 
 export interface CollectedSource {
   readonly source: NoiseSource;
@@ -30,7 +37,7 @@ export type CollectionNews =
 
 export interface CollectionOptions {
   readonly rings: SampleRings;
-  /** `turnLength` bytes in the arena. */
+  /** `scratchLength` bytes in the arena. */
   readonly scratch: Uint8Array;
   readonly lane: Lane;
   readonly tell: (news: CollectionNews) => void;
@@ -49,6 +56,8 @@ const roundsPerAssessment = 8;
 
 interface Post extends CollectedSource {
   tests: HealthTests;
+  /** In the arena: the last samples of the tests. */
+  readonly history: Uint8Array;
   sampler: Sampler | undefined;
   turns: number;
   unassessed: boolean;
@@ -64,6 +73,7 @@ interface Post extends CollectedSource {
 
 export class Collection implements Disposable {
   readonly #posts: Post[];
+  readonly #turnMemory: Uint8Array;
   readonly #options: CollectionOptions;
   readonly #epoch: number;
   #rounds = 0;
@@ -71,9 +81,15 @@ export class Collection implements Disposable {
   /** Sources are opened at their first turn. */
   constructor(sources: readonly CollectedSource[], options: CollectionOptions) {
     const now = performance.now();
-    this.#posts = sources.map((source) => ({
+    this.#turnMemory = options.scratch.subarray(0, turnLength);
+    const histories = sources.map((_, n) =>
+      options.scratch.subarray(turnLength + lags * n).subarray(0, lags),
+    );
+    if (options.scratch.length < scratchLength(sources.length))
+      throw new RangeError('the scratch is too small');
+    this.#posts = sources.map((source, n) => ({
       ...source,
-      tests: new HealthTests(source.expected),
+      ...testing(source.expected, histories[n] ?? new Uint8Array(0)),
       sampler: undefined,
       turns: 0,
       unassessed: source.assess !== undefined,
@@ -108,7 +124,7 @@ export class Collection implements Disposable {
         if (!mayAssess) continue;
         mayAssess = false;
       }
-      if (!this.#turn(post, this.#options.scratch)) return worked;
+      if (!this.#turn(post, this.#turnMemory)) return worked;
       worked = true;
     }
     return worked;
@@ -116,7 +132,7 @@ export class Collection implements Disposable {
 
   /** Gives every source a short turn, so that its health tests go on although its ring is filled. */
   idleRound(): void {
-    const short = this.#options.scratch.subarray(0, idleTurnLength);
+    const short = this.#turnMemory.subarray(0, idleTurnLength);
     for (const post of this.#posts) {
       if (post.unassessed || post.tests.state === 'expelled' || performance.now() < post.resting) continue;
       if (!this.#turn(post, short)) return;
@@ -179,7 +195,7 @@ export class Collection implements Disposable {
     });
     post.unassessed = false;
     if (found === undefined || this.superseded) return;
-    post.tests = new HealthTests(found.expected);
+    post.tests = testing(found.expected, post.history).tests;
     this.#options.tell({ kind: 'assessed', index: post.index, record: found.record });
   }
 
@@ -246,6 +262,11 @@ export class Collection implements Disposable {
 
 const isInterruption = (error: unknown): boolean =>
   error instanceof Failure && error.code === 'assessment-interrupted';
+
+const testing = (expected: number, history: Uint8Array): Pick<Post, 'tests' | 'history'> => ({
+  tests: new HealthTests(expected, { history }),
+  history,
+});
 
 function restart(post: Post): void {
   post.tests.restart();

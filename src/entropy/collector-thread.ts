@@ -3,7 +3,7 @@
 import { Worker } from 'node:worker_threads';
 import type { ArenaRegion, SecretArena, SecretBuffer } from '../host/arena.ts';
 import { reasonOf } from '../host/failure.ts';
-import { type CollectionNews, turnLength } from './collection.ts';
+import { type CollectionNews, scratchLength } from './collection.ts';
 import type { CollectorTask } from './collector.ts';
 
 const stopMilliseconds = 5000;
@@ -20,7 +20,7 @@ export class CollectorThread {
   #expected = false;
 
   constructor(arena: SecretArena, task: Omit<CollectorTask, 'scratch'>, events: ThreadEvents) {
-    this.#scratch = arena.take(turnLength, 'raw noise samples');
+    this.#scratch = arena.take(scratchLength(task.sources.length), 'raw noise samples');
     const { address, byteLength } = this.#scratch;
     const scratch: ArenaRegion = { address, byteLength, control: arena.region.control };
     const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';

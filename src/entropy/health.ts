@@ -69,12 +69,15 @@ export class HealthTests {
 
   /**
    * `entropy`: the min-entropy in bits per sample that the source is expected to have at least. `lag`: false leaves the lag
-   * test out.
+   * test out. `history`: where that keeps its last samples.
    */
-  constructor(entropy: number, { lag = true }: { readonly lag?: boolean } = {}) {
+  constructor(
+    entropy: number,
+    { lag = true, history }: { readonly lag?: boolean; readonly history?: Uint8Array } = {},
+  ) {
     this.#intermittent = limitsOf(entropy, intermittentExponent);
     this.#permanent = limitsOf(entropy, permanentExponent);
-    if (lag) this.#lag = new LagTest();
+    if (lag) this.#lag = new LagTest(history);
   }
 
   get state(): HealthState {

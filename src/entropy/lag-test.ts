@@ -3,7 +3,8 @@
 // whichever guessed best in this window. Cutoffs as in section 4.4: too many right guesses in a window, or too many in a row.
 import { criticalBinomial } from './binomial.ts';
 
-const lags = 8;
+/** Samples that a test keeps. */
+export const lags = 8;
 /** The last guesser is the ramp. */
 const guessers = lags + 1;
 const windowLength = 1024;
@@ -22,7 +23,7 @@ export function lagCutoffs(entropy: number, exponent: number): LagCutoffs {
 }
 
 export class LagTest {
-  readonly #history = new Uint8Array(lags);
+  readonly #history: Uint8Array;
   readonly #scores = new Int32Array(guessers);
   #at = 0;
   #seen = 0;
@@ -30,6 +31,11 @@ export class LagTest {
   #right = 0;
   #row = 0;
   #left = windowLength;
+
+  /** `history`: `lags` bytes for the last samples, in the arena where what is tested goes into a seed. */
+  constructor(history: Uint8Array = new Uint8Array(lags)) {
+    this.#history = history;
+  }
 
   restart(): void {
     this.#scores.fill(0);

@@ -13,7 +13,7 @@ const MADV_DONTDUMP = 16;
 const MADV_WIPEONFORK = 18;
 const pageSize = 4096;
 /** Every slice starts on a cache line, so that neighbours never share one. */
-const alignment = 64;
+export const alignment = 64;
 
 /** Words of the shared control block (`Int32Array`). */
 const control = { zeroized: 0 } as const;

@@ -1,7 +1,7 @@
 import { randomFillSync } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import type { AssessmentRecord } from '../../src/entropy/assessment/record.ts';
-import { Collection, turnLength } from '../../src/entropy/collection.ts';
+import { Collection, scratchLength } from '../../src/entropy/collection.ts';
 import { Conditioner } from '../../src/entropy/conditioning.ts';
 import { ringCapacity, SampleRings } from '../../src/entropy/rings.ts';
 import type { NoiseSource } from '../../src/entropy/source.ts';
@@ -36,7 +36,7 @@ function collect(sources: NoiseSource[]) {
     sources.map((entry, index) => ({ source: entry, index, expected: 1, level: 1024 })),
     {
       rings,
-      scratch: arena.take(turnLength, 'scratch').bytes,
+      scratch: arena.take(scratchLength(sources.length), 'scratch').bytes,
       lane: 'quick',
       tell: (news) => {
         if (news.kind === 'failed') lost.push(`${sources[news.index]?.name}: ${news.why}`);
@@ -175,7 +175,7 @@ describe('a collection', () => {
           assess: () => ({ record, expected: 0.1 }),
         },
       ],
-      { rings, scratch: new Uint8Array(turnLength), lane: 'quick', tell: (what) => news.push(what) },
+      { rings, scratch: new Uint8Array(scratchLength(1)), lane: 'quick', tell: (what) => news.push(what) },
     );
     collection.idleRound();
     expect(rings.samples(0)).toBe(0);
