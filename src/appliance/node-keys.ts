@@ -10,6 +10,7 @@ import type { Approval } from '../keys/approval-format.ts';
 import { satisfyApproved } from '../keys/policy.ts';
 import { readSealedKey, unsealKey } from '../keys/sealed.ts';
 import { openTpm, type Tpm } from '../tpm/context.ts';
+import type { TpmObject } from '../tpm/object.ts';
 import type { TpmProperties } from '../tpm/properties.ts';
 import type { RawChannel } from '../tpm/raw.ts';
 import { TpmError } from '../tpm/responses.ts';
@@ -46,11 +47,14 @@ export class NodeKeys implements AsyncDisposable {
   #tpm: Tpm;
   /** One after the other: what the index holds decides what it gets. */
   #anchoring: Promise<unknown> = Promise.resolve();
+  /** The pinned storage root key, as ESYS knows it from the start on: nobody on the bus is asked for it again. */
+  #srk: TpmObject;
 
-  private constructor(tcti: string, anchors: NonNullable<NodeRecord['tpm']>, tpm: Tpm) {
+  private constructor(tcti: string, anchors: NonNullable<NodeRecord['tpm']>, tpm: Tpm, srk: TpmObject) {
     this.#tcti = tcti;
     this.#anchors = anchors;
     this.#tpm = tpm;
+    this.#srk = srk;
   }
 
   /** For the holder of the state's lock. @throws Failure `tpm-unreachable`, `tss-missing`; `tpm-swapped` when it is another TPM. */
@@ -58,8 +62,7 @@ export class NodeKeys implements AsyncDisposable {
     const tpm = await openTpm({ tcti: config.tpm.tcti });
     try {
       await tpm.flushAbandoned();
-      await using _srk = await pinnedStorageRoot(tpm, anchors);
-      return new NodeKeys(config.tpm.tcti, anchors, tpm);
+      return new NodeKeys(config.tpm.tcti, anchors, tpm, await pinnedStorageRoot(tpm, anchors));
     } catch (error) {
       await tpm.close();
       throw error;
@@ -101,12 +104,11 @@ export class NodeKeys implements AsyncDisposable {
         remedy: 'Add it to the profile or to [[keys]], and run `esoteric-appliance provision` again.',
       });
     }
-    return await this.#fresh(async (tpm) => {
-      await using srk = await tpm.at(this.#anchors.srk.handle);
-      return await unsealKey({ tpm, srk, arena }, sealed, (on, session, policy) =>
+    return await this.#fresh((tpm, srk) =>
+      unsealKey({ tpm, srk, arena }, sealed, (on, session, policy) =>
         satisfyApproved(on, session, policy, signedStateOf(approval, sealed)),
-      );
-    });
+      ),
+    );
   }
 
   /** A quote over `qualifyingData` of the boot PCRs and the cap PCR. */
@@ -130,8 +132,7 @@ export class NodeKeys implements AsyncDisposable {
 
   /** DER signature by the bundle signing key over the SHA-256 of `message`. */
   sign(message: Uint8Array): Promise<Uint8Array> {
-    return this.#fresh(async (tpm) => {
-      await using srk = await tpm.at(this.#anchors.srk.handle);
+    return this.#fresh(async (tpm, srk) => {
       await using key = await tpm.load(srk, {
         public: Buffer.from(this.#anchors.signingKey.public, 'base64'),
         private: Buffer.from(this.#anchors.signingKey.private, 'base64'),
@@ -211,14 +212,15 @@ export class NodeKeys implements AsyncDisposable {
   }
 
   /** Runs `work`; where the interlock has taken over the connection meanwhile, once more on a new one. */
-  async #fresh<T>(work: (tpm: Tpm) => Promise<T>): Promise<T> {
+  async #fresh<T>(work: (tpm: Tpm, srk: TpmObject) => Promise<T>): Promise<T> {
     try {
-      return await work(this.#tpm);
+      return await work(this.#tpm, this.#srk);
     } catch (error) {
       if (!(error instanceof TpmError) || error.code !== 'tpm-overtaken') throw error;
       await this.#tpm.close();
       this.#tpm = await openTpm({ tcti: this.#tcti });
-      return await work(this.#tpm);
+      this.#srk = await pinnedStorageRoot(this.#tpm, this.#anchors);
+      return await work(this.#tpm, this.#srk);
     }
   }
 }

@@ -59,6 +59,9 @@ export const recv: (fd: number, data: Uint8Array, length: number, flags: number)
 export const poll: (fds: Uint8Array, count: number, timeoutMilliseconds: number) => number = libc.func(
   'int poll(uint8_t *, unsigned long, int)',
 );
+/** As `poll`, with a `struct timespec` (16 bytes) and the signals to be blocked meanwhile. */
+export const ppoll: (fds: Uint8Array, count: number, timeout: Uint8Array, signals: null) => number =
+  libc.func('int ppoll(uint8_t *, unsigned long, const uint8_t *, const void *)');
 export const eventfd: (initial: number, flags: number) => number = libc.func(
   'int eventfd(unsigned int, int)',
 );

@@ -200,7 +200,7 @@ export async function releaseIndex(tpm: Tpm, index: number): Promise<void> {
   await tpm.nvUndefine(index).catch(ifAbsent);
 }
 
-function ifAbsent(error: unknown): void {
+function ifAbsent(error: unknown): undefined {
   if (!(error instanceof TpmError) || error.code !== 'tpm-no-object') throw error;
 }
 
@@ -213,9 +213,12 @@ export const pemOf = (area: string): string => publicKeyPem(Buffer.from(area, 'b
  */
 export async function pinnedStorageRoot(tpm: Tpm, anchors: Anchors): Promise<TpmObject> {
   const { handle, name } = anchors.srk;
-  const present = await nameAt(tpm, handle);
-  if (present !== name) throw swapped(handle, present);
-  return await tpm.at(handle);
+  // The Name is that of the very key that sessions will be salted to, not of one that was read beside it.
+  const root = await tpm.at(handle).catch(ifAbsent);
+  const present = root && hexOf(root.name);
+  if (root !== undefined && present === name) return root;
+  await root?.[Symbol.asyncDispose]();
+  throw swapped(handle, present);
 }
 
 /**

@@ -4,7 +4,7 @@ import { createPublicKey, type JsonWebKey } from 'node:crypto';
 import { Failure } from '../host/failure.ts';
 import { esysHandle, noSessions } from './commands.ts';
 import type { Connection } from './connection.ts';
-import { nameOfHandle, publicStructure, TpmObject } from './object.ts';
+import { publicStructure, type TpmObject, transientObject } from './object.ts';
 import { bufferSizes, sizedBuffer, structure, ticketSize } from './structs.ts';
 import { nameOf } from './structures.ts';
 import { externalSigner } from './templates.ts';
@@ -29,10 +29,7 @@ export function loadExternal(connection: Connection, publicArea: Uint8Array): Pr
   return connection.execute(
     'LoadExternal',
     [...noSessions, null, publicStructure(connection, publicArea), esysHandle.owner],
-    ([handle = 0n]) => {
-      const name = nameOfHandle(connection, Number(handle));
-      return new TpmObject(connection, Number(handle), { name, public: publicArea }, true);
-    },
+    ([handle = 0n]) => transientObject(connection, handle, publicArea),
   );
 }
 

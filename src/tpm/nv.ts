@@ -3,7 +3,7 @@
 import { emptyAuth, emptyAuths, esysHandle, noSessions } from './commands.ts';
 import type { Connection } from './connection.ts';
 import { definedArea, type NvDefinition, type NvPublic, nvNameOf, parseNvPublic } from './nv-public.ts';
-import { objectAt, type TpmObject } from './object.ts';
+import { handleAt, release, type TpmObject } from './object.ts';
 import { type SignedAttest, signedAttest } from './signing.ts';
 import { bufferSizes, ownScheme, sizedBuffer, sizedContent, structure, wireOf } from './structs.ts';
 import { Reader, Writer } from './wire.ts';
@@ -29,8 +29,8 @@ export async function nvDefine(
 }
 
 export async function nvUndefine(connection: Connection, index: number): Promise<void> {
-  const object = await objectAt(connection, index); // ESYS closes the handle itself.
-  await connection.execute('NV_UndefineSpace', [esysHandle.owner, object.handle, ...emptyAuth]);
+  const nv = await handleAt(connection, index); // ESYS closes it itself.
+  await connection.execute('NV_UndefineSpace', [esysHandle.owner, nv, ...emptyAuth]);
 }
 
 /** What an index is, with its TPMS_NV_PUBLIC and its Name (section 31.6). @throws TpmError `tpm-no-object` */
@@ -115,8 +115,12 @@ export async function withIndex<T>(
   index: number,
   work: (handle: number) => Promise<T>,
 ): Promise<T> {
-  await using object = await objectAt(connection, index);
-  return await work(object.handle);
+  const nv = await handleAt(connection, index);
+  try {
+    return await work(nv);
+  } finally {
+    await release(connection, nv, false);
+  }
 }
 
 async function dataSize(connection: Connection, nv: number): Promise<number> {

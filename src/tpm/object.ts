@@ -14,6 +14,7 @@ import {
   structure,
   wireOf,
 } from './structs.ts';
+import { nameOf } from './structures.ts';
 import { Reader, Writer } from './wire.ts';
 
 export type Hierarchy = 'owner' | 'endorsement';
@@ -32,7 +33,7 @@ export class TpmObject implements AsyncDisposable {
   readonly handle: number;
   /** TPM Name: algorithm and digest. */
   readonly name: Uint8Array;
-  /** TPMT_PUBLIC; empty for an NV index. */
+  /** TPMT_PUBLIC of what was made or loaded here; empty for what was found in the TPM (`readPublicArea`). */
   readonly public: Uint8Array;
   readonly transient: boolean;
   readonly #connection: Connection;
@@ -95,13 +96,7 @@ export function createPrimary(
   return connection.execute(
     'CreatePrimary',
     [hierarchies[hierarchy], ...emptyAuth, sensitive, ...inputs],
-    ([handle = 0n, publicArea = 0n]) =>
-      new TpmObject(
-        connection,
-        Number(handle),
-        { name: nameOfHandle(connection, Number(handle)), public: publicAreaAt(connection, publicArea) },
-        true,
-      ),
+    ([handle = 0n, area = 0n]) => transientObject(connection, handle, publicAreaAt(connection, area)),
     atLeastMilliseconds,
   );
 }
@@ -157,27 +152,28 @@ export function load(connection: Connection, parent: TpmObject, blob: ObjectBlob
       sizedBuffer(privateArea, bufferSizes.PRIVATE),
       publicStructure(connection, blob.public),
     ],
-    ([handle = 0n]) =>
-      new TpmObject(
-        connection,
-        Number(handle),
-        { name: nameOfHandle(connection, Number(handle)), public: blob.public },
-        true,
-      ),
+    ([handle = 0n]) => transientObject(connection, handle, blob.public),
   );
 }
 
-/** @throws TpmError `tpm-no-object` when nothing is there. */
+/** An object that was just loaded. ESYS knows it by the Name that follows from its public area, and so does this program. */
+export const transientObject = (connection: Connection, handle: bigint, area: Uint8Array): TpmObject =>
+  new TpmObject(connection, Number(handle), { name: new Uint8Array(nameOf(area)), public: area }, true);
+
+/**
+ * What is at a persistent handle, or an NV index. Its Name is that of the public area by which ESYS knows it, to which sessions
+ * are salted: whoever compares the Name is sure of the key.
+ * @throws TpmError `tpm-no-object` when nothing is there.
+ */
 export async function objectAt(connection: Connection, tpmHandle: number): Promise<TpmObject> {
-  const isIndex = tpmHandle >>> 24 === 0x01;
-  const { handle, name } = await connection.execute(
-    'TR_FromTPMPublic',
-    [tpmHandle, ...noSessions],
-    ([handle = 0n]) => ({ handle: Number(handle), name: nameOfHandle(connection, Number(handle)) }),
-  );
-  const publicArea = isIndex ? new Uint8Array() : await readPublicArea(connection, handle);
-  return new TpmObject(connection, handle, { name, public: publicArea }, false);
+  const handle = await handleAt(connection, tpmHandle);
+  const name = await connection.between(() => nameOfHandle(connection, handle));
+  return new TpmObject(connection, handle, { name, public: new Uint8Array() }, false);
 }
+
+/** The ESYS_TR of a persistent object or an NV index. @throws TpmError `tpm-no-object` */
+export const handleAt = (connection: Connection, tpmHandle: number): Promise<number> =>
+  connection.execute('TR_FromTPMPublic', [tpmHandle, ...noSessions], ([handle = 0n]) => Number(handle));
 
 /** The handle must be free. Persistent handles up to 0x817fffff are the owner's, whatever hierarchy the object is in. */
 export async function persist(connection: Connection, object: TpmObject, tpmHandle: number): Promise<void> {
@@ -190,12 +186,12 @@ export async function persist(connection: Connection, object: TpmObject, tpmHand
 }
 
 export async function unpersist(connection: Connection, tpmHandle: number): Promise<void> {
-  const object = await objectAt(connection, tpmHandle);
-  await connection.execute('EvictControl', [esysHandle.owner, object.handle, ...emptyAuth, tpmHandle]);
+  const handle = await handleAt(connection, tpmHandle);
+  await connection.execute('EvictControl', [esysHandle.owner, handle, ...emptyAuth, tpmHandle]);
 }
 
 /**
- * Unseals straight into the arena. The policy session encrypts the answer on the bus. Copies made on the way: the
+ * Unseals straight into the arena. The policy session encrypts the answer on the bus, and ends. Copies made on the way: the
  * library's result and its buffers, cleansed before this returns.
  * @throws TpmError `tpm-policy` when the session does not satisfy the object's policy.
  */
@@ -206,20 +202,22 @@ export function unseal(
   into: SecretArena,
   label: string,
 ): Promise<SecretBuffer> {
-  return connection.execute(
-    'Unseal',
-    [object.handle, policy.handle, esysHandle.none, esysHandle.none],
-    ([sensitive = 0n]) => {
-      const { memory } = connection.tss;
-      try {
-        const secret = into.take(sizedLength(connection, sensitive), label);
-        memory.move(secret.address, sensitive + 2n, secret.byteLength);
-        cleanseCopies(connection, secret);
-        return secret;
-      } finally {
-        memory.cleanse(sensitive, 2 + bufferSizes.SENSITIVE_DATA);
-      }
-    },
+  return policy.last(() =>
+    connection.execute(
+      'Unseal',
+      [object.handle, policy.handle, esysHandle.none, esysHandle.none],
+      ([sensitive = 0n]) => {
+        const { memory } = connection.tss;
+        try {
+          const secret = into.take(sizedLength(connection, sensitive), label);
+          memory.move(secret.address, sensitive + 2n, secret.byteLength);
+          cleanseCopies(connection, secret);
+          return secret;
+        } finally {
+          memory.cleanse(sensitive, 2 + bufferSizes.SENSITIVE_DATA);
+        }
+      },
+    ),
   );
 }
 
@@ -232,8 +230,9 @@ const creationContext = (connection: Connection): Uint8Array[] => [
   structure(connection, 'TPML_PCR_SELECTION', new Writer().u32(0).done()),
 ];
 
-function readPublicArea(connection: Connection, handle: number): Promise<Uint8Array> {
-  return connection.execute('ReadPublic', [handle, ...noSessions], ([area = 0n]) =>
+/** TPMT_PUBLIC (section 12.4). */
+export function readPublicArea(connection: Connection, object: TpmObject): Promise<Uint8Array> {
+  return connection.execute('ReadPublic', [object.handle, ...noSessions], ([area = 0n]) =>
     publicAreaAt(connection, area),
   );
 }
@@ -244,7 +243,7 @@ function publicAreaAt(connection: Connection, address: bigint): Uint8Array {
 }
 
 /** Of a handle that ESYS knows. */
-export function nameOfHandle(connection: Connection, handle: number): Uint8Array {
+function nameOfHandle(connection: Connection, handle: number): Uint8Array {
   const address = new BigUint64Array(1);
   const rc = connection.tss.objectName(connection.esys, handle, address);
   if (rc !== 0) throw tpmError(rc, 'Esys_TR_GetName');

@@ -2,10 +2,14 @@
 // buffer on the native stack keeps the decrypted parameter. Found by content and overwritten before the call returns.
 import { readFileSync } from 'node:fs';
 import type { SecretBuffer } from '../host/arena.ts';
+import { madvise } from '../host/libc.ts';
 import type { Connection } from './connection.ts';
 
 /** Far more than the frames between an ESYS call and its TCTI take. */
 const stackReach = 64n << 10n;
+const pageSize = 4096n;
+/** madvise(2): fault the pages in as a write would, or fail. */
+const MADV_POPULATE_WRITE = 23;
 
 interface Range {
   readonly start: bigint;
@@ -20,7 +24,7 @@ export function cleanseCopies(connection: Connection, secret: SecretBuffer): voi
   for (const block of [esys, sys[0] ?? 0n]) {
     cleanse(connection, { start: block, end: block + BigInt(tss.memory.usableSize(block)) }, secret);
   }
-  for (const range of stackAround(connection.stackAddress)) cleanse(connection, range, secret);
+  for (const range of stackAround(connection)) cleanse(connection, range, secret);
 }
 
 function cleanse({ tss: { memory } }: Connection, { start, end }: Range, secret: SecretBuffer): void {
@@ -34,15 +38,37 @@ function cleanse({ tss: { memory } }: Connection, { start, end }: Range, secret:
   }
 }
 
-/** The part of the stack near `address`, within its mapping. */
-function stackAround(address: bigint): Range[] {
-  return readFileSync('/proc/self/maps', 'utf8')
-    .split('\n')
-    .map((line) => /^([0-9a-f]+)-([0-9a-f]+) rw/.exec(line))
-    .map((match) => ({ start: BigInt(`0x${match?.[1] ?? 0}`), end: BigInt(`0x${match?.[2] ?? 0}`) }))
+/** The part of the stack near the last ESYS call, within its mapping. */
+function stackAround(connection: Connection): Range[] {
+  const address = connection.stackAddress;
+  const known = stacks.get(connection);
+  if (known !== undefined && isAllAround(known, address)) return [known];
+  const found = mappings()
     .filter(({ start, end }) => start <= address && address < end)
     .map(({ start, end }) => ({
       start: start > address - stackReach ? start : address - stackReach,
       end: end < address + stackReach ? end : address + stackReach,
     }));
+  for (const range of found) stacks.set(connection, range);
+  return found;
 }
+
+/** Where the stack of each connection was found: to read the table of mappings takes longer than all the rest. */
+const stacks = new WeakMap<Connection, Range>();
+
+/**
+ * Whether a range found earlier is still what can be searched around a call: it reaches down as far as wanted (upwards a stack
+ * does not grow), and all of it can be written to, says the kernel. One before 5.14 does not, and is asked for the table.
+ */
+function isAllAround({ start, end }: Range, address: bigint): boolean {
+  const firstPage = start - (start % pageSize);
+  const length = Number(end - firstPage);
+  return start === address - stackReach && madvise(firstPage, length, MADV_POPULATE_WRITE) === 0;
+}
+
+/** What of this process's memory may be written to. */
+const mappings = (): Range[] =>
+  readFileSync('/proc/self/maps', 'utf8')
+    .split('\n')
+    .map((line) => /^([0-9a-f]+)-([0-9a-f]+) rw/.exec(line))
+    .map((match) => ({ start: BigInt(`0x${match?.[1] ?? 0}`), end: BigInt(`0x${match?.[2] ?? 0}`) }));

@@ -4,7 +4,8 @@ import { type CommandName, emptyAuth, esysHandle, noSessions } from './commands.
 import type { Connection } from './connection.ts';
 import type { VerifiedTicket } from './external.ts';
 import type { NativeArgument } from './library.ts';
-import { type Hierarchy, objectAt, release, type TpmObject } from './object.ts';
+import { withIndex } from './nv.ts';
+import { type Hierarchy, release, type TpmObject } from './object.ts';
 import { type Comparison, comparison } from './policy-digest.ts';
 import { algorithm } from './registry.ts';
 import { tpmError } from './responses.ts';
@@ -20,7 +21,8 @@ import { Writer } from './wire.ts';
 
 const sessionTypes = { hmac: 0, policy: 1, trial: 3 } as const;
 /** TPMA_SESSION: continueSession, decrypt (commands), encrypt (answers). */
-const encryptedBothWays = 0x01 | 0x20 | 0x40;
+const continueSession = 0x01;
+const encryptedBothWays = continueSession | 0x20 | 0x40;
 const allAttributes = 0xff;
 const neverExpires = 0;
 
@@ -37,6 +39,8 @@ export class PolicySession implements AsyncDisposable {
   readonly handle: number;
   readonly #connection: Connection;
   #open = true;
+  /** By the TPM, of itself. */
+  #ended = false;
 
   constructor(connection: Connection, handle: number) {
     this.#connection = connection;
@@ -65,22 +69,18 @@ export class PolicySession implements AsyncDisposable {
    * PolicyNV (section 23.9), authorized by the owner: what the index holds from `offset` on compares so with `operand`.
    * Checked now and not again when the session is used.
    */
-  async policyNv(
-    index: number,
-    operand: Uint8Array,
-    offset = 0,
-    compare: Comparison = 'equal',
-  ): Promise<void> {
-    await using nv = await objectAt(this.#connection, index);
-    await this.#connection.execute('PolicyNV', [
-      esysHandle.owner,
-      nv.handle,
-      this.handle,
-      ...emptyAuth,
-      sizedBuffer(operand, bufferSizes.DIGEST),
-      offset,
-      comparison[compare],
-    ]);
+  policyNv(index: number, operand: Uint8Array, offset = 0, compare: Comparison = 'equal'): Promise<void> {
+    return withIndex(this.#connection, index, (nv) =>
+      this.#connection.execute('PolicyNV', [
+        esysHandle.owner,
+        nv,
+        this.handle,
+        ...emptyAuth,
+        sizedBuffer(operand, bufferSizes.DIGEST),
+        offset,
+        comparison[compare],
+      ]),
+    );
   }
 
   /**
@@ -157,10 +157,25 @@ export class PolicySession implements AsyncDisposable {
     );
   }
 
+  /**
+   * Runs the command that the policy was built for, on which the TPM ends the session: one command less than flushing it. The
+   * session stays open where that command fails.
+   */
+  async last<T>(command: () => Promise<T>): Promise<T> {
+    const { tss, esys } = this.#connection;
+    await this.#connection.between(() => {
+      const rc = tss.setSessionAttributes(esys, this.handle, 0, continueSession);
+      if (rc !== 0) throw tpmError(rc, 'Esys_TRSess_SetAttributes');
+    });
+    const result = await command();
+    this.#ended = true;
+    return result;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     if (!this.#open) return;
     this.#open = false;
-    await release(this.#connection, this.handle, true);
+    await release(this.#connection, this.handle, !this.#ended);
   }
 
   #assert(command: CommandName, inputs: NativeArgument[]): Promise<void> {

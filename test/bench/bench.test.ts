@@ -7,11 +7,17 @@ import { carrierLossToWipe, measureCarrierLoss } from './carrier-loss.ts';
 import { measureDrbg, measureSmallRequests } from './drbg.ts';
 import { measureFirstSeed } from './first-seed.ts';
 import { measureHttp } from './http-random.ts';
+import { measureProvision, provisioning } from './provision.ts';
+import { measureQuote, quoting } from './quote.ts';
 import { measureRawCredit } from './raw-credited.ts';
 import { measureHealth } from './rct-apt.ts';
+import { measureSign, signing } from './sign.ts';
 import { measureStart } from './start.ts';
 import { measureStream, streamOneGibibyte } from './stream.ts';
 import { measureUnseal, unsealing } from './unseal.ts';
+import { measureUnsealInC, unsealingInC } from './unseal-c.ts';
+import { measureUnsealNode, unsealingNode } from './unseal-node.ts';
+import { measureUnsealProcess, unsealingProcess } from './unseal-process.ts';
 
 const undisturbed: Progress = { signal: new AbortController().signal, say: () => {} };
 
@@ -109,7 +115,20 @@ describe('a measurement gives a value and a reference', () => {
 
   it('of unsealing', async (context) => {
     skipWhereMissing(context, unsealing);
-    expectWellFormed(await measureUnseal(2, undisturbed), 1);
+    expectWellFormed(await measureUnseal({ blocks: 1, runs: 2 }, undisturbed), 1);
+  });
+
+  it.for([
+    ['of unsealing beside C', unsealingInC, measureUnsealInC],
+    ['of unsealing as a whole process', unsealingProcess, measureUnsealProcess],
+    ['of unsealing as a node does', unsealingNode, measureUnsealNode],
+    ['of quoting', quoting, measureQuote],
+    ['of signing', signing, measureSign],
+    ['of provisioning', provisioning, measureProvision],
+  ] as const)('%s', async ([, benchmark, measure], context) => {
+    skipWhereMissing(context, benchmark);
+    // One of each shows that the commands on both sides succeed.
+    expectWellFormed(await measure({ blocks: 1, runs: 1 }, undisturbed), 1);
   });
 
   it('of pulled cables, which the interlock and the C program both notice', async (context) => {

@@ -9,11 +9,17 @@ import { carrierLossToWipe } from './carrier-loss.ts';
 import { drbgOneMebibyte, drbgThirtyTwoBytes } from './drbg.ts';
 import { firstSeed } from './first-seed.ts';
 import { httpRandom } from './http-random.ts';
+import { provisioning } from './provision.ts';
+import { quoting } from './quote.ts';
 import { rawCredited } from './raw-credited.ts';
 import { healthTests } from './rct-apt.ts';
+import { signing } from './sign.ts';
 import { start } from './start.ts';
 import { streamOneGibibyte } from './stream.ts';
 import { unsealing } from './unseal.ts';
+import { unsealingInC } from './unseal-c.ts';
+import { unsealingNode } from './unseal-node.ts';
+import { unsealingProcess } from './unseal-process.ts';
 
 export const benchmarks: readonly Benchmark[] = [
   drbgOneMebibyte,
@@ -25,6 +31,12 @@ export const benchmarks: readonly Benchmark[] = [
   httpRandom,
   streamOneGibibyte,
   unsealing,
+  unsealingInC,
+  unsealingProcess,
+  unsealingNode,
+  quoting,
+  signing,
+  provisioning,
   carrierLossToWipe,
 ];
 

@@ -69,3 +69,46 @@ export async function timed(work: () => unknown): Promise<number> {
   await work();
   return performance.now() - began;
 }
+
+/** How much is measured: so many blocks of each side in turn, so many runs in a block. */
+export interface Load {
+  readonly blocks: number;
+  readonly runs: number;
+}
+
+/** Milliseconds of each of so many runs in one go. */
+export type Side = (runs: number) => Promise<number[]>;
+
+/**
+ * Medians of two sides that are measured in turn, block by block; who begins changes with each block. A block of each before
+ * them warms up and does not count.
+ */
+export async function inTurn(
+  { blocks, runs }: Load,
+  { signal, say }: Progress,
+  ours: Side,
+  reference: Side,
+): Promise<{ readonly ours: number; readonly reference: number }> {
+  const measured = [
+    { side: ours, milliseconds: [] as number[] },
+    { side: reference, milliseconds: [] as number[] },
+  ] as const;
+  for (const { side } of measured) await side(1);
+  for (let block = 0; block < blocks; block++) {
+    say(`${block} of ${blocks} blocks`);
+    for (const { side, milliseconds } of block % 2 === 0 ? measured : measured.toReversed()) {
+      milliseconds.push(...(await side(runs)));
+      signal.throwIfAborted();
+    }
+  }
+  return { ours: median(measured[0].milliseconds), reference: median(measured[1].milliseconds) };
+}
+
+/** A side that runs `work` in this process. */
+export const repeated =
+  (work: () => unknown): Side =>
+  async (runs) => {
+    const milliseconds: number[] = [];
+    for (let run = 0; run < runs; run++) milliseconds.push(await timed(work));
+    return milliseconds;
+  };

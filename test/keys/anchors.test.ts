@@ -1,5 +1,7 @@
 import { createPublicKey } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -28,6 +30,8 @@ import { type Swtpm, startSwtpm } from '../lab/swtpm.ts';
 const srkHandle = 0x81000001;
 const akHandle = 0x81010002;
 const firstIndex = 0x01800000;
+/** TPM_CC_ReadPublic. */
+const readPublic = 0x173;
 
 describe('the anchors of a node in its TPM', () => {
   const directory = mkdtempSync(join(tmpdir(), 'ea-anchors-'));
@@ -154,8 +158,49 @@ describe('the anchors of a node in its TPM', () => {
     });
   });
 
+  it('are pinned so that the key found is the key used, whatever somebody on the bus answers later', async () => {
+    const srk = await rootAt(srkHandle);
+    const ak = await akAt(akHandle);
+    const signingKey = { name: '', public: '', private: '', certification: { attest: '', signature: '' } };
+    for (let honest = 0; honest <= 3; honest++) {
+      await using between = await interposed(swtpm, join(directory, 'between.sock'), honest);
+      await using other = await openTpm({ tcti: between.tcti });
+      const root = await pinnedStorageRoot(other, { srk, ak, signingKey, ...indices }).catch(
+        (error: unknown) => error,
+      );
+      if (honest === 0) expect(root).toMatchObject({ code: 'tpm-swapped' });
+      else expect(root).toHaveProperty('name', Uint8Array.from(Buffer.from(srk.name, 'hex')));
+    }
+  });
+
   it('are named by handles as the TPM tools write them', () => {
     expect(handleText(srkHandle)).toBe('0x81000001');
     expect(handleText(1)).toBe('0x00000001');
   });
 });
+
+/** Carries commands to a TPM, and after so many honest answers shows the attestation key for every key that is asked for. */
+async function interposed(
+  { directory }: Swtpm,
+  path: string,
+  honest: number,
+): Promise<AsyncDisposable & { readonly tcti: string }> {
+  let asked = 0;
+  const server = createServer({ allowHalfOpen: true }, (client) => {
+    client.once('data', (command) => {
+      if (command.readUInt32BE(6) === readPublic && asked++ >= honest) command.writeUInt32BE(akHandle, 10);
+      const tpm = connect({ path: join(directory, 'swtpm.sock'), allowHalfOpen: true });
+      tpm.end(command);
+      tpm.pipe(client);
+    });
+  });
+  server.listen(path);
+  await once(server, 'listening');
+  return {
+    tcti: `swtpm:path=${path}`,
+    [Symbol.asyncDispose]: async () => {
+      server.close();
+      await once(server, 'close');
+    },
+  };
+}

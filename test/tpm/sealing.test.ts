@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SecretArena, type SecretBuffer } from '../../src/host/arena.ts';
-import { runChild } from '../../src/host/child.ts';
+import { requireChild, runChild } from '../../src/host/child.ts';
 import { openTpm, type Tpm } from '../../src/tpm/context.ts';
 import type { ObjectBlob, TpmObject } from '../../src/tpm/object.ts';
 import { sealedData, storageRootKey } from '../../src/tpm/templates.ts';
@@ -88,9 +88,40 @@ describe('sealing', () => {
     control.fill(0);
     const blob = await seal(tpm, root, secret);
     expect(copiesOutside(arena, needle)).toBe(0);
-    using unsealed = await unseal(tpm, root, blob);
-    expect(Buffer.compare(unsealed.bytes, secret.bytes)).toBe(0);
-    expect(copiesOutside(arena, needle)).toBe(0);
+    for (let times = 0; times < 2; times++) {
+      using unsealed = await unseal(tpm, root, blob);
+      expect(Buffer.compare(unsealed.bytes, secret.bytes)).toBe(0);
+      expect(copiesOutside(arena, needle)).toBe(0);
+    }
+  });
+
+  it('ends its session when it unseals, and leaves none behind when the TPM refuses', async () => {
+    await using tpm = await openTpm({ tcti: swtpm.tcti });
+    await using root = await tpm.at(srkHandle);
+    using secret = freshSecret();
+    const blob = await seal(tpm, root, secret);
+    await using object = await tpm.load(root, blob);
+    const loadedSessions = async () =>
+      (await requireChild('tpm2_getcap', ['-T', swtpm.tcti, 'handles-loaded-session'])).stdout.toString();
+    {
+      await using policy = await tpm.startPolicySession(root, 'policy');
+      await expect(tpm.unseal(object, policy, arena, 'refused')).rejects.toMatchObject({
+        code: 'tpm-policy',
+      });
+      expect(await loadedSessions()).toContain('0x300000');
+      await policy.policyPcr(pcrs);
+      using unsealed = await tpm.unseal(object, policy, arena, 'unsealed');
+      expect(Buffer.compare(unsealed.bytes, secret.bytes)).toBe(0);
+      expect(await loadedSessions()).toBe('');
+      await expect(policy.policyPcr(pcrs)).rejects.toMatchObject({ layer: 'tpm' });
+    }
+    {
+      await using refused = await tpm.startPolicySession(root, 'policy');
+      await expect(tpm.unseal(object, refused, arena, 'refused')).rejects.toMatchObject({
+        code: 'tpm-policy',
+      });
+    }
+    expect(await loadedSessions()).toBe('');
   });
 
   it('does not show the secret on the bus; tpm2_unseal without an encrypted session does', async () => {
