@@ -39,6 +39,7 @@ export class CollectorThread {
     this.#ended = promise;
     worker.once('exit', () => {
       if (!this.#expected && !arena.zeroized) events.lost('a collector thread has ended');
+      this.#scratch[Symbol.dispose]();
       resolve();
     });
   }
@@ -48,16 +49,20 @@ export class CollectorThread {
     this.#expected = true;
   }
 
+  /** Resolves when the thread has ended by itself, and its memory is given back. */
+  get ended(): Promise<void> {
+    return this.#ended;
+  }
+
   /**
    * Resolves when the thread has ended, or has been given up. The caller has told it to stop. It is never terminated: in the middle of
    * a native call that would abort the whole process.
    */
   async end(): Promise<void> {
     this.dismiss();
-    const { promise: givenUp, resolve } = Promise.withResolvers<'stuck'>();
-    const impatient = setTimeout(() => resolve('stuck'), stopMilliseconds);
-    const outcome = await Promise.race([this.#ended.then(() => 'ended' as const), givenUp]);
+    const { promise: givenUp, resolve } = Promise.withResolvers<void>();
+    const impatient = setTimeout(resolve, stopMilliseconds);
+    await Promise.race([this.#ended, givenUp]);
     clearTimeout(impatient);
-    if (outcome === 'ended') this.#scratch[Symbol.dispose]();
   }
 }

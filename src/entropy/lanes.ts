@@ -1,7 +1,7 @@
 // The collector threads of a pool: one for sources that never wait, one for those that may. A watchdog replaces a thread that is stuck in
 // a source: the others of its lane go on in a new thread, the stuck one is tried again later, and at last left out.
 import type { SecretArena, SecretBuffer } from '../host/arena.ts';
-import type { AssessmentRecord } from './assessment/record.ts';
+import { type AssessmentRecord, expectedEntropy } from './assessment/record.ts';
 import type { CollectionNews } from './collection.ts';
 import type { CollectorTask, TaskSource } from './collector.ts';
 import { CollectorThread } from './collector-thread.ts';
@@ -44,7 +44,10 @@ export class Lanes {
   readonly #memory: SecretBuffer;
   readonly #shared: SharedArrayBuffer;
   readonly #threads = new Map<Lane, CollectorThread>();
-  readonly #given: CollectorThread[] = [];
+  /** Dismissed, and not ended yet. */
+  readonly #dismissed = new Set<CollectorThread>();
+  /** What the health tests are to expect of a source, as a brief assessment found: it is not assessed again. */
+  readonly #expected = new Map<number, number>();
   readonly #lostLanes = new Map<Lane, string>();
   readonly #why = new Map<number, string>();
   readonly #blocked = new Map<number, Blocked>();
@@ -117,7 +120,7 @@ export class Lanes {
   /** Resolves when all threads have ended, or have been given up, and their samples are wiped. */
   async end(): Promise<void> {
     this.rings.stop();
-    const threads = [...this.#threads.values(), ...this.#given];
+    const threads = [...this.#threads.values(), ...this.#dismissed];
     for (const thread of threads) thread.dismiss();
     await Promise.all(threads.map((thread) => thread.end()));
     this.#memory[Symbol.dispose]();
@@ -130,9 +133,15 @@ export class Lanes {
   #replaceThread(lane: Lane): void {
     const thread = this.#threads.get(lane);
     this.rings.supersede(lane);
-    thread?.dismiss();
-    if (thread !== undefined) this.#given.push(thread);
+    if (thread !== undefined) this.#dismiss(thread);
     this.#startThread(lane);
+  }
+
+  /** Its memory comes back when it has returned from where it is stuck. */
+  #dismiss(thread: CollectorThread): void {
+    thread.dismiss();
+    this.#dismissed.add(thread);
+    void thread.ended.then(() => this.#dismissed.delete(thread));
   }
 
   #startThread(lane: Lane): void {
@@ -149,7 +158,7 @@ export class Lanes {
       lane,
       memory: { address, byteLength, control: arena.region.control },
       shared: this.#shared,
-      sources: mine.map(({ lane: _, ...source }) => source),
+      sources: mine.map((source) => this.#taskOf(source)),
       settings,
       ...(patience?.retry === undefined ? {} : { retryMilliseconds: patience.retry }),
       ...(patience?.silence === undefined ? {} : { silenceMilliseconds: patience.silence }),
@@ -163,8 +172,16 @@ export class Lanes {
     this.#threads.set(lane, thread);
   }
 
+  #taskOf({ lane: _, assessFor, ...source }: LaneOptions['sources'][number]): TaskSource {
+    const expected = this.#expected.get(source.index);
+    if (expected !== undefined) return { ...source, expected };
+    return assessFor === undefined ? source : { ...source, assessFor };
+  }
+
   #hear(news: CollectionNews): void {
     if (news.kind === 'assessed') {
+      const { assessFor } = this.#options.sources.find(({ index }) => index === news.index) ?? {};
+      if (assessFor !== undefined) this.#expected.set(news.index, expectedEntropy(assessFor, news.record));
       this.#options.onAssessed(news.index, news.record);
       return;
     }

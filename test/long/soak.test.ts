@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { soak } from './soak.ts';
 
-it('gives out no unhealthy byte for twelve seconds of induced failures', { timeout: 120_000 }, async () => {
+it('gives out no unhealthy byte for twelve seconds of induced failures', { timeout: 180_000 }, async () => {
   const result = await soak(7, 12);
   expect(result.broken).toEqual([]);
   expect(result.reseeds).toBeGreaterThan(0);
