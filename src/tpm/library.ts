@@ -36,7 +36,12 @@ export interface NativeMemory {
   readonly move: (to: bigint, from: bigint, byteLength: number) => void;
   readonly read: (address: bigint, byteLength: number) => Uint8Array;
   readonly store: (address: bigint, bytes: Uint8Array, byteLength: number) => void;
-  readonly find: (address: bigint, byteLength: number, needle: bigint, needleLength: number) => bigint;
+  readonly find: (
+    address: bigint,
+    byteLength: number,
+    needle: bigint | Uint8Array,
+    needleLength: number,
+  ) => bigint;
 }
 
 const packages = 'libtss2-esys-3.0.2-0 libtss2-mu0 libtss2-tctildr0 libtss2-tcti-device0 libtss2-tcti-swtpm0';
@@ -125,7 +130,7 @@ function loadMemory(): NativeMemory {
   const libc = koffi.load('libc.so.6');
   const copyOut = libc.func('void *memcpy(void *, uintptr_t, size_t)');
   const allocate = libc.func('uintptr_t calloc(size_t, size_t)');
-  const find = libc.func('uintptr_t memmem(uintptr_t, size_t, uintptr_t, size_t)');
+  const find = libc.func('uintptr_t memmem(uintptr_t, size_t, const void *, size_t)');
   return {
     allocate: (byteLength) => BigInt(allocate(1, byteLength)),
     free: libc.func('void free(uintptr_t)'),

@@ -2,12 +2,13 @@
 import type { SecretArena, SecretBuffer } from '../host/arena.ts';
 import { emptyAuth, esysHandle, noSessions } from './commands.ts';
 import type { Connection } from './connection.ts';
-import { cleanseCopies } from './residue.ts';
+import { cleanseCopies, takeOver } from './residue.ts';
 import { TpmError, tpmError } from './responses.ts';
 import { type PolicySession, withSaltedSession } from './session.ts';
 import {
   bufferSizes,
   sensitiveCreate,
+  sensitiveData,
   sizedBuffer,
   sizedContent,
   sizedLength,
@@ -97,13 +98,13 @@ export function createPrimary(
     'CreatePrimary',
     [hierarchies[hierarchy], ...emptyAuth, sensitive, ...inputs],
     ([handle = 0n, area = 0n]) => transientObject(connection, handle, publicAreaAt(connection, area)),
-    atLeastMilliseconds,
+    atLeastMilliseconds === undefined ? {} : { atLeastMilliseconds },
   );
 }
 
 /**
  * Makes a key, or seals `secret` (at most 128 bytes), under `parent`. The session is salted to the parent and encrypts
- * the secret on the bus. Copies made on the way: the command's structure and buffer, cleansed before this returns.
+ * the secret on the bus. Copies made on the way: the command's structure and buffer, cleansed before this returns or throws.
  */
 export function create(
   connection: Connection,
@@ -125,12 +126,15 @@ export function create(
           publicStructure(connection, template),
           ...creationContext(connection),
         ],
-        ([privateArea = 0n, publicArea = 0n]) => {
-          if (secret !== undefined) cleanseCopies(connection, secret);
-          return {
-            public: publicAreaAt(connection, publicArea),
-            private: new Writer().sized(sizedContent(connection, privateArea)).done(),
-          };
+        ([privateArea = 0n, publicArea = 0n]) => ({
+          public: publicAreaAt(connection, publicArea),
+          private: new Writer().sized(sizedContent(connection, privateArea)).done(),
+        }),
+        {
+          afterwards: () => {
+            const address = sensitiveData(sensitive, secret?.byteLength ?? 0);
+            cleanseCopies(connection, { address, byteLength: address.byteLength });
+          },
         },
       );
     } finally {
@@ -192,8 +196,8 @@ export async function unpersist(connection: Connection, tpmHandle: number): Prom
 
 /**
  * Unseals straight into the arena. The policy session encrypts the answer on the bus, and ends. Copies made on the way: the
- * library's result and its buffers, cleansed before this returns.
- * @throws TpmError `tpm-policy` when the session does not satisfy the object's policy.
+ * library's result and its buffers, cleansed before this returns or throws.
+ * @throws TpmError `tpm-policy` when the session does not satisfy the object's policy; Failure `zeroized`.
  */
 export function unseal(
   connection: Connection,
@@ -207,15 +211,8 @@ export function unseal(
       'Unseal',
       [object.handle, policy.handle, esysHandle.none, esysHandle.none],
       ([sensitive = 0n]) => {
-        const { memory } = connection.tss;
-        try {
-          const secret = into.take(sizedLength(connection, sensitive), label);
-          memory.move(secret.address, sensitive + 2n, secret.byteLength);
-          cleanseCopies(connection, secret);
-          return secret;
-        } finally {
-          memory.cleanse(sensitive, 2 + bufferSizes.SENSITIVE_DATA);
-        }
+        const result = { address: sensitive + 2n, byteLength: sizedLength(connection, sensitive) };
+        return takeOver(connection, result, into, label);
       },
     ),
   );

@@ -18,7 +18,6 @@ const sizes = {
 export const bufferSizes = {
   DIGEST: 64,
   DATA: 64,
-  SENSITIVE_DATA: 256,
   PRIVATE: 1550,
   MAX_NV_BUFFER: 2048,
   NAME: 68,
@@ -79,6 +78,10 @@ export function sensitiveCreate(data: Uint8Array | undefined): Uint8Array {
   target.set(data, sensitiveDataOffset + 2);
   return target;
 }
+
+/** A view of what a TPM2B_SENSITIVE_CREATE holds. */
+export const sensitiveData = (sensitive: Uint8Array, byteLength: number): Uint8Array =>
+  sensitive.subarray(sensitiveDataOffset + 2, sensitiveDataOffset + 2 + byteLength);
 
 /** TPMT_SYM_DEF of a session: AES-128-CFB parameter encryption. */
 export const sessionSymmetric: Uint8Array = littleEndian16(algorithm.aes, 128, algorithm.cfb);

@@ -44,7 +44,7 @@ describe('a TPM that is not well', () => {
     try {
       process.kill(swtpm.pid, 'SIGSTOP');
       const inputs = [...noSessions, 8];
-      const slow = connection.execute('GetRandom', inputs, () => 'answered', 60_000);
+      const slow = connection.execute('GetRandom', inputs, () => 'answered', { atLeastMilliseconds: 60_000 });
       const first = await Promise.race([slow, sleep(500, 'waiting')]);
       process.kill(swtpm.pid, 'SIGCONT');
       expect([first, await slow]).toEqual(['waiting', 'answered']);
