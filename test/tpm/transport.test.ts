@@ -1,5 +1,6 @@
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { closeSync, constants, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -101,6 +102,18 @@ describe('a TPM that is not well', () => {
     expect(() => transport.exchange(getRandom, new Uint8Array(4096), 100)).toThrow(
       expect.objectContaining({ code: 'tpm-connection-lost' }),
     );
+  });
+
+  it('that is a device answers the command it was asked, not one that was given up before', () => {
+    const fifo = join(directory, 'echo');
+    execFileSync('mkfifo', [fifo]);
+    const earlier = openSync(fifo, constants.O_RDWR);
+    writeSync(earlier, answer(0x922));
+    const response = new Uint8Array(4096);
+    using transport = openTransport(`device:${fifo}`); // What is written to it is what is read from it.
+    const length = transport.exchange(getRandom, response, 1000);
+    expect(Buffer.from(response.subarray(0, length))).toEqual(Buffer.from(getRandom));
+    closeSync(earlier);
   });
 
   it('that hangs behind a module of tpm2-tss is a failure within the time limit too', async () => {
