@@ -94,6 +94,10 @@ describe('a TPM that is not well', () => {
         remedy: expect.stringContaining('--no-tpm'),
       });
     }
+    await expect(openTpm({ tcti: 'foo:bar' })).rejects.toThrow(
+      /There is no TCTI "foo"\. Here there are: .*\bswtpm\b/,
+    );
+    await expect(openTpm({ tcti: 'mssim:host=127.0.0.1,port=1' })).rejects.toThrow('tcti');
     await expect(openTpm({ tcti: `swtpm:path=/${'x'.repeat(120)}` })).rejects.toThrow('at most 107 bytes');
   });
 
