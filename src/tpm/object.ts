@@ -63,7 +63,7 @@ export class TpmObject implements AsyncDisposable {
 /** Nothing is left to flush. */
 const gone = ['tpm-no-object', 'tpm-failed', 'tpm-not-started'];
 
-/** Lets go of an ESYS handle. A TPM that is gone, failed or was reset has nothing left to flush. */
+/** Lets go of an ESYS handle; one that ESYS closed itself does no harm. A TPM that is gone, failed or was reset has nothing left to flush. */
 export async function release(connection: Connection, handle: number, flush: boolean): Promise<void> {
   if (!flush) return closeHandle(connection, handle);
   try {
@@ -171,8 +171,13 @@ export const transientObject = (connection: Connection, handle: bigint, area: Ui
  */
 export async function objectAt(connection: Connection, tpmHandle: number): Promise<TpmObject> {
   const handle = await handleAt(connection, tpmHandle);
-  const name = await connection.between(() => nameOfHandle(connection, handle));
-  return new TpmObject(connection, handle, { name, public: new Uint8Array() }, false);
+  try {
+    const name = await connection.between(() => nameOfHandle(connection, handle));
+    return new TpmObject(connection, handle, { name, public: new Uint8Array() }, false);
+  } catch (error) {
+    await release(connection, handle, false);
+    throw error;
+  }
 }
 
 /** The ESYS_TR of a persistent object or an NV index. @throws TpmError `tpm-no-object` */
@@ -191,7 +196,11 @@ export async function persist(connection: Connection, object: TpmObject, tpmHand
 
 export async function unpersist(connection: Connection, tpmHandle: number): Promise<void> {
   const handle = await handleAt(connection, tpmHandle);
-  await connection.execute('EvictControl', [esysHandle.owner, handle, ...emptyAuth, tpmHandle]);
+  try {
+    await connection.execute('EvictControl', [esysHandle.owner, handle, ...emptyAuth, tpmHandle]);
+  } finally {
+    await release(connection, handle, false);
+  }
 }
 
 /**
