@@ -14,7 +14,7 @@ import { Failure } from '../host/failure.ts';
 import { holdLock } from '../host/lock.ts';
 import { utcNow } from '../host/time.ts';
 import type { Tpm } from '../tpm/context.ts';
-import { TpmError } from '../tpm/responses.ts';
+import { normalizedResponse, TpmError } from '../tpm/responses.ts';
 import { type PcrBank, pcrBankNames } from '../tpm/structs.ts';
 import { assuranceNow } from './assurance.ts';
 import type { Config } from './config.ts';
@@ -106,14 +106,18 @@ export async function activate(node: Attester, challenge: AttestChallenge): Prom
   return { format: 'esoteric-appliance-attest-answer/1', nonce: challenge.nonce, secret: base64(secret) };
 }
 
+/** What swtpm answers to a credential for another RSA key, by which it does not mean that it failed. */
+const failureMode = 0x101;
+
 function refused(cause: TpmError): Failure {
+  const why = normalizedResponse(cause.rc) === failureMode ? '' : ` ${cause.message}`;
   return new Failure(
     'challenge-refused',
-    `The TPM did not open the challenge: it was made for another TPM or another attestation key. ${cause.message}`,
+    `The TPM did not open the challenge: it was made for another TPM or another attestation key.${why}`,
     {
       kept: 'Nothing was given away.',
       remedy: 'Begin again with new evidence of this node: `esoteric-appliance attest enrol`.',
-      cause,
+      ...(why === '' ? {} : { cause }),
     },
   );
 }

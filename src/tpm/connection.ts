@@ -19,6 +19,14 @@ const firstBackoff = 2;
 /** An answer of the TPM's form, TPM_RC_CANCELED, for ESYS to end a command that got none. */
 const cancelled = new Writer().u16(0x8001).u32(10).u32(0x909).done();
 
+/** What a command has besides its inputs and results. */
+export interface Extras {
+  /** A time limit longer than the connection's, for what is known to take longer. */
+  readonly atLeastMilliseconds?: number;
+  /** Runs in the command's own turn once it is over, refused and unanswered ones included: nothing comes between. */
+  readonly afterwards?: () => void;
+}
+
 /** Addresses of structures that ESYS allocated, or numbers, as the command's outputs say. */
 export type Results = readonly bigint[];
 
@@ -62,18 +70,24 @@ export class Connection {
   }
 
   /**
-   * Runs one command after those before it and hands its results to `read`, after which they are freed.
-   * A TPM that asks for a retry gets it within the time limit: the connection's, or `atLeastMilliseconds` for what takes longer.
+   * Runs one command after those before it and hands its results to `read`, after which they are wiped and freed.
+   * A TPM that asks for a retry gets it within the time limit.
    * @throws TpmError
    */
   execute<T = void>(
     name: CommandName,
     inputs: readonly NativeArgument[],
     read: (results: Results) => T = () => undefined as T,
-    atLeastMilliseconds = 0,
+    extras: Extras = {},
   ): Promise<T> {
-    const limit = Math.max(this.#timeoutMilliseconds, atLeastMilliseconds);
-    return this.#enqueue(name, () => this.#run(this.tss.command(name), inputs, read, limit));
+    const limit = Math.max(this.#timeoutMilliseconds, extras.atLeastMilliseconds ?? 0);
+    return this.#enqueue(name, async () => {
+      try {
+        return await this.#run(this.tss.command(name), inputs, read, limit);
+      } finally {
+        extras.afterwards?.();
+      }
+    });
   }
 
   /** Runs `work` between commands: for ESYS functions that ask the TPM nothing. */
@@ -157,13 +171,18 @@ export class Connection {
     return command.finish(this.esys, ...slots);
   }
 
+  /** Any result may hold a secret, so all are wiped: to know which would be to be wrong one day. */
   #deliver<T>(outputs: string, read: (results: Results) => T): T {
+    const { memory } = this.tss;
     const results = [...this.#outputs.subarray(0, outputs.length)];
     try {
       return read(results);
     } finally {
       [...outputs].forEach((kind, index) => {
-        if (kind === 'p') this.tss.memory.free(results[index] ?? 0n);
+        const address = results[index] ?? 0n;
+        if (kind !== 'p' || address === 0n) return;
+        memory.cleanse(address, memory.usableSize(address));
+        memory.free(address);
       });
     }
   }

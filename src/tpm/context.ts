@@ -52,9 +52,11 @@ export class Tpm implements AsyncDisposable {
     this.#tcti = tcti;
   }
 
+  /** Maker, firmware, lockout, clock (GetCapability, ReadClock). */
   properties(): Promise<TpmProperties> {
     return readProperties(this.#connection, this.#tcti);
   }
+  /** Ascending (GetCapability). */
   persistentHandles(): Promise<number[]> {
     return handlesFrom(this.#connection, firstPersistent);
   }
@@ -62,6 +64,7 @@ export class Tpm implements AsyncDisposable {
   flushAbandoned(): Promise<void> {
     return flushAbandoned(this.#connection, this.#tcti);
   }
+  /** Ascending (GetCapability). */
   nvIndices(): Promise<number[]> {
     return handlesFrom(this.#connection, firstNvIndex);
   }
@@ -76,7 +79,7 @@ export class Tpm implements AsyncDisposable {
     return { public: await objects.readPublicArea(this.#connection, object), name: object.name };
   }
 
-  /** `template`: TPMT_PUBLIC, see templates.ts. */
+  /** A key that the hierarchy's seed and `template` (TPMT_PUBLIC, see templates.ts) determine; dispose it. */
   createPrimary(hierarchy: Hierarchy, template: Uint8Array): Promise<TpmObject> {
     return objects.createPrimary(this.#connection, hierarchy, template);
   }
@@ -84,6 +87,7 @@ export class Tpm implements AsyncDisposable {
   persist(object: TpmObject, _hierarchy: Hierarchy, handle: number): Promise<void> {
     return objects.persist(this.#connection, object, handle);
   }
+  /** Frees a persistent handle (EvictControl); the object is gone. @throws TpmError `tpm-no-object`. */
   unpersist(handle: number, _hierarchy: Hierarchy): Promise<void> {
     return objects.unpersist(this.#connection, handle);
   }
@@ -91,6 +95,7 @@ export class Tpm implements AsyncDisposable {
   create(parent: TpmObject, template: Uint8Array, sensitive?: SecretBuffer): Promise<ObjectBlob> {
     return objects.create(this.#connection, parent, template, sensitive);
   }
+  /** Loads what `create` made under the same parent; dispose it. @throws TpmError `tpm-foreign-blob`. */
   load(parent: TpmObject, blob: ObjectBlob): Promise<TpmObject> {
     return objects.load(this.#connection, parent, blob);
   }
@@ -115,10 +120,11 @@ export class Tpm implements AsyncDisposable {
     return startPolicySession(this.#connection, saltKey, kind);
   }
 
+  /** Hash algorithms of the banks that hold any PCR: `sha256`. */
   pcrBanks(): Promise<string[]> {
     return pcrBanks(this.#connection);
   }
-  /** By PCR number, ascending. */
+  /** By PCR number, ascending. @throws TpmError `tpm-no-pcr`. */
   pcrRead(bank: PcrBank, pcrs: readonly number[]): Promise<Map<number, Uint8Array>> {
     return pcr.pcrRead(this.#connection, bank, pcrs);
   }
@@ -136,6 +142,7 @@ export class Tpm implements AsyncDisposable {
   ): Promise<SignedAttest> {
     return signing.quote(this.#connection, ak, qualifyingData, pcrs, banks);
   }
+  /** States that `object` is loaded in this TPM, by Name; `qualifyingData` as in `quote`. */
   certify(object: TpmObject, ak: TpmObject, qualifyingData: Uint8Array): Promise<SignedAttest> {
     return signing.certify(this.#connection, object, ak, qualifyingData);
   }
@@ -148,6 +155,7 @@ export class Tpm implements AsyncDisposable {
     return signing.sign(this.#connection, key, sha256);
   }
 
+  /** Under the owner. @throws TpmError `tpm-nv-defined`, `tpm-nv-full`. */
   nvDefine(index: number, definition: NvDefinition): Promise<void> {
     return nv.nvDefine(this.#connection, index, definition);
   }
@@ -155,18 +163,23 @@ export class Tpm implements AsyncDisposable {
   nvPublic(index: number): Promise<NvPublic & { readonly area: Uint8Array; readonly name: Uint8Array }> {
     return nv.nvPublic(this.#connection, index);
   }
+  /** With all it holds; a counter defined anew goes on from the highest. @throws TpmError `tpm-no-object`. */
   nvUndefine(index: number): Promise<void> {
     return nv.nvUndefine(this.#connection, index);
   }
+  /** By one; the first one makes a counter readable. */
   nvIncrement(index: number): Promise<void> {
     return nv.nvIncrement(this.#connection, index);
   }
+  /** All of it, or its first `size` bytes. @throws TpmError `tpm-nv-unwritten`. */
   nvRead(index: number, size?: number): Promise<Uint8Array> {
     return nv.nvRead(this.#connection, index, size);
   }
+  /** @throws TpmError `tpm-nv-unwritten` before the first increment. */
   nvReadCounter(index: number): Promise<bigint> {
     return nv.nvReadCounter(this.#connection, index);
   }
+  /** From its start, in several commands where one does not carry all. */
   nvWrite(index: number, bytes: Uint8Array): Promise<void> {
     return nv.nvWrite(this.#connection, index, bytes);
   }
@@ -184,9 +197,11 @@ export class Tpm implements AsyncDisposable {
   ): Promise<SecretBuffer> {
     return nvReadSecret(this.#connection, index, byteLength, session, into, label);
   }
+  /** An extend-only index becomes the digest of what it held and `bytes`. */
   nvExtend(index: number, bytes: Uint8Array): Promise<void> {
     return nv.nvExtend(this.#connection, index, bytes);
   }
+  /** States what the index holds, by its Name. */
   nvCertify(index: number, ak: TpmObject, qualifyingData: Uint8Array): Promise<SignedAttest> {
     return nv.nvCertify(this.#connection, index, ak, qualifyingData);
   }
@@ -216,6 +231,7 @@ export class Tpm implements AsyncDisposable {
   setLockoutParameters(parameters: lockout.LockoutParameters): Promise<void> {
     return lockout.setLockoutParameters(this.#connection, parameters);
   }
+  /** Ends a lockout and forgives all wrong tries; with an empty lockout authorization. */
   resetLockout(): Promise<void> {
     return lockout.resetLockout(this.#connection);
   }
@@ -238,6 +254,7 @@ export class Tpm implements AsyncDisposable {
     return { tcti: this.#tcti };
   }
 
+  /** After the commands under way; safe to repeat. Later ones are `tpm-closed`. */
   close(): Promise<void> {
     return this.#connection.close();
   }

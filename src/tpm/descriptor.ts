@@ -1,7 +1,7 @@
 // What a TPM is reached through: a socket of swtpm, or a TPM device of the kernel (tpm(4): /dev/tpm0, /dev/tpmrm0).
 import { closeSync, constants, openSync } from 'node:fs';
 import koffi from 'koffi';
-import { close, errno, errnoName, read, recv, send, setsockopt, socket, write } from '../host/libc.ts';
+import { close, errno, errnoName, poll, read, recv, send, setsockopt, socket, write } from '../host/libc.ts';
 import { connectionLost, timedOut } from './responses.ts';
 
 const AF_UNIX = 1;
@@ -16,7 +16,10 @@ const MSG_NOSIGNAL = 0x4000;
 const MSG_DONTWAIT = 0x40;
 const EINTR = 4;
 const EAGAIN = 11;
+const EBUSY = 16;
 const EINPROGRESS = 115;
+const POLLIN = 1;
+const longestAnswer = 4096;
 const libc = koffi.load('libc.so.6');
 const connect: (fd: number, address: Uint8Array, length: number) => number = libc.func(
   'int connect(int, const uint8_t *, uint32_t)',
@@ -104,9 +107,16 @@ export class DeviceDescriptor implements Descriptor {
     }
   }
 
-  send(command: Uint8Array): number {
+  /**
+   * The late answer to a command that was given up is read first, for the kernel takes no other before (tpm_common_write in its
+   * tpm-dev-common.c: EBUSY). While it is still to come, that is a queue.
+   */
+  send(command: Uint8Array): number | undefined {
+    this.#drain();
     if (write(this.#fd, command, command.byteLength) === command.byteLength) return this.#fd;
-    throw connectionLost(this.name, errnoName(errno()));
+    const code = errno();
+    if (code === EBUSY) return undefined;
+    throw connectionLost(this.name, errnoName(code));
   }
   receive(fd: number, into: Uint8Array): number {
     return read(fd, into, into.byteLength);
@@ -115,6 +125,15 @@ export class DeviceDescriptor implements Descriptor {
 
   [Symbol.dispose](): void {
     closeSync(this.#fd);
+  }
+
+  #drain(): void {
+    const pollFd = new Uint8Array(8);
+    new DataView(pollFd.buffer).setInt32(0, this.#fd, true);
+    new DataView(pollFd.buffer).setInt16(4, POLLIN, true);
+    const stale = new Uint8Array(longestAnswer);
+    while (poll(pollFd, 1, 0) > 0 && read(this.#fd, stale, stale.byteLength) > 0);
+    stale.fill(0);
   }
 }
 

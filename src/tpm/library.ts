@@ -3,6 +3,7 @@
 import koffi, { type KoffiFunc, type LibraryHandle } from 'koffi';
 import { Failure, reasonOf } from '../host/failure.ts';
 import { type Command, type CommandName, commandTable } from './commands.ts';
+import { explainWith } from './responses.ts';
 
 /** What a native function takes: numbers, addresses, strings, and memory by pointer. Never a secret by value. */
 export type NativeArgument = number | bigint | string | null | Uint8Array | BigUint64Array | Uint32Array;
@@ -36,7 +37,12 @@ export interface NativeMemory {
   readonly move: (to: bigint, from: bigint, byteLength: number) => void;
   readonly read: (address: bigint, byteLength: number) => Uint8Array;
   readonly store: (address: bigint, bytes: Uint8Array, byteLength: number) => void;
-  readonly find: (address: bigint, byteLength: number, needle: bigint, needleLength: number) => bigint;
+  readonly find: (
+    address: bigint,
+    byteLength: number,
+    needle: bigint | Uint8Array,
+    needleLength: number,
+  ) => bigint;
 }
 
 const packages = 'libtss2-esys-3.0.2-0 libtss2-mu0 libtss2-tctildr0 libtss2-tcti-device0 libtss2-tcti-swtpm0';
@@ -55,7 +61,10 @@ let loaded: Tss | undefined;
  * @throws Failure `tss-missing` when one is not installed.
  */
 export function loadTss(): Tss {
-  loaded ??= loadTssFrom(defaultLibraries);
+  if (loaded === undefined) {
+    loaded = loadTssFrom(defaultLibraries);
+    explainWith(explanations());
+  }
   return loaded;
 }
 
@@ -98,6 +107,44 @@ export function loadTssFrom(libraries: TssLibraries): Tss {
   };
 }
 
+/** Error messages of tpm2-tss (tss2_rc.h), where they are installed; it says of most codes that it does not know. */
+export function explanations(library = 'libtss2-rc.so.0'): (rc: number) => string | undefined {
+  const rc = optional(library);
+  if (rc === undefined) return () => undefined;
+  const decode = rc.func('Tss2_RC_Decode', 'const char *', ['uint32_t']) as (code: number) => string;
+  return (code) => {
+    const words = decode(code);
+    return /0x|\(null\)|unknown error/i.test(words) ? undefined : words;
+  };
+}
+
+const tctiNames = [
+  'device',
+  'swtpm',
+  'mssim',
+  'pcap',
+  'tabrmd',
+  'cmd',
+  'libtpms',
+  'spi-helper',
+  'i2c-helper',
+];
+
+/** Of those that tpm2-tss has, the ones whose modules are installed. */
+export const installedTctis = (): string[] => tctiNames.filter(hasTcti);
+
+/** By a short name (`swtpm`) or a file's, as the loader of tpm2-tss looks for it. */
+export const hasTcti = (name: string): boolean =>
+  [name, `libtss2-tcti-${name}.so.0`, `libtss2-tcti-${name}.so`].some((file) => optional(file) !== undefined);
+
+function optional(library: string): LibraryHandle | undefined {
+  try {
+    return koffi.load(library);
+  } catch {
+    return undefined;
+  }
+}
+
 const typeNames = { h: 'uint32_t', w: 'uint16_t', b: 'uint8_t', p: 'void *' } as const;
 
 function bindCommand(esys: LibraryHandle, name: CommandName): Command<NativeFunction> {
@@ -125,7 +172,7 @@ function loadMemory(): NativeMemory {
   const libc = koffi.load('libc.so.6');
   const copyOut = libc.func('void *memcpy(void *, uintptr_t, size_t)');
   const allocate = libc.func('uintptr_t calloc(size_t, size_t)');
-  const find = libc.func('uintptr_t memmem(uintptr_t, size_t, uintptr_t, size_t)');
+  const find = libc.func('uintptr_t memmem(uintptr_t, size_t, const void *, size_t)');
   return {
     allocate: (byteLength) => BigInt(allocate(1, byteLength)),
     free: libc.func('void free(uintptr_t)'),

@@ -2,8 +2,8 @@
 // These modules block without a time limit of their own, so a TPM that never answers costs a thread of the pool.
 import koffi from 'koffi';
 import { viewMemory } from '../host/libc.ts';
-import { inBackground, loadTss, type NativeFunction } from './library.ts';
-import { timedOut, tpmError } from './responses.ts';
+import { hasTcti, inBackground, installedTctis, loadTss, type NativeFunction } from './library.ts';
+import { noSuchTcti, timedOut, tpmError } from './responses.ts';
 import type { Transport } from './transport.ts';
 
 const forever = -1;
@@ -18,7 +18,10 @@ export class LoaderTransport implements Transport {
   constructor(tcti: string) {
     const address = new BigUint64Array(1);
     const rc = loadTss().tctiInitialize(tcti, address);
-    if (rc !== 0) throw tpmError(rc, 'The connection');
+    if (rc !== 0) {
+      const [name = ''] = tcti.split(':');
+      throw hasTcti(name) ? tpmError(rc, 'The connection') : noSuchTcti(name, installedTctis());
+    }
     this.#context = address[0] ?? 0n;
     // TSS2_TCTI_CONTEXT_COMMON_V1: magic u64, version u32 (padded), transmit, receive, …
     const functions = new BigUint64Array(viewMemory(this.#context, 32).slice().buffer);

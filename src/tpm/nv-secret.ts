@@ -5,7 +5,7 @@ import { esysHandle } from './commands.ts';
 import type { Connection } from './connection.ts';
 import { withIndex } from './nv.ts';
 import type { TpmObject } from './object.ts';
-import { cleanseCopies } from './residue.ts';
+import { cleanseCopies, takeOver } from './residue.ts';
 import { type PolicySession, withSaltedSession } from './session.ts';
 import { bufferSizes, sizedBuffer } from './structs.ts';
 
@@ -14,7 +14,7 @@ const longestSecret = 512;
 
 /**
  * Writes an index as the owner, in a session salted to `saltKey`. Copies made on the way: the command's structure and the
- * library's buffers, cleansed before this returns.
+ * library's buffers, cleansed before this returns or throws.
  */
 export function nvWriteSecret(
   connection: Connection,
@@ -30,10 +30,13 @@ export function nvWriteSecret(
       const data = sizedBuffer(secret.bytes, bufferSizes.MAX_NV_BUFFER);
       const authorization = [session, esysHandle.none, esysHandle.none];
       try {
-        await connection.execute('NV_Write', [esysHandle.owner, nv, ...authorization, data, 0]);
+        const inputs = [esysHandle.owner, nv, ...authorization, data, 0];
+        const written = { address: data.subarray(2), byteLength: secret.byteLength };
+        await connection.execute('NV_Write', inputs, undefined, {
+          afterwards: () => cleanseCopies(connection, written),
+        });
       } finally {
         data.fill(0);
-        await connection.between(() => cleanseCopies(connection, secret));
       }
     }),
   );
@@ -41,8 +44,8 @@ export function nvWriteSecret(
 
 /**
  * Reads an index as the owner into the arena; `session` (salted) only encrypts the answer, so its policy may still be built.
- * Copies made on the way: the library's result and its buffers, cleansed before this returns.
- * @throws TpmError `tpm-no-object` where the index is gone.
+ * Copies made on the way: the library's result and its buffers, cleansed before this returns or throws.
+ * @throws TpmError `tpm-no-object` where the index is gone; Failure `zeroized`.
  */
 export function nvReadSecret(
   connection: Connection,
@@ -58,17 +61,7 @@ export function nvReadSecret(
     return connection.execute(
       'NV_Read',
       [esysHandle.owner, nv, ...authorization, byteLength, 0],
-      ([data = 0n]) => {
-        const { memory } = connection.tss;
-        try {
-          const secret = into.take(byteLength, label);
-          memory.move(secret.address, data + 2n, byteLength);
-          cleanseCopies(connection, secret);
-          return secret;
-        } finally {
-          memory.cleanse(data, 2 + bufferSizes.MAX_NV_BUFFER);
-        }
-      },
+      ([data = 0n]) => takeOver(connection, { address: data + 2n, byteLength }, into, label),
     );
   });
 }

@@ -28,9 +28,10 @@ export async function nvDefine(
   await connection.between(() => connection.tss.closeObject(connection.esys, Uint32Array.of(handle)));
 }
 
-export async function nvUndefine(connection: Connection, index: number): Promise<void> {
-  const nv = await handleAt(connection, index); // ESYS closes it itself.
-  await connection.execute('NV_UndefineSpace', [esysHandle.owner, nv, ...emptyAuth]);
+export function nvUndefine(connection: Connection, index: number): Promise<void> {
+  return withIndex(connection, index, (nv) =>
+    connection.execute('NV_UndefineSpace', [esysHandle.owner, nv, ...emptyAuth]),
+  );
 }
 
 /** What an index is, with its TPMS_NV_PUBLIC and its Name (section 31.6). @throws TpmError `tpm-no-object` */

@@ -2,12 +2,13 @@
 import type { SecretArena, SecretBuffer } from '../host/arena.ts';
 import { emptyAuth, esysHandle, noSessions } from './commands.ts';
 import type { Connection } from './connection.ts';
-import { cleanseCopies } from './residue.ts';
+import { cleanseCopies, takeOver } from './residue.ts';
 import { TpmError, tpmError } from './responses.ts';
 import { type PolicySession, withSaltedSession } from './session.ts';
 import {
   bufferSizes,
   sensitiveCreate,
+  sensitiveData,
   sizedBuffer,
   sizedContent,
   sizedLength,
@@ -62,7 +63,7 @@ export class TpmObject implements AsyncDisposable {
 /** Nothing is left to flush. */
 const gone = ['tpm-no-object', 'tpm-failed', 'tpm-not-started'];
 
-/** Lets go of an ESYS handle. A TPM that is gone, failed or was reset has nothing left to flush. */
+/** Lets go of an ESYS handle; one that ESYS closed itself does no harm. A TPM that is gone, failed or was reset has nothing left to flush. */
 export async function release(connection: Connection, handle: number, flush: boolean): Promise<void> {
   if (!flush) return closeHandle(connection, handle);
   try {
@@ -97,13 +98,13 @@ export function createPrimary(
     'CreatePrimary',
     [hierarchies[hierarchy], ...emptyAuth, sensitive, ...inputs],
     ([handle = 0n, area = 0n]) => transientObject(connection, handle, publicAreaAt(connection, area)),
-    atLeastMilliseconds,
+    atLeastMilliseconds === undefined ? {} : { atLeastMilliseconds },
   );
 }
 
 /**
  * Makes a key, or seals `secret` (at most 128 bytes), under `parent`. The session is salted to the parent and encrypts
- * the secret on the bus. Copies made on the way: the command's structure and buffer, cleansed before this returns.
+ * the secret on the bus. Copies made on the way: the command's structure and buffer, cleansed before this returns or throws.
  */
 export function create(
   connection: Connection,
@@ -125,12 +126,15 @@ export function create(
           publicStructure(connection, template),
           ...creationContext(connection),
         ],
-        ([privateArea = 0n, publicArea = 0n]) => {
-          if (secret !== undefined) cleanseCopies(connection, secret);
-          return {
-            public: publicAreaAt(connection, publicArea),
-            private: new Writer().sized(sizedContent(connection, privateArea)).done(),
-          };
+        ([privateArea = 0n, publicArea = 0n]) => ({
+          public: publicAreaAt(connection, publicArea),
+          private: new Writer().sized(sizedContent(connection, privateArea)).done(),
+        }),
+        {
+          afterwards: () => {
+            const address = sensitiveData(sensitive, secret?.byteLength ?? 0);
+            cleanseCopies(connection, { address, byteLength: address.byteLength });
+          },
         },
       );
     } finally {
@@ -167,8 +171,13 @@ export const transientObject = (connection: Connection, handle: bigint, area: Ui
  */
 export async function objectAt(connection: Connection, tpmHandle: number): Promise<TpmObject> {
   const handle = await handleAt(connection, tpmHandle);
-  const name = await connection.between(() => nameOfHandle(connection, handle));
-  return new TpmObject(connection, handle, { name, public: new Uint8Array() }, false);
+  try {
+    const name = await connection.between(() => nameOfHandle(connection, handle));
+    return new TpmObject(connection, handle, { name, public: new Uint8Array() }, false);
+  } catch (error) {
+    await release(connection, handle, false);
+    throw error;
+  }
 }
 
 /** The ESYS_TR of a persistent object or an NV index. @throws TpmError `tpm-no-object` */
@@ -187,13 +196,17 @@ export async function persist(connection: Connection, object: TpmObject, tpmHand
 
 export async function unpersist(connection: Connection, tpmHandle: number): Promise<void> {
   const handle = await handleAt(connection, tpmHandle);
-  await connection.execute('EvictControl', [esysHandle.owner, handle, ...emptyAuth, tpmHandle]);
+  try {
+    await connection.execute('EvictControl', [esysHandle.owner, handle, ...emptyAuth, tpmHandle]);
+  } finally {
+    await release(connection, handle, false);
+  }
 }
 
 /**
  * Unseals straight into the arena. The policy session encrypts the answer on the bus, and ends. Copies made on the way: the
- * library's result and its buffers, cleansed before this returns.
- * @throws TpmError `tpm-policy` when the session does not satisfy the object's policy.
+ * library's result and its buffers, cleansed before this returns or throws.
+ * @throws TpmError `tpm-policy` when the session does not satisfy the object's policy; Failure `zeroized`.
  */
 export function unseal(
   connection: Connection,
@@ -207,15 +220,8 @@ export function unseal(
       'Unseal',
       [object.handle, policy.handle, esysHandle.none, esysHandle.none],
       ([sensitive = 0n]) => {
-        const { memory } = connection.tss;
-        try {
-          const secret = into.take(sizedLength(connection, sensitive), label);
-          memory.move(secret.address, sensitive + 2n, secret.byteLength);
-          cleanseCopies(connection, secret);
-          return secret;
-        } finally {
-          memory.cleanse(sensitive, 2 + bufferSizes.SENSITIVE_DATA);
-        }
+        const result = { address: sensitive + 2n, byteLength: sizedLength(connection, sensitive) };
+        return takeOver(connection, result, into, label);
       },
     ),
   );

@@ -1,6 +1,7 @@
 // Commands marshalled beforehand, and a way to the TPM for the interlock's thread that passes ESYS and the main thread
 // by (TPM 2.0 Library, Part 3, section 4: the form of a command).
 import { algorithm } from './registry.ts';
+import { isRetry } from './responses.ts';
 import { openTransport, type Transport } from './transport.ts';
 import { Writer } from './wire.ts';
 
@@ -20,6 +21,8 @@ const commandCode = {
 const ownerHandle = 0x40000001;
 const passwordSession = 0x40000009;
 const headerSize = 10;
+/** Retries wait this long at first, in milliseconds, and twice as long each time. */
+const firstBackoff = 1;
 
 /** TPM2_PCR_Extend of the SHA-256 bank. */
 export function marshalPcrExtend(pcr: number, sha256: Uint8Array): Uint8Array {
@@ -57,18 +60,28 @@ function command(code: number, body: Uint8Array, tag = tagSessions): Uint8Array 
 /** Sends marshalled commands, blocking, on a handle of its own. Everything is opened in the constructor. */
 export class RawTransport implements Disposable {
   readonly #transport: Transport;
+  /** To sleep on: nobody wakes it. */
+  readonly #never = new Int32Array(new SharedArrayBuffer(4));
 
   constructor(channel: RawChannel) {
     this.#transport = openTransport(channel.tcti);
   }
 
   /**
-   * Returns the TPM's response code (0 is success); the answer is in `response` (4096 bytes always suffice).
+   * Returns the TPM's response code (0 is success); the answer is in `response` (4096 bytes always suffice). A TPM that asks
+   * for the command again gets it within the time limit, which is for all tries together; what it said last is returned.
    * @throws TpmError `tpm-timeout` when no answer came in time; `tpm-connection-lost`.
    */
   transmit(command: Uint8Array, response: Uint8Array, timeoutMilliseconds: number): number {
-    this.#transport.exchange(command, response, timeoutMilliseconds);
-    return new DataView(response.buffer, response.byteOffset).getUint32(6);
+    const deadline = performance.now() + timeoutMilliseconds;
+    const view = new DataView(response.buffer, response.byteOffset);
+    for (let backoff = firstBackoff; ; backoff *= 2) {
+      this.#transport.exchange(command, response, Math.max(1, deadline - performance.now()));
+      const rc = view.getUint32(6);
+      // Another try is worth it when it leaves as long again for the answer.
+      if (!isRetry(rc) || performance.now() + 2 * backoff > deadline) return rc;
+      Atomics.wait(this.#never, 0, 0, backoff);
+    }
   }
 
   [Symbol.dispose](): void {

@@ -1,7 +1,8 @@
 // What tpm2-tss leaves behind of a secret: its ESYS and SYS contexts keep the last command and answer in clear, and a
 // buffer on the native stack keeps the decrypted parameter. Found by content and overwritten before the call returns.
 import { readFileSync } from 'node:fs';
-import type { SecretBuffer } from '../host/arena.ts';
+import type { SecretArena, SecretBuffer } from '../host/arena.ts';
+import { zeroizedFailure } from '../host/failure.ts';
 import { madvise } from '../host/libc.ts';
 import type { Connection } from './connection.ts';
 
@@ -11,13 +12,23 @@ const pageSize = 4096n;
 /** madvise(2): fault the pages in as a write would, or fail. */
 const MADV_POPULATE_WRITE = 23;
 
+/** Bytes of the C library's, or of this program's own where `address` is a buffer. */
+interface NativeBytes {
+  readonly address: bigint | Uint8Array;
+  readonly byteLength: number;
+}
+
 interface Range {
   readonly start: bigint;
   readonly end: bigint;
 }
 
-/** Overwrites every copy of `secret` in the library's two contexts and on the stack its calls ran on. */
-export function cleanseCopies(connection: Connection, secret: SecretBuffer): void {
+/**
+ * Overwrites every copy of `secret` in the library's two contexts and on the stack its calls ran on. What it is compared with
+ * lies outside the arena, which a zeroize may overwrite at any instant: zeros would find nothing.
+ */
+export function cleanseCopies(connection: Connection, secret: NativeBytes): void {
+  if (secret.byteLength === 0) return; // It would be found everywhere.
   const { tss, esys } = connection;
   const sys = new BigUint64Array(1);
   tss.getSysContext(esys, sys);
@@ -27,7 +38,26 @@ export function cleanseCopies(connection: Connection, secret: SecretBuffer): voi
   for (const range of stackAround(connection)) cleanse(connection, range, secret);
 }
 
-function cleanse({ tss: { memory } }: Connection, { start, end }: Range, secret: SecretBuffer): void {
+/**
+ * Takes a secret out of a result of the library into the arena, and overwrites the copies that the library made. Where the arena
+ * is zeroized, before that or meanwhile, the copies are overwritten all the same. The result itself goes with the command.
+ * @throws Failure `zeroized`
+ */
+export function takeOver(
+  connection: Connection,
+  result: NativeBytes & { readonly address: bigint },
+  into: SecretArena,
+  label: string,
+): SecretBuffer {
+  cleanseCopies(connection, result);
+  const secret = into.take(result.byteLength, label);
+  connection.tss.memory.move(secret.address, result.address, result.byteLength);
+  if (!into.zeroized) return secret;
+  secret[Symbol.dispose]();
+  throw zeroizedFailure(`The secret "${label}"`);
+}
+
+function cleanse({ tss: { memory } }: Connection, { start, end }: Range, secret: NativeBytes): void {
   const length = BigInt(secret.byteLength);
   // Onwards from each copy: one of zeros would be found again.
   for (let from = start; from + length <= end; ) {

@@ -51,7 +51,7 @@ const known = (name: string, code: string, sentence: string, remedy?: string): K
 });
 
 const policyRemedy =
-  'After a zeroize: reboot, so that the cap PCR is reset, then `esoteric-appliance provision --re-arm`. After a firmware update the PCRs differ for good: see docs/operations.md.';
+  'After a zeroize: reboot, so that the cap PCR is reset, then `esoteric-appliance provision --re-arm`. After a firmware update the PCRs differ for good: see docs/updates.md.';
 const memoryRemedy =
   'Close other programs that use the TPM, or use /dev/tpmrm0, whose resource manager swaps objects; as a last resort `tpm2_flushcontext --transient-object`.';
 const lockoutRemedy =
@@ -188,18 +188,28 @@ export function tpmError(rc: number, command: string): TpmError {
   return layer === 'tpm' ? refusal(rc, command) : broken(rc, command, layer);
 }
 
+/** What a code without words of ours means, where somebody knows (`loadTss`). */
+type Explain = (rc: number) => string | undefined;
+let explain: Explain = () => undefined;
+/** From now on codes without words of ours get these. */
+export function explainWith(words: Explain): void {
+  explain = words;
+}
+
 function refusal(rc: number, command: string): TpmError {
   const entry = responses[normalizedResponse(rc)];
+  const words = entry === undefined ? explain(rc & 0xffff) : undefined;
   const number = `0x${(rc & 0xffff).toString(16).padStart(3, '0')}`;
+  const bare = `The TPM refused ${command} with response code ${number}`;
   const message =
     entry === undefined
-      ? `The TPM refused ${command} with response code ${number}.`
+      ? `${bare}${words === undefined ? '' : `: ${words}`}.`
       : `The TPM refused ${command}: ${entry.sentence} (TPM_RC_${entry.name}${position(rc)}, ${number}).`;
   return new TpmError(entry?.code ?? 'tpm-refused', message, rc, 'tpm', remedyOf(entry?.remedy));
 }
 
 function broken(rc: number, command: string, layer: ResponseLayer): TpmError {
-  const reason = libraryResponses[rc & 0xffff] ?? 'an unexpected error';
+  const reason = libraryResponses[rc & 0xffff] ?? explain(rc) ?? 'an unexpected error';
   return new TpmError(
     lostConnection.includes(rc & 0xffff) ? 'tpm-connection-lost' : 'tpm-library',
     `${command} failed in tpm2-tss (${layer}): ${reason} (0x${rc.toString(16)}).`,
@@ -222,6 +232,12 @@ export function timedOut(milliseconds: number): TpmError {
 export function connectionLost(where: string, reason: string): TpmError {
   const message = `The connection to the TPM at ${where} failed: ${reason}.`;
   return new TpmError('tpm-connection-lost', message, 0, 'appliance', { remedy: lostRemedy });
+}
+
+/** `name` is none of the ways to a TPM. `available`: those that are installed. */
+export function noSuchTcti(name: string, available: readonly string[]): TpmError {
+  const message = `There is no TCTI "${name}". Here there are: ${available.join(', ')}.`;
+  return new TpmError('tpm-no-tcti', message, 0, 'appliance', { remedy: lostRemedy });
 }
 
 /** Which handle, session or parameter a format 1 response code points at. */

@@ -162,11 +162,7 @@ export class PolicySession implements AsyncDisposable {
    * session stays open where that command fails.
    */
   async last<T>(command: () => Promise<T>): Promise<T> {
-    const { tss, esys } = this.#connection;
-    await this.#connection.between(() => {
-      const rc = tss.setSessionAttributes(esys, this.handle, 0, continueSession);
-      if (rc !== 0) throw tpmError(rc, 'Esys_TRSess_SetAttributes');
-    });
+    await setAttributes(this.#connection, this.handle, 0, continueSession);
     const result = await command();
     this.#ended = true;
     return result;
@@ -197,20 +193,32 @@ export async function withSaltedSession<T>(
   saltKey: TpmObject,
   work: (session: number) => Promise<T>,
 ): Promise<T> {
-  const session = await startSession(connection, saltKey, 'hmac');
-  try {
-    return await work(session);
-  } finally {
-    await release(connection, session, true);
+  await using session = new SaltedSession(connection, await startSession(connection, saltKey, 'hmac'));
+  return await work(session.handle);
+}
+
+/** Dispose it: it is flushed. */
+class SaltedSession implements AsyncDisposable {
+  /** ESYS_TR. */
+  readonly handle: number;
+  readonly #connection: Connection;
+
+  constructor(connection: Connection, handle: number) {
+    this.#connection = connection;
+    this.handle = handle;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await release(this.#connection, this.handle, true);
   }
 }
 
-function startSession(
+async function startSession(
   connection: Connection,
   saltKey: TpmObject,
   kind: keyof typeof sessionTypes,
 ): Promise<number> {
-  return connection.execute(
+  const session = await connection.execute(
     'StartAuthSession',
     [
       saltKey.handle,
@@ -221,16 +229,22 @@ function startSession(
       sessionSymmetric,
       algorithm.sha256,
     ],
-    ([result = 0n]) => {
-      const session = Number(result);
-      const rc = connection.tss.setSessionAttributes(
-        connection.esys,
-        session,
-        encryptedBothWays,
-        allAttributes,
-      );
-      if (rc !== 0) throw tpmError(rc, 'Esys_TRSess_SetAttributes');
-      return session;
-    },
+    ([result = 0n]) => Number(result),
   );
+  try {
+    await setAttributes(connection, session, encryptedBothWays, allAttributes);
+    return session;
+  } catch (error) {
+    await release(connection, session, true);
+    throw error;
+  }
+}
+
+/** TPMA_SESSION: the bits of `mask` become those of `bits`. */
+function setAttributes(connection: Connection, session: number, bits: number, mask: number): Promise<void> {
+  const { tss, esys } = connection;
+  return connection.between(() => {
+    const rc = tss.setSessionAttributes(esys, session, bits, mask);
+    if (rc !== 0) throw tpmError(rc, 'Esys_TRSess_SetAttributes');
+  });
 }

@@ -1,7 +1,7 @@
 // Between the wire format and the C structures of tpm2-tss (tss2_tpm2_types.h). Unions are never modelled: the library's
 // own marshalling fills and reads them. TPM2B structures are a 16-bit length in host order and a fixed-size buffer.
 
-import type { Connection } from './connection.ts';
+import type { Tss } from './library.ts';
 import { algorithm } from './registry.ts';
 import { type TpmError, tpmError } from './responses.ts';
 import { Writer } from './wire.ts';
@@ -18,7 +18,6 @@ const sizes = {
 export const bufferSizes = {
   DIGEST: 64,
   DATA: 64,
-  SENSITIVE_DATA: 256,
   PRIVATE: 1550,
   MAX_NV_BUFFER: 2048,
   NAME: 68,
@@ -29,8 +28,13 @@ const sensitiveCreateSize = 326;
 const sensitiveDataOffset = 2 + 66; // after its own size and the (empty) authorization
 const longestWire = 4096;
 
+/** Whoever has the library loaded: a `Connection`. */
+interface Marshalling {
+  readonly tss: Tss;
+}
+
 /** A C structure filled from wire bytes by `Tss2_MU_<type>_Unmarshal`. */
-export function structure(connection: Connection, type: keyof typeof sizes, wire: Uint8Array): Uint8Array {
+export function structure(connection: Marshalling, type: keyof typeof sizes, wire: Uint8Array): Uint8Array {
   const target = new Uint8Array(sizes[type]);
   const offset = new BigUint64Array(1);
   const rc = connection.tss.marshaller(type, 'Unmarshal')(wire, wire.byteLength, offset, target);
@@ -39,7 +43,7 @@ export function structure(connection: Connection, type: keyof typeof sizes, wire
 }
 
 /** The wire bytes of a C structure at `address`, by `Tss2_MU_<type>_Marshal`. */
-export function wireOf(connection: Connection, type: string, address: bigint): Uint8Array {
+export function wireOf(connection: Marshalling, type: string, address: bigint): Uint8Array {
   const wire = new Uint8Array(longestWire);
   const offset = new BigUint64Array(1);
   const rc = connection.tss.marshaller(type, 'Marshal')(address, wire, wire.byteLength, offset);
@@ -61,11 +65,11 @@ export function sizedBuffer(bytes: Uint8Array, capacity: number): Uint8Array {
 }
 
 /** The content of a TPM2B at `address`. Not for secrets: this is a copy. */
-export function sizedContent(connection: Connection, address: bigint): Uint8Array {
+export function sizedContent(connection: Marshalling, address: bigint): Uint8Array {
   return connection.tss.memory.read(address + 2n, sizedLength(connection, address));
 }
 
-export function sizedLength(connection: Connection, address: bigint): number {
+export function sizedLength(connection: Marshalling, address: bigint): number {
   const [low = 0, high = 0] = connection.tss.memory.read(address, 2);
   return low | (high << 8);
 }
@@ -79,6 +83,10 @@ export function sensitiveCreate(data: Uint8Array | undefined): Uint8Array {
   target.set(data, sensitiveDataOffset + 2);
   return target;
 }
+
+/** A view of what a TPM2B_SENSITIVE_CREATE holds. */
+export const sensitiveData = (sensitive: Uint8Array, byteLength: number): Uint8Array =>
+  sensitive.subarray(sensitiveDataOffset + 2, sensitiveDataOffset + 2 + byteLength);
 
 /** TPMT_SYM_DEF of a session: AES-128-CFB parameter encryption. */
 export const sessionSymmetric: Uint8Array = littleEndian16(algorithm.aes, 128, algorithm.cfb);
@@ -125,7 +133,7 @@ export function pcrSelection(banks: PcrBank | readonly PcrBank[], pcrs: readonly
 
 /** As the structure that ESYS takes. */
 export function pcrSelectionStructure(
-  connection: Connection,
+  connection: Marshalling,
   banks: PcrBank | readonly PcrBank[],
   pcrs: readonly number[],
 ): Uint8Array {

@@ -29,7 +29,7 @@ describe('the way past ESYS', () => {
   it('extends a PCR from another thread while this one keeps the TPM busy', async () => {
     const times = 20;
     const worker = new Worker(new URL('./raw-sender.ts', import.meta.url), {
-      workerData: { channel: structuredClone(tpm.rawChannel()), pcr: 13, times },
+      workerData: { channel: structuredClone(tpm.rawChannel()), pcr: 13, times, timeoutMilliseconds: 3000 },
     });
     let codes: number[] | undefined;
     worker.on('message', (message: number[]) => {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { isRetry, normalizedResponse, tpmError } from '../../src/tpm/responses.ts';
+import { explanations } from '../../src/tpm/library.ts';
+import { explainWith, isRetry, normalizedResponse, tpmError } from '../../src/tpm/responses.ts';
 
 describe('response codes of the TPM', () => {
   it('say which condition they are, whatever session or parameter they point at', () => {
@@ -28,6 +29,19 @@ describe('response codes of the TPM', () => {
   it('keep unknown codes as numbers', () => {
     expect(tpmError(0x1ff, 'Quote')).toMatchObject({ code: 'tpm-refused', rc: 0x1ff });
     expect(tpmError(0x13f, 'Quote').message).toBe('The TPM refused Quote with response code 0x13f.');
+  });
+
+  it('borrow the words of tpm2-tss, where it is installed and has any', () => {
+    explainWith(explanations());
+    try {
+      expect(tpmError(0x127, 'Quote').message).toBe(
+        'The TPM refused Quote with response code 0x127: tpm:error(2.0): PCR check fail.',
+      );
+      expect(tpmError(0x13f, 'Quote').message).toBe('The TPM refused Quote with response code 0x13f.');
+    } finally {
+      explainWith(explanations('libno-such.so.0'));
+    }
+    expect(tpmError(0x127, 'Quote').message).toBe('The TPM refused Quote with response code 0x127.');
   });
 
   it('tell the layers of tpm2-tss from the TPM, and a resource manager speaking for it', () => {

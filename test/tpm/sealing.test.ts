@@ -2,17 +2,18 @@ import { randomFillSync } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { SecretArena, type SecretBuffer } from '../../src/host/arena.ts';
 import { requireChild, runChild } from '../../src/host/child.ts';
 import { openTpm, type Tpm } from '../../src/tpm/context.ts';
 import type { ObjectBlob, TpmObject } from '../../src/tpm/object.ts';
-import { sealedData, storageRootKey } from '../../src/tpm/templates.ts';
+import { sealedData, signingKey, storageRootKey } from '../../src/tpm/templates.ts';
 import { type Swtpm, startSwtpm } from '../lab/swtpm.ts';
 import { copiesOutside, masked } from './memory.ts';
 
 const srkHandle = 0x81000001;
 const sealedHandle = 0x81000002;
+const secretIndex = 0x01800007;
 const pcrs = [0, 7, 14];
 
 describe('sealing', () => {
@@ -43,11 +44,16 @@ describe('sealing', () => {
     return await tpm.create(root, sealedData(await trial.digest()), secret);
   }
 
-  async function unseal(tpm: Tpm, root: TpmObject, blob: ObjectBlob): Promise<SecretBuffer> {
+  async function unseal(
+    tpm: Tpm,
+    root: TpmObject,
+    blob: ObjectBlob,
+    into: SecretArena = arena,
+  ): Promise<SecretBuffer> {
     await using object = await tpm.load(root, blob);
     await using policy = await tpm.startPolicySession(root, 'policy');
     await policy.policyPcr(pcrs);
-    return await tpm.unseal(object, policy, arena, 'unsealed');
+    return await tpm.unseal(object, policy, into, 'unsealed');
   }
 
   it('gives back what was sealed, into the arena, while the PCRs are as they were', async () => {
@@ -93,6 +99,49 @@ describe('sealing', () => {
       expect(Buffer.compare(unsealed.bytes, secret.bytes)).toBe(0);
       expect(copiesOutside(arena, needle)).toBe(0);
     }
+  });
+
+  it('leaves none where the TPM refuses to seal it or to keep it', async () => {
+    await using tpm = await openTpm({ tcti: swtpm.tcti });
+    await using root = await tpm.at(srkHandle);
+    using secret = freshSecret();
+    const needle = masked(secret);
+    // A key is drawn by the TPM: with data of the caller's it is refused.
+    await expect(tpm.create(root, signingKey, secret)).rejects.toMatchObject({ layer: 'tpm' });
+    expect(copiesOutside(arena, needle)).toBe(0);
+    await tpm.nvDefine(secretIndex, { attributes: 'ordinary', byteLength: 8 });
+    await expect(tpm.nvWriteSecret(root, secretIndex, secret)).rejects.toMatchObject({ layer: 'tpm' });
+    await tpm.nvUndefine(secretIndex);
+    expect(copiesOutside(arena, needle)).toBe(0);
+  });
+
+  it('leaves none where the arena is zeroized before the answer comes, or while it is taken over', async () => {
+    await using tpm = await openTpm({ tcti: swtpm.tcti });
+    await using root = await tpm.at(srkHandle);
+    using secret = freshSecret();
+    const needle = masked(secret);
+    const blob = await seal(tpm, root, secret);
+    await tpm.nvDefine(secretIndex, { attributes: 'ordinary', byteLength: secret.byteLength });
+    await tpm.nvWriteSecret(root, secretIndex, secret);
+    const readNv = async (into: SecretArena): Promise<SecretBuffer> => {
+      await using session = await tpm.startPolicySession(root, 'policy');
+      return await tpm.nvReadSecret(secretIndex, secret.byteLength, session, into, 'too late');
+    };
+    for (const read of [readNv, (into: SecretArena) => unseal(tpm, root, blob, into)]) {
+      using before = SecretArena.allocate({ allowSwappable: true });
+      before.wipe();
+      await expect(read(before)).rejects.toMatchObject({ code: 'zeroized' });
+      using meanwhile = SecretArena.allocate({ allowSwappable: true });
+      const take = meanwhile.take.bind(meanwhile);
+      vi.spyOn(meanwhile, 'take').mockImplementation((byteLength, label) => {
+        const slice = take(byteLength, label);
+        meanwhile.wipe();
+        return slice;
+      });
+      await expect(read(meanwhile)).rejects.toMatchObject({ code: 'zeroized' });
+      expect(copiesOutside(arena, needle)).toBe(0);
+    }
+    await tpm.nvUndefine(secretIndex);
   });
 
   it('ends its session when it unseals, and leaves none behind when the TPM refuses', async () => {

@@ -1,12 +1,16 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, constants, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { noSessions } from '../../src/tpm/commands.ts';
 import { Connection } from '../../src/tpm/connection.ts';
 import { openTpm } from '../../src/tpm/context.ts';
+import type { RawChannel } from '../../src/tpm/raw.ts';
 import { storageRootKey } from '../../src/tpm/templates.ts';
 import { openTransport } from '../../src/tpm/transport.ts';
 import { Writer } from '../../src/tpm/wire.ts';
@@ -44,7 +48,7 @@ describe('a TPM that is not well', () => {
     try {
       process.kill(swtpm.pid, 'SIGSTOP');
       const inputs = [...noSessions, 8];
-      const slow = connection.execute('GetRandom', inputs, () => 'answered', 60_000);
+      const slow = connection.execute('GetRandom', inputs, () => 'answered', { atLeastMilliseconds: 60_000 });
       const first = await Promise.race([slow, sleep(500, 'waiting')]);
       process.kill(swtpm.pid, 'SIGCONT');
       expect([first, await slow]).toEqual(['waiting', 'answered']);
@@ -90,6 +94,10 @@ describe('a TPM that is not well', () => {
         remedy: expect.stringContaining('--no-tpm'),
       });
     }
+    await expect(openTpm({ tcti: 'foo:bar' })).rejects.toThrow(
+      /There is no TCTI "foo"\. Here there are: .*\bswtpm\b/,
+    );
+    await expect(openTpm({ tcti: 'mssim:host=127.0.0.1,port=1' })).rejects.toThrow('tcti');
     await expect(openTpm({ tcti: `swtpm:path=/${'x'.repeat(120)}` })).rejects.toThrow('at most 107 bytes');
   });
 
@@ -98,6 +106,18 @@ describe('a TPM that is not well', () => {
     expect(() => transport.exchange(getRandom, new Uint8Array(4096), 100)).toThrow(
       expect.objectContaining({ code: 'tpm-connection-lost' }),
     );
+  });
+
+  it('that is a device answers the command it was asked, not one that was given up before', () => {
+    const fifo = join(directory, 'echo');
+    execFileSync('mkfifo', [fifo]);
+    const earlier = openSync(fifo, constants.O_RDWR);
+    writeSync(earlier, answer(0x922));
+    const response = new Uint8Array(4096);
+    using transport = openTransport(`device:${fifo}`); // What is written to it is what is read from it.
+    const length = transport.exchange(getRandom, response, 1000);
+    expect(Buffer.from(response.subarray(0, length))).toEqual(Buffer.from(getRandom));
+    closeSync(earlier);
   });
 
   it('that hangs behind a module of tpm2-tss is a failure within the time limit too', async () => {
@@ -146,12 +166,12 @@ describe('a TPM on a TCP port', () => {
   }
 
   it('gets the same command again while it asks for a retry, a little later each time', async () => {
-    const { tcti, commands } = await scripted(0x922, 0x90a, 0x101);
+    const { tcti, commands } = await scripted(0x922, 0x90a, 0x908, 0x920, 0x101);
     await expect(openTpm({ tcti })).rejects.toMatchObject({
       code: 'tpm-unreachable',
       message: expect.stringContaining('failure mode'),
     });
-    expect(commands).toEqual([0x17a, 0x17a, 0x17a]);
+    expect(commands).toEqual(Array(5).fill(0x17a));
   });
 
   it('is started when nobody has', async () => {
@@ -167,4 +187,28 @@ describe('a TPM on a TCP port', () => {
       cause: expect.objectContaining({ code: 'tpm-busy' }),
     });
   });
+
+  it('gets it again past ESYS too, in one time limit for all tries', async () => {
+    const { tcti, commands } = await scripted(
+      0x922,
+      0x90a,
+      0x908,
+      0x920,
+      0x923,
+      ...Array<number>(40).fill(0x920),
+    );
+    expect(await transmitElsewhere({ tcti }, 10_000)).toEqual([0x923]);
+    expect(commands).toEqual(Array(5).fill(0x182));
+    expect(await transmitElsewhere({ tcti }, 200)).toEqual([0x920]);
+    expect(commands.length).toBeGreaterThan(6);
+  });
 });
+
+/** From another thread: this one plays the TPM. */
+async function transmitElsewhere(channel: RawChannel, timeoutMilliseconds: number): Promise<number[]> {
+  const workerData = { channel, pcr: 14, times: 1, timeoutMilliseconds };
+  const worker = new Worker(new URL('./raw-sender.ts', import.meta.url), { workerData });
+  const [codes] = (await once(worker, 'message')) as [number[]];
+  await once(worker, 'exit');
+  return codes;
+}
