@@ -1,5 +1,6 @@
 // Any TCTI that tpm2-tss has a module for (pcap, mssim, tabrmd, cmd, a swtpm on another host), through its loader.
-// These modules block without a time limit of their own, so a TPM that never answers costs a thread of the pool.
+// In the background a TPM that never answers costs a thread of the pool. Without one, as for the interlock's stage, the time limit is
+// the module's to keep: mssim does; others (pcap in front of swtpm, cmd) wait without end for a TPM that hangs.
 import koffi from 'koffi';
 import { viewMemory } from '../host/libc.ts';
 import { hasTcti, inBackground, installedTctis, loadTss, type NativeFunction } from './library.ts';
@@ -7,13 +8,17 @@ import { noSuchTcti, timedOut, tpmError } from './responses.ts';
 import type { Transport } from './transport.ts';
 
 const forever = -1;
+const tryAgain = 0xa0009; // TSS2_TCTI_RC_TRY_AGAIN: no answer yet
 
 export class LoaderTransport implements Transport {
   readonly #context: bigint;
   readonly #transmit: NativeFunction;
   readonly #receive: NativeFunction;
   readonly #size = new BigUint64Array(1);
+  /** A thread waits for an answer in there. */
   #stuck = false;
+  /** The answer to a command that was given up is still to come, and is read before another is sent. */
+  #late = false;
 
   constructor(tcti: string) {
     const address = new BigUint64Array(1);
@@ -31,10 +36,11 @@ export class LoaderTransport implements Transport {
 
   exchange(command: Uint8Array, response: Uint8Array, timeoutMilliseconds: number): number {
     if (this.#stuck) throw timedOut(timeoutMilliseconds);
+    const deadline = performance.now() + timeoutMilliseconds;
+    if (this.#late) this.#receiveUntil(deadline, response, timeoutMilliseconds);
     check(this.#transmit(this.#context, command.byteLength, command));
-    this.#size[0] = BigInt(response.byteLength);
-    check(this.#receive(this.#context, this.#size, response, forever));
-    return Number(this.#size[0]);
+    this.#late = true;
+    return this.#receiveUntil(deadline, response, timeoutMilliseconds);
   }
 
   async exchangeInBackground(
@@ -58,6 +64,16 @@ export class LoaderTransport implements Transport {
   [Symbol.dispose](): void {
     // What a blocked thread still uses must stay.
     if (!this.#stuck) loadTss().tctiFinalize(BigUint64Array.of(this.#context));
+  }
+
+  #receiveUntil(deadline: number, response: Uint8Array, timeoutMilliseconds: number): number {
+    this.#size[0] = BigInt(response.byteLength);
+    const left = Math.max(0, Math.ceil(deadline - performance.now()));
+    const rc = this.#receive(this.#context, this.#size, response, left);
+    if (rc === tryAgain) throw timedOut(timeoutMilliseconds);
+    this.#late = false;
+    check(rc);
+    return Number(this.#size[0]);
   }
 
   async #exchange(command: Uint8Array, response: Uint8Array): Promise<number> {
