@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { parseEventLog, replay } from '../attestation/eventlog.ts';
 import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
+import { pinnedStorageRoot } from '../keys/anchors.ts';
 import { openTpm } from '../tpm/context.ts';
 import {
   expectationOf,
@@ -41,7 +42,7 @@ export interface WhatIf {
   readonly request: string | null;
 }
 
-/** @throws Failure `unprovisioned`, `no-tpm`, `event-log-invalid`, `what-if-pcr`, `tpm-unreachable`. */
+/** @throws Failure `unprovisioned`, `no-tpm`, `event-log-invalid`, `what-if-pcr`, `tpm-unreachable`, `tpm-swapped`. */
 export async function whatIf(config: Config, prediction: Prediction): Promise<WhatIf> {
   const layout = stateLayout(config.node.state_dir);
   const record = readNodeRecord(layout);
@@ -53,6 +54,7 @@ export async function whatIf(config: Config, prediction: Prediction): Promise<Wh
   }
   const replayed = prediction.eventLog === undefined ? undefined : replayOf(prediction.eventLog);
   await using tpm = await openTpm({ tcti: config.tpm.tcti });
+  await using _srk = await pinnedStorageRoot(tpm, anchors); // Else another TPM's counter is predicted from.
   const state = await presentState(tpm, anchors);
   const sealedTo = [...state.pcrs.keys()];
   const stranger = [...prediction.pcrs.keys()].find((pcr) => !sealedTo.includes(pcr));

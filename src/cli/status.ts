@@ -56,6 +56,9 @@ function statusLines(status: Status): string[] {
 function tpmRows(tpm: Status['tpm']): string[][] {
   if (tpm === null) return [];
   const { answers, approval, lockout } = tpm;
+  if (answers && approval === 'tpm-swapped') {
+    return [['TPM', paint('red', 'is not the one of this node (tpm-swapped): check tpm.tcti')]];
+  }
   if (!answers || lockout === null) return [['TPM', paint('red', `does not answer (${approval})`)]];
   const opens = approval === 'approved';
   const tries = `${lockout.failedTries} of ${lockout.maxTries} wrong authorizations, one is forgiven every ${lockout.recoverySeconds} s`;

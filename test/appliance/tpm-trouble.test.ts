@@ -3,11 +3,17 @@
 import { renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { isUnsignedNote } from '../../src/appliance/assurance.ts';
+import { collectForensics } from '../../src/appliance/collect.ts';
 import { examine } from '../../src/appliance/doctor.ts';
+import { readNodeRecord } from '../../src/appliance/node-record.ts';
 import { provision } from '../../src/appliance/provision.ts';
 import type { ProvisionResult } from '../../src/appliance/provision-result.ts';
+import { conditionOfStopped } from '../../src/appliance/tpm-condition.ts';
+import { whatIf } from '../../src/appliance/what-if.ts';
 import { requireChild, runChild } from '../../src/host/child.ts';
 import { handleText } from '../../src/keys/anchors.ts';
+import { startSwtpm } from '../lab/swtpm.ts';
 import { Bench, type Holdings, heldIn, owned } from './power.ts';
 
 const guarded = '0x01800100';
@@ -32,8 +38,9 @@ describe('a TPM', () => {
 
   const tool = (name: string, ...args: string[]) =>
     requireChild(`tpm2_${name}`, ['-T', bench.swtpm.tcti, ...args], { cwd: bench.directory });
-  const lockoutFinding = async () =>
-    (await examine(bench.config())).find(({ check }) => check === 'TPM lockout');
+  const findingOf = async (name: string, config = bench.config()) =>
+    (await examine(config)).find(({ check }) => check === name);
+  const lockoutFinding = () => findingOf('TPM lockout');
 
   describe('in lockout', () => {
     const tries = 3;
@@ -121,7 +128,7 @@ describe('a TPM', () => {
         kept: expect.stringContaining('the same command completes it'),
       });
       await expect(provision(config)).rejects.toMatchObject(failed);
-      expect((await examine(config)).find(({ check }) => check === 'TPM')).toMatchObject({
+      expect(await findingOf('TPM', config)).toMatchObject({
         result: 'missing',
         remedy: failed.remedy,
       });
@@ -213,6 +220,11 @@ describe('a TPM', () => {
       message: expect.stringContaining('PCR 0, 7'),
       kept: 'Nothing was made in the TPM.',
     });
+    expect(await findingOf('measured boot')).toMatchObject({
+      result: 'missing',
+      detail: expect.stringContaining('PCR 0, 7'),
+      remedy: expect.stringContaining('--allow-unmeasured'),
+    });
     expect(bench.proxy.codes.filter((code) => !asking.includes(code))).toEqual([]);
     expect(await bench.holdings()).toEqual(found);
     const note = 'no measured boot: nothing is in PCR 0, 7';
@@ -235,6 +247,10 @@ describe('a TPM', () => {
     await without();
     await expect(bench.provision()).rejects.toMatchObject({
       code: 'tpm-no-sha256',
+      remedy: expect.stringContaining('Switch the bank on'),
+    });
+    expect(await findingOf('measured boot')).toMatchObject({
+      result: 'missing',
       remedy: expect.stringContaining('Switch the bank on'),
     });
     expect(bench.proxy.codes.filter((code) => !asking.includes(code))).toEqual([]);
@@ -260,6 +276,11 @@ describe('a TPM', () => {
       };
       await expect(bench.provision()).rejects.toMatchObject(refused);
       await expect(bench.provision({ dryRun: true })).rejects.toMatchObject(refused);
+      expect(await findingOf('TPM hierarchies')).toMatchObject({
+        result: 'missing',
+        detail: refused.message,
+        remedy: refused.remedy,
+      });
       expect(bench.proxy.codes.filter((code) => !asking.includes(code))).toEqual([]);
       expect(await bench.holdings()).toEqual(found);
     },
@@ -306,8 +327,46 @@ describe('a TPM', () => {
       message: expect.stringContaining(hierarchy),
       remedy: expect.stringContaining('firmware setup'),
     });
+    expect(await findingOf('TPM hierarchies')).toMatchObject({ result: 'missing' });
     expect(bench.proxy.codes.filter((code) => !asking.includes(code))).toEqual([]);
     await bench.boot();
     expect((await bench.provision()).changed).toContain('srk');
+  });
+
+  it("that is not the node's own is named so by all that looks at it, and in the bundle that it cannot sign", async () => {
+    await bench.load('provisioned');
+    const record = readNodeRecord(bench.layout);
+    expect((await examine(bench.config())).filter(({ check }) => /TPM|boot/.test(check))).toMatchObject([
+      {
+        check: 'TPM',
+        result: 'ok',
+        detail: expect.stringContaining('the one that bench was provisioned with'),
+      },
+      { check: 'TPM hierarchies', result: 'ok' },
+      { check: 'measured boot', result: 'ok' },
+      { check: 'TPM lockout', result: 'ok' },
+    ]);
+    const other = await startSwtpm(join(bench.directory, 'other'));
+    try {
+      const config = bench.config({ tcti: other.tcti });
+      const swapped = { code: 'tpm-swapped', remedy: expect.stringContaining('check tpm.tcti') };
+      await expect(provision(config, { dryRun: true })).rejects.toMatchObject(swapped);
+      const prediction = { eventLog: undefined, pcrs: new Map(), request: undefined };
+      await expect(whatIf(config, prediction)).rejects.toMatchObject(swapped);
+      expect(await conditionOfStopped(config, bench.layout, record)).toEqual({
+        answers: true,
+        approval: 'tpm-swapped',
+        lockout: null,
+      });
+      expect(await findingOf('TPM', config)).toMatchObject({ result: 'missing', remedy: swapped.remedy });
+      const made = await collectForensics(config, { reason: 'swapped', upload: '' }, () => {});
+      expect(made.problems).toContainEqual(expect.stringMatching(/^TPM: This is not the TPM that the node/));
+      const { stdout } = await requireChild('tar', ['-xOf', made.archive, 'manifest.json']);
+      const { assurance } = JSON.parse(stdout.toString()) as { assurance: { notes: string[] } };
+      expect(assurance.notes).toContain('the TPM could not be used (tpm-swapped): this bundle is unsigned');
+      expect(assurance.notes.filter(isUnsignedNote)).toHaveLength(1);
+    } finally {
+      await other.stop();
+    }
   });
 });
