@@ -1,6 +1,6 @@
 // A TPM that is in trouble, or in a state that nobody should seal to: what a node does with it works or is refused in plain words,
 // counts nothing towards a lockout, and completes once the trouble is over.
-import { renameSync } from 'node:fs';
+import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { isUnsignedNote } from '../../src/appliance/assurance.ts';
@@ -331,6 +331,23 @@ describe('a TPM', () => {
     expect(bench.proxy.codes.filter((code) => !asking.includes(code))).toEqual([]);
     await bench.boot();
     expect((await bench.provision()).changed).toContain('srk');
+  });
+
+  it('is left as it was found where the CA certificates to judge it by cannot be taken', async () => {
+    const authority = join(bench.directory, 'swtpm-localca');
+    mkdirSync(authority);
+    writeFileSync(join(authority, 'certserial'), '1');
+    const config = bench.config({ ek_ca: authority });
+    for (const dryRun of [true, false]) {
+      await expect(provision(config, { dryRun })).rejects.toMatchObject({
+        code: 'ek-ca-invalid',
+        status: 2,
+        message: expect.stringContaining(join(authority, 'certserial')),
+        remedy: expect.stringContaining('copy them into one of their own'),
+      });
+    }
+    expect(bench.proxy.codes).toEqual([]);
+    expect(await bench.holdings()).toEqual(found);
   });
 
   it("that is not the node's own is named so by all that looks at it, and in the bundle that it cannot sign", async () => {
