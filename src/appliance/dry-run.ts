@@ -7,7 +7,7 @@ import { lockoutBefore, requireUsable } from './anchoring.ts';
 import { assuranceOf, requireSameKind } from './assurance.ts';
 import type { Config } from './config.ts';
 import { type NodeRecord, readNodeRecord, type StateLayout } from './node-record.ts';
-import { ownedObjects } from './ownership.ts';
+import { ownedObjects, sealedBlob, signingKeyBlob } from './ownership.ts';
 import type { ProvisionResult } from './provision-result.ts';
 
 /**
@@ -54,10 +54,11 @@ export async function dryRun(
   const shares = { ...anchors.shares, ...Object.fromEntries(missing.map((name) => [name, free()])) };
   const owns = ownedObjects({ ...anchors, shares });
   const anew = owns.filter(({ what, adopted }) => !adopted && !what.startsWith('share:'));
+  const lockout = known === undefined && lockoutBefore(properties, config.tpm) !== null;
   const anchored = [
     ...anew.map(({ what, handle }) => `${what} at ${handle}`),
     'signing-key',
-    ...(lockoutBefore(properties, config.tpm) === null ? [] : ['lockout']),
+    ...(lockout ? ['lockout'] : []),
     'node',
     'enrolment',
   ];
@@ -69,6 +70,12 @@ export async function dryRun(
     approval: null,
     owns,
     changed: [...(known === undefined ? anchored : []), ...sealed, ...approval],
+    planned: {
+      blobs: [...(known === undefined ? [signingKeyBlob()] : []), ...missing.map(sealedBlob)],
+      lockout: lockout
+        ? { maxTries: config.tpm.lockout_tries, recoverySeconds: config.tpm.lockout_seconds }
+        : null,
+    },
   };
 }
 
