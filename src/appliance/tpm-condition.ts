@@ -5,11 +5,11 @@ import { NodeKeys } from './node-keys.ts';
 import type { NodeRecord, StateLayout } from './node-record.ts';
 
 export interface TpmCondition {
-  /** Another TPM than the node's own answers too: `approval` is `tpm-swapped` then. */
+  /** Another TPM than the node's own answers too, and one that others have filled: `approval` is `tpm-swapped` or `tpm-memory`. */
   readonly answers: boolean;
   /** `approved`, or the code of the failure that says why the keys do not open in the present state. */
   readonly approval: string;
-  /** Dictionary attack protection; null where the TPM does not answer, or is another. The node's own objects are not subject to it. */
+  /** Dictionary attack protection; null where the TPM does not answer, is another, or is full. The node's own objects are not subject to it. */
   readonly lockout: null | {
     readonly inLockout: boolean;
     readonly failedTries: number;
@@ -42,7 +42,7 @@ export async function conditionOfStopped(
 ): Promise<TpmCondition | null> {
   if (record.tpm === null || config.tpm.mode === 'none') return null;
   try {
-    await using keys = await NodeKeys.open(config, record.tpm);
+    await using keys = await NodeKeys.open(config, record.tpm, 'leave');
     return await conditionOf(keys, layout, record);
   } catch (error) {
     return outOfUse(error);
@@ -60,7 +60,7 @@ async function approvalOf(keys: NodeKeys, layout: StateLayout, record: NodeRecor
 
 function outOfUse(error: unknown): TpmCondition {
   const approval = codeOf(error);
-  return { answers: approval === 'tpm-swapped', approval, lockout: null };
+  return { answers: ['tpm-swapped', 'tpm-memory'].includes(approval), approval, lockout: null };
 }
 
 const codeOf = (error: unknown): string => (error instanceof Failure ? error.code : 'tpm-failed');

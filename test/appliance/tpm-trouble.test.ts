@@ -203,6 +203,18 @@ describe('a TPM', () => {
     expect(await loaded()).toBe(before);
     await tool('flushcontext', '-t');
     expect((await provision(shared)).changed).toContain('srk');
+    // Nor by whoever only looks, though it be alone there.
+    await load();
+    const one = await loaded();
+    const alone = bench.config();
+    const condition = await conditionOfStopped(alone, bench.layout, readNodeRecord(bench.layout));
+    expect(condition).toMatchObject({ answers: true, approval: 'approved' });
+    expect(await findingOf('TPM', alone)).toMatchObject({ result: 'ok' });
+    expect((await provision(alone, { dryRun: true })).changed).toEqual([]);
+    const prediction = { eventLog: undefined, pcrs: new Map(), request: undefined };
+    expect(await whatIf(alone, prediction)).toMatchObject({ survives: true });
+    expect(await loaded()).toBe(one);
+    await tool('flushcontext', '-t');
     for (let slot = 0; slot < 3; slot++) await load();
     await expect(provision(shared)).rejects.toMatchObject({ code: 'tpm-memory' });
     expect(await loaded()).toBe(before);
