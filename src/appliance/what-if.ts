@@ -7,6 +7,7 @@ import { pinnedStorageRoot } from '../keys/anchors.ts';
 import { openTpm } from '../tpm/context.ts';
 import {
   expectationOf,
+  nearestRefusal,
   presentState,
   refusalOf,
   requestFor,
@@ -66,11 +67,10 @@ export async function whatIf(config: Config, prediction: Prediction): Promise<Wh
   const approvals = storedApprovals(layout);
   const keys = record.keys.map(({ name, purpose }) => {
     const expected = expectationOf(record.node, [{ name, purpose }], anchors.authorities, then);
-    const refusals = approvals.map((approval) => refusalOf(approval, expected));
-    const survives = refusals.includes(undefined);
+    const survives = approvals.some((approval) => refusalOf(approval, expected) === undefined);
     const why = survives
       ? 'an approval covers the predicted state'
-      : (refusals[0]?.message ?? 'nothing is approved');
+      : (nearestRefusal(approvals, expected)?.message ?? 'nothing is approved');
     return { name, purpose, survives, why };
   });
   if (prediction.request !== undefined) {
