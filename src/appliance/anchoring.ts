@@ -39,7 +39,7 @@ export interface Anchoring {
 export async function anchorNode(anchoring: Anchoring): Promise<NodeAnchors> {
   const { tpm, properties, settings, progress, made } = anchoring;
   requireUsable(properties);
-  const pcrs = await measuredPcrs(anchoring);
+  const pcrs = await measuredPcrs(tpm, settings, anchoring.allowUnmeasured);
   const srk = await progress.step(
     'srk',
     () => planStorageRoot(tpm, settings.srk_handle),
@@ -115,8 +115,15 @@ export function requireUsable(
   });
 }
 
-/** The PCRs that keys are sealed to, hex by number; a bank that nothing was measured into seals to nothing. */
-async function measuredPcrs({ tpm, settings, allowUnmeasured }: Anchoring): Promise<Record<string, string>> {
+/**
+ * The PCRs that keys are sealed to, hex by number; a bank that nothing was measured into seals to nothing.
+ * @throws Failure `tpm-no-sha256`, `tpm-no-measured-boot`.
+ */
+export async function measuredPcrs(
+  tpm: Tpm,
+  settings: Config['tpm'],
+  allowUnmeasured: boolean,
+): Promise<Record<string, string>> {
   if (!(await tpm.pcrBanks()).includes('sha256')) {
     throw new Failure('tpm-no-sha256', 'The TPM has no SHA-256 bank of PCRs.', {
       kept: 'Nothing was made.',

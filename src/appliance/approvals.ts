@@ -165,14 +165,17 @@ const nearness = [
  * @throws Failure `approval-missing` where there is none at all; else that of the approval that came nearest.
  */
 export function fittingApproval(approvals: readonly Approval[], expected: Expectation): Approval {
-  const refusals: Failure[] = [];
-  for (const approval of approvals) {
-    const refusal = refusalOf(approval, expected);
-    if (refusal === undefined) return approval;
-    refusals.push(refusal);
-  }
-  const [nearest] = refusals.sort((a, b) => nearness.indexOf(a.code) - nearness.indexOf(b.code));
-  throw nearest ?? approvalMissing();
+  const fitting = approvals.find((approval) => refusalOf(approval, expected) === undefined);
+  if (fitting !== undefined) return fitting;
+  throw nearestRefusal(approvals, expected) ?? approvalMissing();
+}
+
+/** Of approvals none of which opens the keys; undefined where there are none. */
+export function nearestRefusal(approvals: readonly Approval[], expected: Expectation): Failure | undefined {
+  const [nearest] = approvals
+    .flatMap((approval) => refusalOf(approval, expected) ?? [])
+    .sort((a, b) => nearness.indexOf(a.code) - nearness.indexOf(b.code));
+  return nearest;
 }
 
 /** Why an approval does not open the keys in that state; undefined where it does. */

@@ -9,6 +9,15 @@ import type { Assurance, NodeRecord } from './node-record.ts';
 const noTpm = 'no TPM: keys are volatile and evidence is unsigned';
 /** A note in a bundle that its TPM could not sign; said by nobody, so only asserted. */
 export const tpmSilent = 'the TPM did not answer: this bundle is unsigned';
+/** Codes of failures that mean just that. */
+const silence = ['tpm-unreachable', 'tpm-timeout', 'tpm-connection-lost'];
+const unusable = /^the TPM could not be used \([a-z0-9-]{1,40}\): this bundle is unsigned$/;
+/** By the code of the failure; undefined where it is not known. */
+export const unsignedNote = (code: string | undefined): string =>
+  code === undefined || silence.includes(code)
+    ? tpmSilent
+    : `the TPM could not be used (${code}): this bundle is unsigned`;
+export const isUnsignedNote = (note: string): boolean => note === tpmSilent || unusable.test(note);
 const swappable = 'memory is not locked: secrets may reach swap';
 const noSigstore = 'no Sigstore: evidence is in no transparency log and has no timestamp';
 

@@ -37,17 +37,19 @@ export async function collectForensics(
   const record = { ...known, assurance: assuranceNow(config, known) };
   using _lock = holdLock(layout.lock, `The state directory ${layout.directory}`);
   using custody = CustodyLog.open(layout.custody);
+  let tpmTrouble: unknown;
   const keys =
     record.tpm === null || config.tpm.mode === 'none'
       ? null
       : await NodeKeys.open(config, record.tpm).catch((error: unknown) => {
-          onProgress(`The TPM is not there, so the bundle is unsigned: ${reasonOf(error)}`);
+          tpmTrouble = error;
+          onProgress(`The TPM is of no use, so the bundle is unsigned: ${reasonOf(error)}`);
           return null;
         });
   try {
     const anchor = () => anchorCustody(keys, layout, ({ message }) => onProgress(message));
     return await makeBundle(
-      { config, layout, record, custody, keys, anchor, collectors: [], onProgress },
+      { config, layout, record, custody, keys, tpmTrouble, anchor, collectors: [], onProgress },
       request,
     );
   } finally {

@@ -4,16 +4,9 @@ import { SecretArena } from '../host/arena.ts';
 import { runChild } from '../host/child.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
 import { listInterfaces } from '../host/netlink.ts';
-import { openTpm } from '../tpm/context.ts';
-import type { TpmProperties } from '../tpm/properties.ts';
 import type { Config } from './config.ts';
-
-export interface Finding {
-  readonly check: string;
-  readonly result: 'ok' | 'missing' | 'bypassed';
-  readonly detail: string;
-  readonly remedy?: string;
-}
+import { checkTpm } from './doctor-tpm.ts';
+import { type Finding, missing, ok } from './finding.ts';
 
 export async function examine(config: Config): Promise<Finding[]> {
   return [
@@ -27,14 +20,6 @@ export async function examine(config: Config): Promise<Finding[]> {
     checkHardwareGenerator(),
   ];
 }
-
-const ok = (check: string, detail: string): Finding => ({ check, result: 'ok', detail });
-const missing = (check: string, detail: string, remedy: string): Finding => ({
-  check,
-  result: 'missing',
-  detail,
-  remedy,
-});
 
 function checkRoot(): Finding {
   return process.geteuid?.() === 0
@@ -56,36 +41,6 @@ function checkMemory(): Finding {
   } catch (error) {
     return missing('locked memory', reasonOf(error), error instanceof Failure ? (error.remedy ?? '') : '');
   }
-}
-
-async function checkTpm(config: Config): Promise<Finding[]> {
-  if (config.tpm.mode === 'none') {
-    return [{ check: 'TPM', result: 'bypassed', detail: 'bypassed by --no-tpm' }];
-  }
-  try {
-    await using tpm = await openTpm({ tcti: config.tpm.tcti });
-    const { manufacturer, firmware, simulator, lockout } = await tpm.properties();
-    return [
-      ok('TPM', `${manufacturer} ${firmware}${simulator ? ' (a simulator)' : ''}`),
-      checkLockout(lockout),
-    ];
-  } catch (error) {
-    return [missing('TPM', reasonOf(error), error instanceof Failure ? (error.remedy ?? '') : '')];
-  }
-}
-
-/** Wrong authorizations and what is forgiven (TPM 2.0 Library, Part 1, section 19.8). Reading it counts nothing. */
-function checkLockout({ counter, max, interval, inLockout }: TpmProperties['lockout']): Finding {
-  const forgiven = interval === 0 ? 'none is forgiven' : `one is forgiven every ${interval} s`;
-  const tries = `${counter} of ${max} wrong authorizations, ${forgiven}`;
-  if (!inLockout) return ok('TPM lockout', tries);
-  return missing(
-    'TPM lockout',
-    `locked out: ${tries}. What counts wrong tries refuses; what this program makes does not`,
-    interval === 0
-      ? 'Clear it with the lockout authorization: `tpm2_dictionarylockout --clear-lockout`.'
-      : `Wait ${interval} s, or clear it with the lockout authorization: \`tpm2_dictionarylockout --clear-lockout\`.`,
-  );
 }
 
 async function checkProgram(check: string, command: string, args: string[], pack: string): Promise<Finding> {

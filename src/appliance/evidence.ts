@@ -30,7 +30,7 @@ import { Failure, reasonOf } from '../host/failure.ts';
 import { findUser } from '../host/privileges.ts';
 import { utcNow } from '../host/time.ts';
 import { parseAttest, publicKeyPem } from '../tpm/structures.ts';
-import { tpmSilent } from './assurance.ts';
+import { unsignedNote } from './assurance.ts';
 import { type BundleSubject, bundleMembers, canaryMember, eventLogPath } from './bundle-members.ts';
 import type { Config } from './config.ts';
 import { type Anchored, type NodeKeys, signedText } from './node-keys.ts';
@@ -66,7 +66,7 @@ export interface BundleMade {
   readonly bytes: number;
   /** Where the courier will take it; null where it stays here. */
   readonly upload: string | null;
-  /** Collectors that did not end well. */
+  /** Why the TPM signed nothing, and collectors that did not end well. */
   readonly problems: readonly string[];
 }
 
@@ -75,6 +75,8 @@ export interface EvidenceContext extends BundleSubject {
   readonly custody: CustodyLog;
   /** Null where the TPM cannot be reached or is bypassed. */
   readonly keys: NodeKeys | null;
+  /** Why there are none, where that is known. */
+  readonly tpmTrouble?: unknown;
   /** Brings the custody head into the TPM; undefined where that cannot be. */
   readonly anchor: () => Promise<Anchored | undefined>;
   /** Members beside the journal, the log and the host: live state, certificates. */
@@ -108,13 +110,14 @@ export async function makeBundle(context: EvidenceContext, request: BundleReques
     },
   );
   await refuseCanaries(work, canaries);
+  const trouble = await troubleWithTpm(context);
   const manifest: Manifest = {
     format: bundleFormat,
     node: record.node,
     sequence,
     created,
     reason: request.reason,
-    assurance: await assuranceNow(context),
+    assurance: assuranceNow(context, trouble),
     files: collected.files,
     collectors: collected.collectors,
     redaction: { keyId: redactor.keyId },
@@ -148,9 +151,12 @@ export async function makeBundle(context: EvidenceContext, request: BundleReques
     sha256: packed.sha256,
     bytes: packed.size,
     upload: upload === '' ? null : upload,
-    problems: collected.collectors
-      .filter(({ status }) => status === 'failed' || status === 'truncated')
-      .map(({ name, detail }) => `${name}: ${detail}`),
+    problems: [
+      ...(trouble === undefined ? [] : [`TPM: ${trouble.why}`]),
+      ...collected.collectors
+        .filter(({ status }) => status === 'failed' || status === 'truncated')
+        .map(({ name, detail }) => `${name}: ${detail}`),
+    ],
   };
 }
 
@@ -173,11 +179,30 @@ export interface BundleJob {
   readonly proofOfPossession: Signed['challenge'];
 }
 
+interface Trouble {
+  readonly code: string | undefined;
+  readonly why: string;
+}
+
+/** Why this bundle will be unsigned; undefined where the TPM answers, or is bypassed on purpose. */
+async function troubleWithTpm(context: EvidenceContext): Promise<Trouble | undefined> {
+  const { config, record, keys, tpmTrouble } = context;
+  if (record.tpm === null || config.tpm.mode === 'none') return undefined;
+  try {
+    if (keys === null) throw tpmTrouble ?? new Failure('tpm-unreachable', 'It does not answer.');
+    await keys.capPcr();
+    return undefined;
+  } catch (error) {
+    return { code: error instanceof Failure ? error.code : undefined, why: reasonOf(error) };
+  }
+}
+
 /** As the node's, and what this bundle lacks beside. */
-async function assuranceNow({ record, keys }: EvidenceContext): Promise<NodeRecord['assurance']> {
-  if (record.tpm === null) return record.assurance;
-  const answers = keys !== null && (await keys.capPcr().then(Boolean, () => false));
-  return answers ? record.assurance : { ...record.assurance, notes: [...record.assurance.notes, tpmSilent] };
+function assuranceNow({ record }: EvidenceContext, trouble: Trouble | undefined): NodeRecord['assurance'] {
+  const { assurance } = record;
+  return trouble === undefined
+    ? assurance
+    : { ...assurance, notes: [...assurance.notes, unsignedNote(trouble.code)] };
 }
 
 /** The next bundle's number: the TPM's counter, or a file where there is no TPM or it does not answer. */

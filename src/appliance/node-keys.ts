@@ -57,11 +57,18 @@ export class NodeKeys implements AsyncDisposable {
     this.#srk = srk;
   }
 
-  /** For the holder of the state's lock. @throws Failure `tpm-unreachable`, `tss-missing`; `tpm-swapped` when it is another TPM. */
-  static async open(config: Config, anchors: NonNullable<NodeRecord['tpm']>): Promise<NodeKeys> {
+  /**
+   * For the holder of the state's lock, who is alone at the TPM and flushes what was abandoned there; whoever only looks leaves it.
+   * @throws Failure `tpm-unreachable`, `tss-missing`; `tpm-swapped` when it is another TPM.
+   */
+  static async open(
+    config: Config,
+    anchors: NonNullable<NodeRecord['tpm']>,
+    abandoned: 'flush' | 'leave' = 'flush',
+  ): Promise<NodeKeys> {
     const tpm = await openTpm({ tcti: config.tpm.tcti });
     try {
-      await tpm.flushAbandoned();
+      if (abandoned === 'flush') await tpm.flushAbandoned();
       return new NodeKeys(config.tpm.tcti, anchors, tpm, await pinnedStorageRoot(tpm, anchors));
     } catch (error) {
       await tpm.close();

@@ -4,7 +4,7 @@ import { counterDefinition, custodyDefinition } from '../keys/indices.ts';
 import { shareDefinition } from '../keys/share.ts';
 import { type NvDefinition, ownerAndAuth } from '../tpm/nv-public.ts';
 import { type ObjectAttribute, objectAttribute, parsePublic } from '../tpm/structures.ts';
-import { attestationKey, storageRootKey } from '../tpm/templates.ts';
+import { attestationKey, sealedData, signingKey, storageRootKey } from '../tpm/templates.ts';
 import type { NodeRecord } from './node-record.ts';
 import type { Progress } from './progress.ts';
 
@@ -19,6 +19,17 @@ export interface OwnedObject {
   /** Found there and used: it is not the node's to remove. */
   readonly adopted: boolean;
 }
+
+/** An object that is kept outside of the TPM, wrapped by the storage root key. */
+export interface HeldBlob {
+  /** `signing-key`, or `key:` and the name of a sealed key. */
+  readonly what: string;
+  readonly attributes: readonly string[];
+}
+
+/** As they would be made. */
+export const signingKeyBlob = (): HeldBlob => blob('signing-key', signingKey);
+export const sealedBlob = (name: string): HeldBlob => blob(`key:${name}`, sealedData(new Uint8Array(32)));
 
 /** As they will stand, or stand. Sealed blobs and the bundle signing key are files, not objects in the TPM. */
 export function ownedObjects(
@@ -68,10 +79,18 @@ function object(what: 'srk' | 'ak', plan: PersistentPlan): OwnedObject {
     handle: handleText(plan.handle),
     what,
     kind: 'persistent object',
-    attributes: attributeNames.filter((name) => area[name]),
+    attributes: attributesOf(area),
     adopted: plan.adopted,
   };
 }
+
+const blob = (what: string, template: Uint8Array): HeldBlob => ({
+  what,
+  attributes: attributesOf(parsePublic(template)),
+});
+
+const attributesOf = (area: ReturnType<typeof parsePublic>): string[] =>
+  attributeNames.filter((name) => area[name]);
 
 function index(what: string, at: number): OwnedObject {
   const [definition = counterDefinition] = indexDefinitions(what);

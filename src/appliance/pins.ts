@@ -88,9 +88,9 @@ export function readEnrollers(path: string): string[] {
 
 function unusable(code: string, what: string): Failure {
   return new Failure(code, `${what.replace(/\.$/, '')}.`, {
-    kept: 'Nothing was judged.',
+    kept: 'Nothing was judged or made.',
     remedy: code.startsWith('ek-ca')
-      ? 'Give a directory that holds nothing but certificates of TPM makers’ CAs, in DER or PEM.'
+      ? 'Give a directory that holds nothing but certificates of TPM makers’ CAs, in DER or PEM: copy them into one of their own where other files lie beside them, as swtpm_localca’s `certserial` and keys do.'
       : 'Give the .pub file that `esoteric-appliance attest enrol` wrote beside the verifier’s key.',
     status: exitStatus.usage,
   });

@@ -4,7 +4,7 @@ import { handleText } from '../keys/anchors.ts';
 import { fingerprintOf } from '../keys/policy.ts';
 import type { Config } from './config.ts';
 import type { Assurance, NodeRecord, StateLayout } from './node-record.ts';
-import { type OwnedObject, ownedBy } from './ownership.ts';
+import { type HeldBlob, type OwnedObject, ownedBy } from './ownership.ts';
 
 /** The JSON contract of `provision --json` (docs/cli.md). */
 export interface ProvisionResult {
@@ -34,6 +34,12 @@ export interface ProvisionResult {
   readonly enrolment: string;
   /** What this run made or changed; empty when everything stood already. */
   readonly changed: readonly string[];
+  /** With --dry-run on a node with a TPM: what would be made beside `owns`. */
+  readonly planned?: {
+    readonly blobs: readonly HeldBlob[];
+    /** The lockout parameters that would be set; null where they stay as they are. */
+    readonly lockout: null | { readonly maxTries: number; readonly recoverySeconds: number };
+  };
 }
 
 export function resultOf(

@@ -18,6 +18,7 @@ import { anchorOnce } from './custody-anchor.ts';
 import { dryRun } from './dry-run.ts';
 import { finishInterrupted, requireFinished } from './interrupted.ts';
 import { makeStateDirectories, readNodeRecord, type StateLayout, stateLayout } from './node-record.ts';
+import { readCertificates } from './pins.ts';
 import { policyPath, profilePath } from './policies.ts';
 import { loadProfile, type Profile, wantedKeys } from './profile.ts';
 import type { ProvisionResult } from './provision-result.ts';
@@ -25,11 +26,14 @@ import { ProvisioningRun, type ProvisionOptions } from './provisioning-run.ts';
 
 /**
  * @throws Failure `zeroized` on a zeroized node without `rearm`; `state-in-use` while the node runs; `approval-needed` where
- * it cannot be re-armed without one; `zeroize-unfinished`; `tpm-still-capped`, `tpm-swapped`, `authorities-changed`, those of `anchorNode`.
+ * it cannot be re-armed without one; `zeroize-unfinished`; `tpm-still-capped`, `tpm-swapped`, `authorities-changed`, `ek-ca-missing`,
+ * `ek-ca-invalid`, those of `anchorNode`.
  */
 export async function provision(config: Config, options: ProvisionOptions = {}): Promise<ProvisionResult> {
   const layout = stateLayout(config.node.state_dir);
   const profile = profileOf(config, options.profile);
+  const { mode, ek_ca: ekCa } = config.tpm;
+  if (mode !== 'none' && ekCa !== '') readCertificates(ekCa); // A mistake in there shows before anything is made.
   if (options.dryRun === true) return await dryRun(config, layout, wantedKeys(config, profile));
   const { user } = config.courier;
   makeStateDirectories(layout, user === '' ? undefined : findUser(user));

@@ -5,10 +5,11 @@ import { NodeKeys } from './node-keys.ts';
 import type { NodeRecord, StateLayout } from './node-record.ts';
 
 export interface TpmCondition {
+  /** Another TPM than the node's own answers too, and one that others have filled: `approval` is `tpm-swapped` or `tpm-memory`. */
   readonly answers: boolean;
   /** `approved`, or the code of the failure that says why the keys do not open in the present state. */
   readonly approval: string;
-  /** Dictionary attack protection; null where the TPM does not answer. The node's own objects are not subject to it. */
+  /** Dictionary attack protection; null where the TPM does not answer, is another, or is full. The node's own objects are not subject to it. */
   readonly lockout: null | {
     readonly inLockout: boolean;
     readonly failedTries: number;
@@ -29,7 +30,7 @@ export async function conditionOf(
     const lockout = { inLockout, failedTries: counter, maxTries: max, recoverySeconds: interval };
     return { answers: true, approval: await approvalOf(keys, layout, record), lockout };
   } catch (error) {
-    return { answers: false, approval: codeOf(error), lockout: null };
+    return outOfUse(error);
   }
 }
 
@@ -41,10 +42,10 @@ export async function conditionOfStopped(
 ): Promise<TpmCondition | null> {
   if (record.tpm === null || config.tpm.mode === 'none') return null;
   try {
-    await using keys = await NodeKeys.open(config, record.tpm);
+    await using keys = await NodeKeys.open(config, record.tpm, 'leave');
     return await conditionOf(keys, layout, record);
   } catch (error) {
-    return { answers: false, approval: codeOf(error), lockout: null };
+    return outOfUse(error);
   }
 }
 
@@ -55,6 +56,11 @@ async function approvalOf(keys: NodeKeys, layout: StateLayout, record: NodeRecor
   } catch (error) {
     return codeOf(error);
   }
+}
+
+function outOfUse(error: unknown): TpmCondition {
+  const approval = codeOf(error);
+  return { answers: ['tpm-swapped', 'tpm-memory'].includes(approval), approval, lockout: null };
 }
 
 const codeOf = (error: unknown): string => (error instanceof Failure ? error.code : 'tpm-failed');

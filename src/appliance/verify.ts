@@ -18,7 +18,7 @@ import { type Assurance, sigstoreName } from '../forensics/format.ts';
 import { verifyBundle } from '../forensics/verify.ts';
 import { readVerifyPolicy } from '../forensics/verify-policy.ts';
 import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
-import { tpmSilent } from './assurance.ts';
+import { isUnsignedNote } from './assurance.ts';
 import { readTrust } from './pins.ts';
 import { policyPath } from './policies.ts';
 
@@ -102,9 +102,10 @@ function appraiseUnsigned(admitted: readonly Assurance[]): Appraisal {
   if (admitted.some(({ tpm, sigstore }) => tpm === 'bypassed' || sigstore === 'bypassed')) {
     return notProven('Nobody signed this bundle: TPM or Sigstore were bypassed when it was made.');
   }
-  if (admitted.some(({ notes }) => notes.includes(tpmSilent))) {
+  const note = admitted.flatMap(({ notes }) => notes).find(isUnsignedNote);
+  if (note !== undefined) {
     return notProven(
-      'Nobody signed this bundle. It says that the TPM did not answer, which is only asserted: a forger could say so too.',
+      `Nobody signed this bundle. It says that ${note.replace(/: .*/, '')}, which is only asserted: a forger could say so too.`,
     );
   }
   return failed('Nobody signed this bundle, although neither TPM nor Sigstore is said to be bypassed.');

@@ -3,9 +3,11 @@
 import { readFileSync } from 'node:fs';
 import { parseEventLog, replay } from '../attestation/eventlog.ts';
 import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
+import { pinnedStorageRoot } from '../keys/anchors.ts';
 import { openTpm } from '../tpm/context.ts';
 import {
   expectationOf,
+  nearestRefusal,
   presentState,
   refusalOf,
   requestFor,
@@ -41,7 +43,7 @@ export interface WhatIf {
   readonly request: string | null;
 }
 
-/** @throws Failure `unprovisioned`, `no-tpm`, `event-log-invalid`, `what-if-pcr`, `tpm-unreachable`. */
+/** @throws Failure `unprovisioned`, `no-tpm`, `event-log-invalid`, `what-if-pcr`, `tpm-unreachable`, `tpm-swapped`. */
 export async function whatIf(config: Config, prediction: Prediction): Promise<WhatIf> {
   const layout = stateLayout(config.node.state_dir);
   const record = readNodeRecord(layout);
@@ -53,6 +55,7 @@ export async function whatIf(config: Config, prediction: Prediction): Promise<Wh
   }
   const replayed = prediction.eventLog === undefined ? undefined : replayOf(prediction.eventLog);
   await using tpm = await openTpm({ tcti: config.tpm.tcti });
+  await using _srk = await pinnedStorageRoot(tpm, anchors); // Else another TPM's counter is predicted from.
   const state = await presentState(tpm, anchors);
   const sealedTo = [...state.pcrs.keys()];
   const stranger = [...prediction.pcrs.keys()].find((pcr) => !sealedTo.includes(pcr));
@@ -64,11 +67,10 @@ export async function whatIf(config: Config, prediction: Prediction): Promise<Wh
   const approvals = storedApprovals(layout);
   const keys = record.keys.map(({ name, purpose }) => {
     const expected = expectationOf(record.node, [{ name, purpose }], anchors.authorities, then);
-    const refusals = approvals.map((approval) => refusalOf(approval, expected));
-    const survives = refusals.includes(undefined);
+    const survives = approvals.some((approval) => refusalOf(approval, expected) === undefined);
     const why = survives
       ? 'an approval covers the predicted state'
-      : (refusals[0]?.message ?? 'nothing is approved');
+      : (nearestRefusal(approvals, expected)?.message ?? 'nothing is approved');
     return { name, purpose, survives, why };
   });
   if (prediction.request !== undefined) {

@@ -2,7 +2,11 @@
 // Pure. A replay proves digests and their order; what an event's type and data say is another matter: eventlog-findings.ts.
 import type { PcrValues } from './appraisal.ts';
 import { type EventLog, parseEventLog, replay } from './eventlog.ts';
+import { findingsOf } from './eventlog-findings.ts';
 import { type Appraisal, attempt, failed, notProven, proven } from './verdict.ts';
+
+/** In a detail; `attest appraise` lists all of them. */
+const mostFindings = 3;
 
 export interface EventLogAppraisal extends Appraisal {
   /** PCRs whose quoted value is exactly what the log replays to. */
@@ -13,7 +17,8 @@ export interface EventLogAppraisal extends Appraisal {
 
 /**
  * Which quoted PCRs the firmware event log explains, in one bank. PCRs 8 and above are extended by boot loaders and the
- * running system too, so a difference there is told and does not fail.
+ * running system too, so a difference there is told and does not fail. What the log does not agree with itself in is told in the
+ * detail, and decides nothing: firmware departs from the profile too.
  */
 export function appraiseEventLog(evidence: {
   readonly log: Uint8Array;
@@ -22,9 +27,18 @@ export function appraiseEventLog(evidence: {
   readonly bank?: string;
 }): EventLogAppraisal {
   const parsed = attempt(() => parseEventLog(evidence.log));
-  return parsed.value
-    ? appraiseBank(parsed.value, evidence.bank ?? 'sha256', evidence.pcrValues)
-    : { ...failed(parsed.reason), explained: [], unexplained: [] };
+  if (!parsed.value) return { ...failed(parsed.reason), explained: [], unexplained: [] };
+  const appraisal = appraiseBank(parsed.value, evidence.bank ?? 'sha256', evidence.pcrValues);
+  return { ...appraisal, detail: withFindings(appraisal, parsed.value) };
+}
+
+/** Where the replay fails, nothing else of the log matters. */
+function withFindings({ result, detail }: Appraisal, log: EventLog): string {
+  const { findings } = findingsOf(log);
+  if (result === 'failed' || findings.length === 0) return detail;
+  const more = findings.length - mostFindings;
+  const told = findings.slice(0, mostFindings).join(' ');
+  return `${detail} No digest covers types, and the log does not agree with itself: ${told}${more > 0 ? ` And ${more} more.` : ''}`;
 }
 
 export interface BanksAppraisal extends Appraisal {

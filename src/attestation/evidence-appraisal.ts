@@ -223,7 +223,9 @@ function appraisePcrPolicy(quoted: PcrValues, record: EnrolmentRecord | null): A
   const changed = firmware.filter(([pcr, value]) => quoted[pcr]?.toLowerCase() !== value);
   const numbers = (entries: typeof firmware): string => entries.map(([pcr]) => pcr).join(', ');
   return changed.length > 0
-    ? failed(`PCR ${numbers(changed)} is not as it was when the node was enrolled.`)
+    ? failed(
+        `PCR ${numbers(changed)} ${changed.length > 1 ? 'are not as they were' : 'is not as it was'} when the node was enrolled.`,
+      )
     : proven(`PCR ${numbers(firmware)} as enrolled, PCR ${cap} not capped.`);
 }
 

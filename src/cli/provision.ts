@@ -111,9 +111,23 @@ function tell(result: ProvisionResult, dryRun: boolean): void {
     what,
     attributes.join(' '),
   ]);
-  for (const line of table(rows)) printLine(line);
+  const blobs = (result.planned?.blobs ?? []).map(({ what, attributes }) => [
+    '  would keep',
+    'as a file',
+    what,
+    attributes.join(' '),
+  ]);
+  for (const line of table([...rows, ...blobs])) printLine(line);
+  const lockout = result.planned?.lockout ?? null;
+  if (lockout !== null) {
+    printLine(
+      `  lockout would be set to ${lockout.maxTries} tries, one forgiven every ${lockout.recoverySeconds} s`,
+    );
+  }
+  const unsealed =
+    result.planned === undefined ? 'volatile: made anew at each run' : 'to be sealed in the TPM';
   for (const key of result.keys) {
-    const how = key.sealed ? 'sealed in the TPM' : 'volatile: made anew at each run';
+    const how = key.sealed ? 'sealed in the TPM' : unsealed;
     printLine(`  key ${key.name} (${key.purpose}): ${key.publicKey ?? 'no public half'}, ${how}`);
   }
   printLine(`  enrolment record: ${result.enrolment}`);

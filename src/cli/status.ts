@@ -46,16 +46,25 @@ function statusLines(status: Status): string[] {
       ? []
       : [['custody', `${custody.sequence} records, head ${custody.hash.slice(0, 16)}…`]]),
     ...(status.state === 'unprovisioned' ? [['next', 'esoteric-appliance provision']] : []),
-    ...(status.state === 'zeroized'
-      ? [['next', 'keep the forensic bundle, then esoteric-appliance provision --re-arm']]
-      : []),
+    ...(status.state === 'zeroized' ? [['next', afterZeroize(zeroize)]] : []),
   ];
   return table(rows);
+}
+
+/** A purge leaves nothing in the TPM; what a lock extended there holds until the TPM is reset. */
+function afterZeroize(zeroize: Status['zeroize']): string {
+  const purged = zeroize !== null && 'level' in zeroize && zeroize.level === 'purge';
+  const then = purged ? 'start the node anew' : 'reboot, then esoteric-appliance provision --re-arm';
+  return `keep the forensic bundle, ${purged ? 'then ' : ''}${then}`;
 }
 
 function tpmRows(tpm: Status['tpm']): string[][] {
   if (tpm === null) return [];
   const { answers, approval, lockout } = tpm;
+  if (answers && approval === 'tpm-swapped') {
+    return [['TPM', paint('red', 'is not the one of this node (tpm-swapped): check tpm.tcti')]];
+  }
+  if (answers && lockout === null) return [['TPM', paint('red', `cannot be asked now (${approval})`)]];
   if (!answers || lockout === null) return [['TPM', paint('red', `does not answer (${approval})`)]];
   const opens = approval === 'approved';
   const tries = `${lockout.failedTries} of ${lockout.maxTries} wrong authorizations, one is forgiven every ${lockout.recoverySeconds} s`;

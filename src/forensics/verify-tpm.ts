@@ -115,7 +115,7 @@ function appraisePcrs(evidence: Evidence, predicate: BundlePredicate, enrolled: 
   const changed = expected.filter(([pcr]) => pcr !== cap).filter(differs);
   if (changed.length > 0) {
     return failed(
-      `PCR ${changed.map(([pcr]) => pcr).join(', ')} is not as it was when the node was enrolled.`,
+      `PCR ${changed.map(([pcr]) => pcr).join(', ')} ${changed.length > 1 ? 'are not as they were' : 'is not as it was'} when the node was enrolled.`,
     );
   }
   const same = `PCR ${expected

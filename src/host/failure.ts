@@ -25,7 +25,11 @@ export class Failure extends Error {
   readonly status: ExitStatus;
 
   constructor(code: string, message: string, details: FailureDetails = {}) {
-    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    // A reason that was put at its end may be a sentence with a full stop of its own.
+    super(
+      message.replace(/([^.])\.\.$/, '$1.'),
+      details.cause === undefined ? undefined : { cause: details.cause },
+    );
     this.name = 'Failure';
     this.code = code;
     this.kept = details.kept;

@@ -121,7 +121,7 @@ export function checkApproval(approval: Approval, expected: Expectation): void {
     .filter(([pcr, value]) => hex(expected.pcrs.get(Number(pcr)) ?? new Uint8Array()) !== value)
     .map(([pcr]) => pcr);
   if (differing.length > 0)
-    throw refused('approval-pcrs', `PCR ${differing.join(', ')} is not as it was approved.`);
+    throw refused('approval-pcrs', `PCR ${differing.join(', ')} ${notAsItWas(differing)} approved.`);
 }
 
 /**
@@ -178,11 +178,14 @@ function assertSigned(approval: Approval, key: Approval['keys'][number], signer:
   throw refused('approval-forged', `The approval of key "${key.name}" is not what its policy signer signed.`);
 }
 
+const notAsItWas = ({ length }: readonly unknown[]): string =>
+  length > 1 ? 'are not as they were' : 'is not as it was';
+
 function refused(code: string, message: string): Failure {
   return new Failure(code, message, {
     kept: 'The keys stay sealed.',
     remedy:
-      'Make a new request on this node and have it signed off the node: `esoteric-appliance approve`, then `esoteric-appliance provision --re-arm APPROVAL`.',
+      'Make a new request on this node and have it signed off the node: `esoteric-appliance approve`, then `esoteric-appliance provision --approval APPROVAL` (on a zeroized node `--re-arm APPROVAL`).',
   });
 }
 

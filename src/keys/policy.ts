@@ -181,7 +181,7 @@ async function refusing(sentence: string, work: () => Promise<void>): Promise<vo
     throw new TpmError('tpm-policy', `${sentence}: ${lowerFirst(error.message)}`, error.rc, 'tpm', {
       kept: 'The key stays sealed.',
       remedy:
-        'After an approved update or a zeroize, have a new approval signed off the node (`esoteric-appliance approve`) and re-arm with it.',
+        'After an approved update or a zeroize, have a new approval signed off the node (`esoteric-appliance approve`), then `esoteric-appliance provision --approval APPROVAL` (on a zeroized node `--re-arm APPROVAL`).',
       cause: error,
     });
   }

@@ -132,7 +132,9 @@ describe('a node whose policy signer is elsewhere', () => {
       [scratch.at('broken.json'), 'approval-invalid'],
       [scratch.at('absent.json'), 'approval-unreadable'],
     ] as const) {
-      expect(await refusalOf(['provision', '--approval', file, ...node.arguments])).toMatchObject({ code });
+      const refusal = await refusalOf(['provision', '--approval', file, ...node.arguments]);
+      expect(refusal).toMatchObject({ code });
+      if (code === 'approval-foreign') expect(refusal.remedy).toContain('provision --approval APPROVAL`');
     }
     expect(readdirSync(`${node.stateDirectory}/approvals`)).toHaveLength(1);
   });

@@ -52,6 +52,24 @@ describe('provision, with a TPM', () => {
       attributes: ['counter', 'ownerWrite', 'authWrite', 'ownerRead', 'authRead', 'noDA'],
       adopted: false,
     });
+    const sealed = ['fixedTPM', 'fixedParent', 'adminWithPolicy', 'noDA'];
+    expect(said.planned).toEqual({
+      blobs: [
+        {
+          what: 'signing-key',
+          attributes: ['fixedTPM', 'fixedParent', 'sensitiveDataOrigin', 'userWithAuth', 'noDA', 'sign'],
+        },
+        { what: 'key:wireguard', attributes: sealed },
+        { what: 'key:drbg-seed', attributes: sealed },
+      ],
+      lockout: { maxTries: 32, recoverySeconds: 600 },
+    });
+    const words = (
+      await esoteric(['provision', '--config', node.config, '--profile', profile('relay'), '--dry-run'])
+    ).stdout.toString();
+    expect(words).toContain('lockout would be set to 32 tries, one forgiven every 600 s');
+    expect(words).toMatch(/key wireguard .*, to be sealed in the TPM/);
+    expect(words).not.toContain('volatile');
     expect(await heldBy(node)).toEqual(before);
     expect(existsSync(node.stateDirectory)).toBe(false);
     const made = await node.ask<ProvisionResult>(provision());
@@ -60,7 +78,10 @@ describe('provision, with a TPM', () => {
     );
     expect(made.owns).toEqual(said.owns);
     const files = contentOf(node.stateDirectory);
-    expect((await node.ask<ProvisionResult>(provision('--dry-run'))).changed).toEqual([]);
+    expect(await node.ask<ProvisionResult>(provision('--dry-run'))).toMatchObject({
+      changed: [],
+      planned: { blobs: [], lockout: null },
+    });
     expect(contentOf(node.stateDirectory)).toEqual(files);
   });
 

@@ -1,13 +1,19 @@
 // A TPM that is in trouble, or in a state that nobody should seal to: what a node does with it works or is refused in plain words,
 // counts nothing towards a lockout, and completes once the trouble is over.
-import { renameSync } from 'node:fs';
+import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { isUnsignedNote } from '../../src/appliance/assurance.ts';
+import { collectForensics } from '../../src/appliance/collect.ts';
 import { examine } from '../../src/appliance/doctor.ts';
+import { readNodeRecord } from '../../src/appliance/node-record.ts';
 import { provision } from '../../src/appliance/provision.ts';
 import type { ProvisionResult } from '../../src/appliance/provision-result.ts';
+import { conditionOfStopped } from '../../src/appliance/tpm-condition.ts';
+import { whatIf } from '../../src/appliance/what-if.ts';
 import { requireChild, runChild } from '../../src/host/child.ts';
 import { handleText } from '../../src/keys/anchors.ts';
+import { startSwtpm } from '../lab/swtpm.ts';
 import { Bench, type Holdings, heldIn, owned } from './power.ts';
 
 const guarded = '0x01800100';
@@ -32,8 +38,9 @@ describe('a TPM', () => {
 
   const tool = (name: string, ...args: string[]) =>
     requireChild(`tpm2_${name}`, ['-T', bench.swtpm.tcti, ...args], { cwd: bench.directory });
-  const lockoutFinding = async () =>
-    (await examine(bench.config())).find(({ check }) => check === 'TPM lockout');
+  const findingOf = async (name: string, config = bench.config()) =>
+    (await examine(config)).find(({ check }) => check === name);
+  const lockoutFinding = () => findingOf('TPM lockout');
 
   describe('in lockout', () => {
     const tries = 3;
@@ -121,7 +128,7 @@ describe('a TPM', () => {
         kept: expect.stringContaining('the same command completes it'),
       });
       await expect(provision(config)).rejects.toMatchObject(failed);
-      expect((await examine(config)).find(({ check }) => check === 'TPM')).toMatchObject({
+      expect(await findingOf('TPM', config)).toMatchObject({
         result: 'missing',
         remedy: failed.remedy,
       });
@@ -196,6 +203,18 @@ describe('a TPM', () => {
     expect(await loaded()).toBe(before);
     await tool('flushcontext', '-t');
     expect((await provision(shared)).changed).toContain('srk');
+    // Nor by whoever only looks, though it be alone there.
+    await load();
+    const one = await loaded();
+    const alone = bench.config();
+    const condition = await conditionOfStopped(alone, bench.layout, readNodeRecord(bench.layout));
+    expect(condition).toMatchObject({ answers: true, approval: 'approved' });
+    expect(await findingOf('TPM', alone)).toMatchObject({ result: 'ok' });
+    expect((await provision(alone, { dryRun: true })).changed).toEqual([]);
+    const prediction = { eventLog: undefined, pcrs: new Map(), request: undefined };
+    expect(await whatIf(alone, prediction)).toMatchObject({ survives: true });
+    expect(await loaded()).toBe(one);
+    await tool('flushcontext', '-t');
     for (let slot = 0; slot < 3; slot++) await load();
     await expect(provision(shared)).rejects.toMatchObject({ code: 'tpm-memory' });
     expect(await loaded()).toBe(before);
@@ -212,6 +231,11 @@ describe('a TPM', () => {
       code: 'tpm-no-measured-boot',
       message: expect.stringContaining('PCR 0, 7'),
       kept: 'Nothing was made in the TPM.',
+    });
+    expect(await findingOf('measured boot')).toMatchObject({
+      result: 'missing',
+      detail: expect.stringContaining('PCR 0, 7'),
+      remedy: expect.stringContaining('--allow-unmeasured'),
     });
     expect(bench.proxy.codes.filter((code) => !asking.includes(code))).toEqual([]);
     expect(await bench.holdings()).toEqual(found);
@@ -237,6 +261,10 @@ describe('a TPM', () => {
       code: 'tpm-no-sha256',
       remedy: expect.stringContaining('Switch the bank on'),
     });
+    expect(await findingOf('measured boot')).toMatchObject({
+      result: 'missing',
+      remedy: expect.stringContaining('Switch the bank on'),
+    });
     expect(bench.proxy.codes.filter((code) => !asking.includes(code))).toEqual([]);
     await bench.load('provisioned');
     await without();
@@ -260,6 +288,11 @@ describe('a TPM', () => {
       };
       await expect(bench.provision()).rejects.toMatchObject(refused);
       await expect(bench.provision({ dryRun: true })).rejects.toMatchObject(refused);
+      expect(await findingOf('TPM hierarchies')).toMatchObject({
+        result: 'missing',
+        detail: refused.message,
+        remedy: refused.remedy,
+      });
       expect(bench.proxy.codes.filter((code) => !asking.includes(code))).toEqual([]);
       expect(await bench.holdings()).toEqual(found);
     },
@@ -306,8 +339,63 @@ describe('a TPM', () => {
       message: expect.stringContaining(hierarchy),
       remedy: expect.stringContaining('firmware setup'),
     });
+    expect(await findingOf('TPM hierarchies')).toMatchObject({ result: 'missing' });
     expect(bench.proxy.codes.filter((code) => !asking.includes(code))).toEqual([]);
     await bench.boot();
     expect((await bench.provision()).changed).toContain('srk');
+  });
+
+  it('is left as it was found where the CA certificates to judge it by cannot be taken', async () => {
+    const authority = join(bench.directory, 'swtpm-localca');
+    mkdirSync(authority);
+    writeFileSync(join(authority, 'certserial'), '1');
+    const config = bench.config({ ek_ca: authority });
+    for (const dryRun of [true, false]) {
+      await expect(provision(config, { dryRun })).rejects.toMatchObject({
+        code: 'ek-ca-invalid',
+        status: 2,
+        message: expect.stringContaining(join(authority, 'certserial')),
+        remedy: expect.stringContaining('copy them into one of their own'),
+      });
+    }
+    expect(bench.proxy.codes).toEqual([]);
+    expect(await bench.holdings()).toEqual(found);
+  });
+
+  it("that is not the node's own is named so by all that looks at it, and in the bundle that it cannot sign", async () => {
+    await bench.load('provisioned');
+    const record = readNodeRecord(bench.layout);
+    expect((await examine(bench.config())).filter(({ check }) => /TPM|boot/.test(check))).toMatchObject([
+      {
+        check: 'TPM',
+        result: 'ok',
+        detail: expect.stringContaining('the one that bench was provisioned with'),
+      },
+      { check: 'TPM hierarchies', result: 'ok' },
+      { check: 'measured boot', result: 'ok' },
+      { check: 'TPM lockout', result: 'ok' },
+    ]);
+    const other = await startSwtpm(join(bench.directory, 'other'));
+    try {
+      const config = bench.config({ tcti: other.tcti });
+      const swapped = { code: 'tpm-swapped', remedy: expect.stringContaining('check tpm.tcti') };
+      await expect(provision(config, { dryRun: true })).rejects.toMatchObject(swapped);
+      const prediction = { eventLog: undefined, pcrs: new Map(), request: undefined };
+      await expect(whatIf(config, prediction)).rejects.toMatchObject(swapped);
+      expect(await conditionOfStopped(config, bench.layout, record)).toEqual({
+        answers: true,
+        approval: 'tpm-swapped',
+        lockout: null,
+      });
+      expect(await findingOf('TPM', config)).toMatchObject({ result: 'missing', remedy: swapped.remedy });
+      const made = await collectForensics(config, { reason: 'swapped', upload: '' }, () => {});
+      expect(made.problems).toContainEqual(expect.stringMatching(/^TPM: This is not the TPM that the node/));
+      const { stdout } = await requireChild('tar', ['-xOf', made.archive, 'manifest.json']);
+      const { assurance } = JSON.parse(stdout.toString()) as { assurance: { notes: string[] } };
+      expect(assurance.notes).toContain('the TPM could not be used (tpm-swapped): this bundle is unsigned');
+      expect(assurance.notes.filter(isUnsignedNote)).toHaveLength(1);
+    } finally {
+      await other.stop();
+    }
   });
 });

@@ -1,7 +1,7 @@
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { tpmSilent } from '../../src/appliance/assurance.ts';
+import { tpmSilent, unsignedNote } from '../../src/appliance/assurance.ts';
 import type { BundleMade } from '../../src/appliance/evidence.ts';
 import type { Status } from '../../src/appliance/status.ts';
 import { makeStatement, parseStatement } from '../../src/attestation/statement.ts';
@@ -230,11 +230,14 @@ stand_ins = ["fulcio", "rekor", "timestamp authority"]
   });
 
   it('does not prove an unsigned one that says that the TPM did not answer, and says that this is only asserted', async () => {
-    const archive = await forgedFrom(bundle, 'unanswered', { notes: [tpmSilent] });
-    const { status, report, claims } = await verify(archive, ...held);
-    expect({ status, verdict: report.verdict }).toEqual({ status: 3, verdict: 'incomplete' });
-    expect(claims.proven).toBeUndefined();
-    expect(report.claims.find(({ claim }) => claim === 'signature')?.detail).toMatch(/only asserted/);
+    for (const note of [tpmSilent, unsignedNote('tpm-swapped')]) {
+      const archive = await forgedFrom(bundle, `unanswered-${note.length}`, { notes: [note] });
+      const { status, report, claims } = await verify(archive, ...held);
+      expect({ status, verdict: report.verdict }).toEqual({ status: 3, verdict: 'incomplete' });
+      expect(claims.proven).toBeUndefined();
+      const detail = report.claims.find(({ claim }) => claim === 'signature')?.detail;
+      expect(detail).toContain(`It says that ${note.replace(/: .*/, '')}, which is only asserted`);
+    }
   });
 
   it('rejects a statement in whose JSON a key stands twice, and takes one that is pretty-printed', async () => {

@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { PcrValues } from '../../src/attestation/appraisal.ts';
 import { type EventLog, type FirmwareEvent, parseEventLog, replay } from '../../src/attestation/eventlog.ts';
-import { appraiseEventLogBanks } from '../../src/attestation/eventlog-appraisal.ts';
+import { appraiseEventLog, appraiseEventLogBanks } from '../../src/attestation/eventlog-appraisal.ts';
 import { findingsOf } from '../../src/attestation/eventlog-findings.ts';
 import { syntheticEventLog } from '../lab/eventlog.ts';
 
@@ -156,6 +156,21 @@ describe('what a replay does not show', () => {
     expect(findingsOf(separators).findings).toEqual([
       'PCR 7 has 1 separators by digest and 0 by type: a type may have been changed.',
     ]);
+  });
+
+  it('is told beside the proof: in the detail of a claim that replays, and of no other', () => {
+    const pcrValues = quoted.sha256 ?? {};
+    const relabelled = Buffer.from(log);
+    const separatorOfPcr7 = Buffer.from([7, 0, 0, 0, 4, 0, 0, 0]);
+    relabelled.writeUInt32LE(2, relabelled.indexOf(separatorOfPcr7) + 4);
+    const { result, detail } = appraiseEventLog({ log: relabelled, pcrValues });
+    expect(result).toBe('proven');
+    expect(detail).toContain('PCR 7 has 1 separators by digest and 0 by type');
+    expect(appraiseEventLog({ log, pcrValues }).detail).not.toContain('agree with itself');
+    const other = { ...pcrValues, '7': 'ab'.repeat(32) };
+    const failure = appraiseEventLog({ log: relabelled, pcrValues: other });
+    expect(failure).toMatchObject({ result: 'failed' });
+    expect(failure.detail).not.toContain('separators');
   });
 
   it('is data that its type says to be measured and that is not', () => {

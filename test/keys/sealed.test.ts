@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SecretArena, type SecretBuffer } from '../../src/host/arena.ts';
 import { signedStateOf } from '../../src/keys/approval.ts';
-import { satisfyApproved } from '../../src/keys/policy.ts';
+import { policyRefOf, satisfyApproved } from '../../src/keys/policy.ts';
 import {
   createSealedKey,
   generateKey,
@@ -45,14 +45,14 @@ describe('a fresh key', () => {
   });
 });
 
-describe('a sealed key', () => {
+describe.each(['swtpm', 'pcap'] as const)('a sealed key, over %s', (way) => {
   const directory = mkdtempSync(join(tmpdir(), 'ea-sealed-'));
   const arena = SecretArena.allocate();
   let scene: Scene;
   let nextShare = 0x01800100;
   beforeAll(async () => {
     mkdirSync(join(directory, 'keys'));
-    scene = await Scene.start('swtpm');
+    scene = await Scene.start(way);
   });
   afterAll(async () => {
     await scene?.[Symbol.asyncDispose]();
@@ -185,5 +185,16 @@ describe('a sealed key', () => {
     (await unseal())[Symbol.dispose]();
     await vault.tpm.pcrExtend(capPcr, { sha256: new Uint8Array(32).fill(1) });
     await expect(unseal()).rejects.toMatchObject({ code: 'tpm-policy' });
+  });
+
+  if (way === 'swtpm') return;
+
+  it('never crossed the bus in clear, from its sealing on', async () => {
+    await using vault = await scene.open();
+    const key = sealed('wg0');
+    using opened = await open(vault, key);
+    // Of the connections that are closed: the search finds what is there.
+    expect(scene.captured(policyRefOf(key))).toBe(true);
+    expect(scene.captured(opened.bytes)).toBe(false);
   });
 });
