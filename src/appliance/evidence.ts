@@ -30,12 +30,11 @@ import { Failure, reasonOf } from '../host/failure.ts';
 import { findUser } from '../host/privileges.ts';
 import { utcNow } from '../host/time.ts';
 import { parseAttest, publicKeyPem } from '../tpm/structures.ts';
-import { unsignedNote } from './assurance.ts';
 import { type BundleSubject, bundleMembers, canaryMember, eventLogPath } from './bundle-members.ts';
 import type { Config } from './config.ts';
 import { type Anchored, type NodeKeys, signedText } from './node-keys.ts';
-import type { NodeRecord } from './node-record.ts';
 import { policyPath } from './policies.ts';
+import { assuranceUnder, troubleWithTpm } from './unsigned-bundle.ts';
 
 /** What the bundle is about, beside what every bundle holds. */
 export interface BundleRequest {
@@ -117,7 +116,7 @@ export async function makeBundle(context: EvidenceContext, request: BundleReques
     sequence,
     created,
     reason: request.reason,
-    assurance: assuranceNow(context, trouble),
+    assurance: assuranceUnder(record.assurance, trouble),
     files: collected.files,
     collectors: collected.collectors,
     redaction: { keyId: redactor.keyId },
@@ -177,32 +176,6 @@ export interface BundleJob {
   /** Empty: countersign only. */
   readonly upload: string;
   readonly proofOfPossession: Signed['challenge'];
-}
-
-interface Trouble {
-  readonly code: string | undefined;
-  readonly why: string;
-}
-
-/** Why this bundle will be unsigned; undefined where the TPM answers, or is bypassed on purpose. */
-async function troubleWithTpm(context: EvidenceContext): Promise<Trouble | undefined> {
-  const { config, record, keys, tpmTrouble } = context;
-  if (record.tpm === null || config.tpm.mode === 'none') return undefined;
-  try {
-    if (keys === null) throw tpmTrouble ?? new Failure('tpm-unreachable', 'It does not answer.');
-    await keys.capPcr();
-    return undefined;
-  } catch (error) {
-    return { code: error instanceof Failure ? error.code : undefined, why: reasonOf(error) };
-  }
-}
-
-/** As the node's, and what this bundle lacks beside. */
-function assuranceNow({ record }: EvidenceContext, trouble: Trouble | undefined): NodeRecord['assurance'] {
-  const { assurance } = record;
-  return trouble === undefined
-    ? assurance
-    : { ...assurance, notes: [...assurance.notes, unsignedNote(trouble.code)] };
 }
 
 /** The next bundle's number: the TPM's counter, or a file where there is no TPM or it does not answer. */

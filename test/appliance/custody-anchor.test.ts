@@ -1,6 +1,7 @@
 // The custody log against the head that the TPM holds: batches that were cut short are made up for, a log that was put back is told.
 import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { collectForensics } from '../../src/appliance/collect.ts';
 import type { BundleMade } from '../../src/appliance/evidence.ts';
 import { anchoredSoFar, anchorsOf, unanchored } from '../../src/custody/anchor.ts';
 import { checkChain } from '../../src/custody/chain.ts';
@@ -9,6 +10,7 @@ import { segmentsOf, wholeLog } from '../../src/custody/segments.ts';
 import { utcNow } from '../../src/host/time.ts';
 import { openTpm } from '../../src/tpm/context.ts';
 import { esotericJson, type LabNode } from '../lab/node.ts';
+import { Bench } from './power.ts';
 import { labNode, profile, Scratch } from './scene.ts';
 
 const scratch = new Scratch();
@@ -95,5 +97,23 @@ describe('the custody head in the TPM', () => {
     expect(chain?.result).toBe('proven');
     expect(chain?.detail).toMatch(/TPM/);
     await node.stop();
+  });
+});
+
+describe('the wear of NV memory', () => {
+  it('is one extension a provisioning and a bundle, and none where keys are opened or somebody looks', async () => {
+    await using bench = await Bench.start();
+    const [increment, extend] = [0x134, 0x136]; // TPM_CC of NV_Increment and NV_Extend
+    const wear = async (work: () => Promise<unknown>) => {
+      const codes = await bench.commandsOf(work);
+      return [extend, increment].map((wanted) => codes.filter((code) => code === wanted).length);
+    };
+    const bundle = () => collectForensics(bench.config(), { reason: 'wear', upload: '' }, () => {});
+    expect(await wear(() => bench.provision())).toEqual([1, 2]); // Both counters are begun.
+    expect(await wear(bundle)).toEqual([1, 1]);
+    expect(await wear(bundle)).toEqual([1, 1]);
+    expect(await wear(() => bench.provision())).toEqual([0, 0]);
+    expect(await wear(() => bench.openKeys())).toEqual([0, 0]);
+    expect(await wear(() => bench.provision({ dryRun: true }))).toEqual([0, 0]);
   });
 });

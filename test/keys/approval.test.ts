@@ -119,6 +119,20 @@ describe('an approval', () => {
     expect(refusal(() => checkApproval(document, { ...expected, ...change }))).toBe(code);
   });
 
+  it('is refused in words for one PCR and for several, with what to do on a node that was never zeroized', () => {
+    const without = (...numbers: number[]) => ({
+      ...expected,
+      pcrs: new Map(
+        [...pcrs].map(([pcr, value]) => [pcr, numbers.includes(pcr) ? new Uint8Array(32) : value]),
+      ),
+    });
+    expect(() => checkApproval(approval, without(7))).toThrow('PCR 7 is not as it was approved.');
+    expect(() => checkApproval(approval, without(0, 7))).toThrow('PCR 0, 7 are not as they were approved.');
+    expect(() => checkApproval(approval, without(7))).toThrow(
+      expect.objectContaining({ remedy: expect.stringContaining('provision --approval APPROVAL`') }),
+    );
+  });
+
   it('is not signed for a state that would not hold a lock', () => {
     const ask = (change: object) =>
       refusal(() =>
