@@ -48,11 +48,11 @@ function blockThisThread(milliseconds: number): void {
 
 describe('a thread that is lost', () => {
   it('is the main one when it has been blocked for longer than its heartbeat: the watcher wipes', async () => {
-    await using guard = await Guard.start({ heartbeatMilliseconds: 150 });
+    await using guard = await Guard.start({ heartbeatMilliseconds: 600 });
     blockThisThread(50);
     await sleep(50);
     expect(guard.wiped).toBe(false);
-    blockThisThread(500);
+    blockThisThread(1800);
     expect(guard.wiped).toBe(true); // Before this thread has had a chance to do anything.
     expect(await guard.struck()).toMatchObject({ cause: 'main-lost', interface: null });
   });
