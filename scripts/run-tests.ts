@@ -33,8 +33,8 @@ const failed = outcome.failed + verdicts.filter((ok) => !ok).length;
 for (const { name, reason } of outcome.skipped) {
   console.log(`skipped: ${name}${reason === '' ? '' : ` (${reason})`}`);
 }
-const skipped = outcome.skipped.length === 0 ? '' : `, ${outcome.skipped.length} skipped`;
-console.log(`${passed} passed, ${failed} failed${skipped}`);
+if (outcome.skipped.length > 0) console.log(`${outcome.skipped.length} skipped`);
+console.log(`${passed} passed, ${failed} failed`);
 process.exitCode = failed === 0 ? 0 : 1;
 
 /** Removes what earlier runs left behind that were killed. */

@@ -3,7 +3,7 @@
 import { emptyAuth, esysHandle } from './commands.ts';
 import type { Connection } from './connection.ts';
 import { nvRead } from './nv.ts';
-import { createPrimary, objectAt, type TpmObject } from './object.ts';
+import { createPrimary, describedObjectAt, type TpmObject } from './object.ts';
 import { handlesFrom } from './properties.ts';
 import { TpmError } from './responses.ts';
 import { startPolicySession } from './session.ts';
@@ -33,7 +33,7 @@ export async function endorsementKey(connection: Connection, kind: EndorsementKi
   const fixed = template.subarray(0, template.length - uniqueBytes[kind]);
   const handles = await handlesFrom(connection, persistent.first, [0x81]);
   for (const handle of handles.filter((one) => one <= persistent.last)) {
-    const object = await objectAt(connection, handle);
+    const object = await describedObjectAt(connection, handle);
     if (Buffer.compare(object.public.subarray(0, fixed.length), fixed) === 0) return object;
     await object[Symbol.asyncDispose]();
   }

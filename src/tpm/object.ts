@@ -180,6 +180,18 @@ export async function objectAt(connection: Connection, tpmHandle: number): Promi
   }
 }
 
+/** As `objectAt`, with its public area, which is asked for by itself. */
+export async function describedObjectAt(connection: Connection, tpmHandle: number): Promise<TpmObject> {
+  const object = await objectAt(connection, tpmHandle);
+  try {
+    const area = await readPublicArea(connection, object);
+    return new TpmObject(connection, object.handle, { name: object.name, public: area }, false);
+  } catch (error) {
+    await object[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
 /** The ESYS_TR of a persistent object or an NV index. @throws TpmError `tpm-no-object` */
 export const handleAt = (connection: Connection, tpmHandle: number): Promise<number> =>
   connection.execute('TR_FromTPMPublic', [tpmHandle, ...noSessions], ([handle = 0n]) => Number(handle));
