@@ -107,12 +107,15 @@ async function machineId(): Promise<string> {
   return created;
 }
 
+/** A loaded machine may let journald wait. */
+const flushMilliseconds = 20_000;
+
 /** journald reads its datagrams in order: once a marker is visible, so is everything before it. */
 async function flush(writer: JournalWriter, namespace: string): Promise<void> {
   const marker = randomUUID();
   const query = [`--namespace=${namespace}`, '--quiet', '--output=cat', `LAB_FLUSH=${marker}`];
   let sent = false;
-  for (let attempt = 0; attempt < 200; attempt += 1) {
+  for (const deadline = Date.now() + flushMilliseconds; Date.now() < deadline; ) {
     sent ||= writer.send({ MESSAGE: 'Flush marker of the lab.', PRIORITY: '7', LAB_FLUSH: marker });
     if (sent && (await runChild('journalctl', query)).stdout.length > 0) return;
     await delay(10);
