@@ -1,22 +1,11 @@
 // Appraisal of TPM evidence (RFC 9334; TPM 2.0 Library, Part 2, section 10.12): bytes in, verdict out.
 // Pure: no TPM, no network, no files, no clock. Nothing here throws on bad evidence; malformed is `failed`, with the reason.
-import { createHash, verify } from 'node:crypto';
-import {
-  type Attest,
-  hashAlgorithms,
-  nameOf,
-  type ObjectAttribute,
-  parseAttest,
-  parsePublic,
-  parseSignature,
-  publicKeyPem,
-  qualifiedName,
-  signatureDer,
-} from '../tpm/structures.ts';
+import { createHash } from 'node:crypto';
+import { type Attest, hashAlgorithms, nameOf } from '../tpm/structures.ts';
+import { type AttestedEvidence, appraiseAttested, checkKey } from './attested.ts';
 import type { ClockReading } from './clock.ts';
 import {
   type Appraisal,
-  type Attempt,
   attempt,
   type CheckedAppraisal,
   conclude,
@@ -55,15 +44,11 @@ export interface QuoteAppraisal extends CheckedAppraisal {
 /** Appraises a quote over the SHA-256 bank, and others where there are. Checks: attestation key, structure, signature, signer,
  * qualifying data, selection, PCR values. */
 export function appraiseQuote(evidence: QuoteEvidence): QuoteAppraisal {
-  const attest = attempt(() => parseAttest(evidence.attest));
-  const quote = attest.value?.quote;
+  const { attest, checks: attested } = appraiseAttested(attestedOf(evidence), 'quote');
+  const quote = attest?.quote;
   const unread = notProven('The attestation could not be read as a quote.');
   const checks = {
-    'attestation key': checkAttestationKey(evidence.akPublic),
-    structure: checkType(attest, 'quote'),
-    signature: checkSignature(evidence),
-    signer: attest.value ? checkSigner(attest.value, evidence.akPublic) : unread,
-    'qualifying data': attest.value ? checkQualifyingData(attest.value, evidence) : unread,
+    ...attested,
     selection: quote ? checkSelection(quote, evidence) : unread,
     'PCR values': quote ? checkPcrDigest(quote, evidence) : unread,
   };
@@ -72,8 +57,13 @@ export function appraiseQuote(evidence: QuoteEvidence): QuoteAppraisal {
     checks,
     `The attestation key signed this qualifying data and the values of PCRs ${all}.`,
   );
-  return { ...whole, clock: attest.value ? clockOf(attest.value) : null };
+  return { ...whole, clock: attest === undefined ? null : clockOf(attest) };
 }
+
+const attestedOf = (evidence: QuoteEvidence | CertificationEvidence): AttestedEvidence => ({
+  ...evidence,
+  qualifyingData: [evidence.expectedQualifyingData],
+});
 
 function clockOf({ clock, resetCount, restartCount, safe }: Attest) {
   return { clock, resetCount, restartCount, safe };
@@ -91,15 +81,11 @@ export interface CertificationEvidence {
 /** Appraises TPM2_Certify of a signing key. Checks: attestation key, structure, signature, signer,
  * qualifying data, name, certified key. */
 export function appraiseCertification(evidence: CertificationEvidence): CheckedAppraisal {
-  const attest = attempt(() => parseAttest(evidence.attest));
-  const certify = attest.value?.certify;
+  const { attest, checks: attested } = appraiseAttested(attestedOf(evidence), 'certify');
+  const certify = attest?.certify;
   const unread = notProven('The attestation could not be read as a certification.');
   const checks = {
-    'attestation key': checkAttestationKey(evidence.akPublic),
-    structure: checkType(attest, 'certify'),
-    signature: checkSignature(evidence),
-    signer: attest.value ? checkSigner(attest.value, evidence.akPublic) : unread,
-    'qualifying data': attest.value ? checkQualifyingData(attest.value, evidence) : unread,
+    ...attested,
     name: certify ? checkCertifiedName(certify.name, evidence.certifiedPublic) : unread,
     'certified key': checkSigningKey(evidence.certifiedPublic),
   };
@@ -109,77 +95,9 @@ export function appraiseCertification(evidence: CertificationEvidence): CheckedA
   );
 }
 
-/** A restricted key signs nothing that merely looks like an attestation, so its signature vouches for the TPM. */
-export function checkAttestationKey(publicArea: Uint8Array): Appraisal {
-  return checkKey('attestation key', publicArea, [
-    'restricted',
-    'sign',
-    'fixedTPM',
-    'fixedParent',
-    'sensitiveDataOrigin',
-  ]);
-}
-
 /** The bundle signing key: it signs what it is given, and has never been outside its TPM. */
 export function checkSigningKey(publicArea: Uint8Array): Appraisal {
   return checkKey('signing key', publicArea, ['sign', 'fixedTPM', 'fixedParent', 'sensitiveDataOrigin']);
-}
-
-function checkKey(what: string, publicArea: Uint8Array, required: readonly ObjectAttribute[]): Appraisal {
-  const key = attempt(() => parsePublic(publicArea));
-  if (!key.value) return failed(`The public area of the ${what} is malformed: ${key.reason}`);
-  const { value } = key;
-  const missing = required.filter((attribute) => !value[attribute]);
-  if (missing.length > 0) return failed(`The ${what} is not ${missing.join(', ')}.`);
-  if (value.decrypt) return failed(`The ${what} may decrypt as well.`);
-  if (value.ecc?.curve !== 'P-256') return failed(`The ${what} is not an ECDSA P-256 key.`);
-  const { algorithm, hash } = value.scheme;
-  if (algorithm !== 'any' && (algorithm !== 'ecdsa' || hash !== 'sha256')) {
-    return failed(`The ${what} is not bound to ECDSA with SHA-256.`);
-  }
-  if (value.nameAlg === 'sha1') return failed(`The name of the ${what} is made with SHA-1.`);
-  return proven(`The ${what} is an ECDSA P-256 key with the attributes ${required.join(', ')}.`);
-}
-
-export function checkType(attest: Attempt<Attest>, wanted: Attest['type']): Appraisal {
-  if (!attest.value) return failed(attest.reason);
-  if (attest.value.type !== wanted)
-    return failed(`The attestation is of type ${attest.value.type}, not ${wanted}.`);
-  return proven(`The attestation is a ${wanted} made by a TPM.`);
-}
-
-export function checkSignature(
-  evidence: Pick<QuoteEvidence, 'attest' | 'signature' | 'akPublic'>,
-): Appraisal {
-  const checked = attempt(() => {
-    const { hash } = parseSignature(evidence.signature);
-    if (hash !== 'sha256') return failed(`The signature is over ${hash}, not over SHA-256.`);
-    const der = signatureDer(evidence.signature);
-    return verify('sha256', evidence.attest, publicKeyPem(evidence.akPublic), der)
-      ? proven('The signature of the attestation key is valid.')
-      : failed('The signature is not of the attestation key over this attestation.');
-  });
-  return checked.value ?? failed(checked.reason);
-}
-
-/**
- * The signed qualified name covers every bit of the key's public area and the hierarchy it is in. Only under the
- * endorsement hierarchy are the reset and restart counts told as they are (Part 2, section 10.12.12).
- */
-export function checkSigner(attest: Attest, akPublic: Uint8Array): Appraisal {
-  const expected = attempt(() => qualifiedName('endorsement', akPublic));
-  return expected.value && Buffer.compare(attest.qualifiedSigner, expected.value) === 0
-    ? proven('The signer is the attestation key, a primary key of the endorsement hierarchy.')
-    : failed('The signer is not the attestation key as a primary key of the endorsement hierarchy.');
-}
-
-function checkQualifyingData(
-  attest: Attest,
-  evidence: { readonly expectedQualifyingData: Uint8Array },
-): Appraisal {
-  return Buffer.compare(attest.extraData, evidence.expectedQualifyingData) === 0
-    ? proven('The qualifying data is the expected one.')
-    : failed('The qualifying data is not the expected one: the attestation was made for something else.');
 }
 
 function checkSelection(quote: NonNullable<Attest['quote']>, evidence: QuoteEvidence): Appraisal {

@@ -5,7 +5,8 @@ import { z } from 'zod';
 import { Failure, reasonOf } from '../host/failure.ts';
 import { nameOf, publicKeyPem } from '../tpm/structures.ts';
 import { checkActivation } from './activation.ts';
-import { appraiseCertification, checkAttestationKey, checkSigningKey } from './appraisal.ts';
+import { appraiseCertification, checkSigningKey } from './appraisal.ts';
+import { checkAttestationKey } from './attested.ts';
 import { base64, hex, milliseconds, pcrIndex, sha256Hex } from './encoding.ts';
 import {
   appraiseKey,

@@ -1,27 +1,11 @@
 // Appraisal of TPM2_NV_Certify: what a counter or the custody head of an enrolled node held (TPM 2.0 Library, Part 2, section
 // 10.12.10; Part 3, section 31.16). Pure: bytes in, verdict out; malformed is `failed`, with the reason.
 import { counterDefinition, custodyDefinition, writtenName } from '../keys/indices.ts';
-import { type Attest, parseAttest } from '../tpm/structures.ts';
-import { checkAttestationKey, checkSignature, checkSigner, checkType } from './appraisal.ts';
-import {
-  type Appraisal,
-  attempt,
-  type CheckedAppraisal,
-  conclude,
-  failed,
-  notProven,
-  proven,
-} from './verdict.ts';
+import type { Attest } from '../tpm/structures.ts';
+import { type AttestedEvidence, appraiseAttested } from './attested.ts';
+import { type Appraisal, type CheckedAppraisal, conclude, failed, notProven, proven } from './verdict.ts';
 
-export interface NvEvidence {
-  /** TPMS_ATTEST, without a size. */
-  readonly attest: Uint8Array;
-  /** TPMT_SIGNATURE. */
-  readonly signature: Uint8Array;
-  /** TPMT_PUBLIC of the attestation key, from the enrolment record. */
-  readonly akPublic: Uint8Array;
-  /** It was made for one of these. */
-  readonly qualifyingData: readonly Uint8Array[];
+export interface NvEvidence extends AttestedEvidence {
   /** Handle of the index, from the enrolment record, and what the node keeps there. */
   readonly index: number;
   readonly use: 'counter' | 'custody head';
@@ -34,15 +18,11 @@ export interface NvAppraisal extends CheckedAppraisal {
 
 /** Checks: attestation key, structure, signature, signer, qualifying data, index, contents. */
 export function appraiseNvCertification(evidence: NvEvidence): NvAppraisal {
-  const attest = attempt(() => parseAttest(evidence.attest));
-  const certified = attest.value?.nv;
+  const { attest, checks: attested } = appraiseAttested(evidence, 'nv');
+  const certified = attest?.nv;
   const unread = notProven('The attestation could not be read as a certification of an NV index.');
   const checks = {
-    'attestation key': checkAttestationKey(evidence.akPublic),
-    structure: checkType(attest, 'nv'),
-    signature: checkSignature(evidence),
-    signer: attest.value ? checkSigner(attest.value, evidence.akPublic) : unread,
-    'qualifying data': attest.value ? checkPurpose(attest.value, evidence) : unread,
+    ...attested,
     index: certified ? checkIndex(certified, evidence) : unread,
     contents: certified ? checkContents(certified, evidence) : unread,
   };
@@ -53,12 +33,6 @@ export function appraiseNvCertification(evidence: NvEvidence): NvAppraisal {
 type Certified = NonNullable<Attest['nv']>;
 
 const definitionOf = ({ use }: NvEvidence) => (use === 'counter' ? counterDefinition : custodyDefinition);
-
-function checkPurpose({ extraData }: Attest, { qualifyingData }: NvEvidence): Appraisal {
-  return qualifyingData.some((expected) => Buffer.compare(expected, extraData) === 0)
-    ? proven('The qualifying data is an expected one.')
-    : failed('The qualifying data is not an expected one: the certification was made for something else.');
-}
 
 /** The Name covers handle and attributes: no index of another kind can stand in for it. */
 function checkIndex({ indexName }: Certified, evidence: NvEvidence): Appraisal {

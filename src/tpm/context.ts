@@ -75,8 +75,8 @@ export class Tpm implements AsyncDisposable {
   }
   /** TPMT_PUBLIC and Name of what is at a persistent handle. @throws TpmError `tpm-no-object`. */
   async readPublic(handle: number): Promise<{ public: Uint8Array; name: Uint8Array }> {
-    await using object = await this.at(handle);
-    return { public: await objects.readPublicArea(this.#connection, object), name: object.name };
+    await using object = await objects.describedObjectAt(this.#connection, handle);
+    return { public: object.public, name: object.name };
   }
 
   /** A key that the hierarchy's seed and `template` (TPMT_PUBLIC, see templates.ts) determine; dispose it. */

@@ -34,7 +34,7 @@ export class TpmObject implements AsyncDisposable {
   readonly handle: number;
   /** TPM Name: algorithm and digest. */
   readonly name: Uint8Array;
-  /** TPMT_PUBLIC of what was made or loaded here; empty for what was found in the TPM (`readPublicArea`). */
+  /** TPMT_PUBLIC of what was made or loaded here; empty for what was found in the TPM (but `describedObjectAt`). */
   readonly public: Uint8Array;
   readonly transient: boolean;
   readonly #connection: Connection;
@@ -249,7 +249,7 @@ const creationContext = (connection: Connection): Uint8Array[] => [
 ];
 
 /** TPMT_PUBLIC (section 12.4). */
-export function readPublicArea(connection: Connection, object: TpmObject): Promise<Uint8Array> {
+function readPublicArea(connection: Connection, object: TpmObject): Promise<Uint8Array> {
   return connection.execute('ReadPublic', [object.handle, ...noSessions], ([area = 0n]) =>
     publicAreaAt(connection, area),
   );
