@@ -64,6 +64,7 @@ export async function deprovision(config: Config, options: DeprovisionOptions): 
     join(layout.directory, 'keys'),
     layout.approvals,
     layout.approvalRequest,
+    layout.seed,
     layout.development,
     layout.enrolment,
     join(layout.directory, 'running.json'),

@@ -34,6 +34,8 @@ export interface StateLayout {
   readonly forbidden: string;
   /** The number of the last signed command that was accepted. */
   readonly commandNumber: string;
+  /** What the last run leaves to the next for its first seed. */
+  readonly seed: string;
   /** The courier's: signature files with what the Sigstore services added, under the names that they have in `bundles`. */
   readonly countersigned: string;
   /** What the courier knows of uploads that are under way. */
@@ -59,6 +61,7 @@ export function stateLayout(directory: string): StateLayout {
     bundles: at('bundles'),
     forbidden: at('maintenance-forbidden.json'),
     commandNumber: at('command-number'),
+    seed: at('seed'),
     countersigned: join(directory, 'courier', 'countersigned'),
     uploads: join(directory, 'courier', 'uploads'),
   };

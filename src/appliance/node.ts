@@ -2,11 +2,10 @@
 // watcher is armed before the first unseal; a marker written before it makes an unclean end visible at the next start.
 
 import { CustodyLog } from '../custody/log.ts';
-import { type RandomServer, randomServer } from '../entropy/outputs/http.ts';
+import type { RandomServer } from '../entropy/outputs/http.ts';
 import { Turns } from '../entropy/outputs/turns.ts';
 import type { EntropyPool } from '../entropy/pool.ts';
-import { SecretArena, type SecretBuffer } from '../host/arena.ts';
-import { writeDurably } from '../host/durable.ts';
+import { SecretArena } from '../host/arena.ts';
 import { Failure, zeroizedFailure } from '../host/failure.ts';
 import { hardenProcess } from '../host/hardening.ts';
 import { holdLock } from '../host/lock.ts';
@@ -16,23 +15,23 @@ import { Interlock, type InterlockEvent } from '../interlock/interlock.ts';
 import type { ZeroizeOutcome } from '../interlock/outcome.ts';
 import { consequenceOf, type InterlockPolicy, loadInterlockPolicy } from '../interlock/policy.ts';
 import { Lifecycle } from '../keys/lifecycle.ts';
-import { generateKey, publicHalf } from '../keys/sealed.ts';
 import { Announcer } from './announce.ts';
 import { type Installed, installApproval, parseBrought } from './approvals.ts';
 import { assuranceNow, bypassLines, requireSameKind } from './assurance.ts';
 import type { Config } from './config.ts';
 import { alertRewritten, anchorCustody } from './custody-anchor.ts';
-import { enrolmentOf } from './enrolment.ts';
-import { kernelFeed, poolNews, supplyOf } from './entropy-node.ts';
+import { kernelFeed, poolNews, serveAt } from './entropy-node.ts';
 import { type BundleMade, type BundleRequest, makeBundle } from './evidence.ts';
 import { NodeGuard } from './guard.ts';
 import { Incident, tellInterrupted } from './incident.ts';
+import { tellEvent } from './interlock-news.ts';
 import { finishInterrupted } from './interrupted.ts';
 import { Links } from './links.ts';
 import { type LiveState, liveCollectors } from './live-state.ts';
 import { Maintenance } from './maintenance.ts';
 import { type Anchored, NodeKeys } from './node-keys.ts';
 import { type NodeRecord, readNodeRecord, type StateLayout, stateLayout } from './node-record.ts';
+import { NodeSecrets } from './node-secrets.ts';
 import { policyPath } from './policies.ts';
 import { startPool } from './pool.ts';
 import { stagePlan } from './stage-plan.ts';
@@ -52,7 +51,7 @@ export class Node implements AsyncDisposable {
   readonly #lifecycle: Lifecycle;
   readonly #policy: InterlockPolicy;
   readonly #cleanup = new AsyncDisposableStack();
-  readonly #keys = new Map<string, SecretBuffer>();
+  #secrets: NodeSecrets | undefined;
   #tpm: NodeKeys | null = null;
   #interlock: Interlock | undefined;
   #links: Links | undefined;
@@ -137,12 +136,15 @@ export class Node implements AsyncDisposable {
     if (unclean) await this.#afterUncleanEnd();
     custody.append('started', { assurance: record.assurance, unclean });
     await this.#anchor();
-    await this.#unsealKeys();
+    const secrets = new NodeSecrets({ ...this.#standing, arena: this.arena, tpm: this.#tpm });
+    this.#secrets = secrets; // Before the first is open: a zeroize tells of what was there.
+    await secrets.open();
+    secrets.enrolVolatile(custody.head());
     this.#links = this.#cleanup.use(
       await Links.up({
         links: this.config.links,
         arena: this.arena,
-        key: (name) => this.#key(name),
+        key: (name) => secrets.of(name),
         onRemoval: (removal) => this.#interlock?.addKernelAction(removal),
         onLost: (link) => this.#linkLost(link),
         onTrouble: (message) => announcer.event('LINK_TROUBLE', message, { what: message }),
@@ -151,7 +153,7 @@ export class Node implements AsyncDisposable {
     this.#pool = this.#cleanup.use(
       await startPool(this.config, this.arena, {
         fallbackDirectory: this.layout.directory,
-        seedFile: { key: this.#seedKey() },
+        seedFile: { key: secrets.seedKey },
         ...poolNews(record.node, announcer),
       }),
     );
@@ -339,68 +341,12 @@ export class Node implements AsyncDisposable {
     throw zeroizedFailure('Starting after an unclean end');
   }
 
-  async #unsealKeys(): Promise<void> {
-    const { record, arena, layout } = this;
-    const unseal = await this.#unsealer();
-    for (const { name, purpose } of record.keys) {
-      const key = unseal === null ? generateKey(arena, name, purpose) : await unseal(name);
-      this.#keys.set(name, key);
-    }
-    if (this.#tpm !== null) return;
-    const volatile = record.keys.flatMap(({ name, purpose }) => {
-      const publicKey = publicHalf(this.#key(name), purpose);
-      return publicKey === null ? [] : [{ name, purpose, publicKey }];
-    });
-    const enrolment = enrolmentOf(record, layout, this.custody.head(), volatile);
-    writeDurably(layout.enrolment, `${JSON.stringify(enrolment, null, 2)}\n`, 0o644);
-  }
-
-  /** Null without a TPM. */
-  async #unsealer(): Promise<((name: string) => Promise<SecretBuffer>) | null> {
-    const { record, arena, layout } = this;
-    const tpm = this.#tpm;
-    if (tpm === null) return null;
-    if (record.keys.length === 0) return (name) => Promise.reject(new Error(`There is no key ${name}.`));
-    const approval = await tpm.approval(layout, record);
-    return (name) => tpm.unseal(arena, layout.directory, name, approval);
-  }
-
-  #key(name: string): SecretBuffer {
-    const key = this.#keys.get(name);
-    if (key === undefined) {
-      throw new Failure(
-        'key-missing',
-        `The link asks for the key "${name}", which this node does not have.`,
-        {
-          remedy: 'Add it to the profile or to [[keys]], and run `esoteric-appliance provision` again.',
-        },
-      );
-    }
-    return key;
-  }
-
   async #serve(): Promise<void> {
     const turns = new Turns();
-    for (const listen of this.config.entropy.http) {
-      const colon = listen.lastIndexOf(':');
-      const host = listen.slice(0, colon).replace(/^\[|\]$/g, '');
-      this.#servers.push(
-        await randomServer(
-          // A generator of its own for each address.
-          supplyOf(this.pool, `http ${listen}`),
-          { host, port: Number(listen.slice(colon + 1)) },
-          turns,
-        ),
-      );
-    }
+    for (const listen of this.config.entropy.http)
+      this.#servers.push(await serveAt(listen, this.pool, turns));
     const { kernel_feed_seconds: feedSeconds } = this.config.entropy;
     if (feedSeconds > 0) this.#cleanup.use(kernelFeed(this.pool, feedSeconds, this.announcer));
-  }
-
-  /** The sealed key that the seed file is kept under, where the node has one. */
-  #seedKey(): SecretBuffer | undefined {
-    const name = this.record.keys.find(({ purpose }) => purpose === 'seed')?.name;
-    return name === undefined || this.#tpm === null ? undefined : this.#keys.get(name);
   }
 
   #linkLost(link: string): void {
@@ -410,33 +356,9 @@ export class Node implements AsyncDisposable {
   }
 
   #heard(event: InterlockEvent): void {
-    const { custody, announcer } = this;
-    if (event.kind === 'planned-flap') {
-      custody.append('planned-flap', { interface: event.interface, flaps: event.flaps });
-      const { interface: name, flaps } = event;
-      announcer.event('LINK_FLAP_PLANNED', `Planned flap on ${name}: nothing was wiped.`, {
-        interface: name,
-        flaps,
-      });
-    } else if (event.kind === 'carrier') {
-      announcer.event(
-        event.up ? 'CARRIER_UP' : 'CARRIER_DOWN',
-        `Carrier on ${event.interface} is ${event.up ? 'up' : 'down'}.`,
-        { interface: event.interface },
-      );
-    } else if (event.kind === 'appeared') {
-      const watched = event.link !== undefined;
-      custody.append('interface-appeared', { interface: event.interface, watched });
-      announcer.event(
-        watched ? 'INTERFACE_APPEARED' : 'INTERFACE_UNWATCHED',
-        watched
-          ? `${event.interface} has appeared and is watched from now on.`
-          : `${event.interface} has appeared and is NOT watched: there is no room for more interfaces.`,
-        { interface: event.interface },
-      );
-    } else {
-      this.maintenance.closed(event, this.zeroized);
-    }
+    if (event.kind === 'planned-flap' || event.kind === 'carrier' || event.kind === 'appeared')
+      tellEvent(event, this);
+    else this.maintenance.closed(event, this.zeroized);
   }
 
   /** Zeroizes, unless that is done or under way, and resolves when certificate, alert and bundle are made. */
@@ -466,7 +388,7 @@ export class Node implements AsyncDisposable {
       announcer: this.announcer,
       keys: this.#tpm,
       anchor: () => this.#anchor(),
-      destroyed: [...this.#keys.keys()],
+      destroyed: this.#secrets?.names ?? [],
       retained: this.config.alerts.channels.length > 0 || this.config.forensics.upload !== '',
       collect: (request) => this.collect(request),
     });

@@ -1,6 +1,5 @@
 // The collector pool as the configuration wants it: for the daemon, and for the commands where none runs.
 import { accessSync, constants } from 'node:fs';
-import { join } from 'node:path';
 import { readAssessments } from '../entropy/assessment/record-file.ts';
 import { loadCreditPolicy } from '../entropy/credit.ts';
 import { EntropyPool, type PoolOptions } from '../entropy/pool.ts';
@@ -9,6 +8,7 @@ import type { SourceSettings } from '../entropy/source.ts';
 import type { SecretArena, SecretBuffer } from '../host/arena.ts';
 import { monotonicMicros } from '../host/time.ts';
 import type { Config } from './config.ts';
+import { stateLayout } from './node-record.ts';
 import { policyPath } from './policies.ts';
 
 export interface PoolChoice {
@@ -33,7 +33,7 @@ export async function startPool(
     choice.sources ?? (config.entropy.sources.includes('all') ? undefined : config.entropy.sources);
   const key = choice.seedFile?.key;
   const seedOptions = {
-    path: join(config.node.state_dir, 'seed'),
+    path: stateLayout(config.node.state_dir).seed,
     arena,
     ...(key === undefined ? {} : { key }),
   };

@@ -15,6 +15,7 @@ import { challengeOf, type RecoveryChallenge } from './approve.ts';
 import { authoritiesOf } from './authorities.ts';
 import type { Config } from './config.ts';
 import { readNodeRecord, stateLayout, writeNodeRecord } from './node-record.ts';
+import { readCertificates } from './pins.ts';
 import { overtaken, Progress } from './progress.ts';
 
 /** Brings a challenge to the recovery key and returns its signature: DER. */
@@ -26,6 +27,8 @@ export type RecoverySigner = (challenge: RecoveryChallenge) => Promise<Uint8Arra
  */
 export async function recover(config: Config, sign: RecoverySigner): Promise<string[]> {
   const layout = stateLayout(config.node.state_dir);
+  const { ek_ca: ekCa } = config.tpm;
+  if (ekCa !== '') readCertificates(ekCa); // As `provision` does, which follows.
   const record = readNodeRecord(layout);
   const anchors = record.tpm;
   if (anchors === null) {

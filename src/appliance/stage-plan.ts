@@ -36,7 +36,10 @@ export function stagePlan(node: {
           },
     disk: {
       statePath: new Lifecycle(layout.directory).path,
-      blobs: record.tpm === null ? [] : record.keys.map(({ name }) => sealedKeyPath(layout.directory, name)),
+      blobs: [
+        ...(record.tpm === null ? [] : record.keys.map(({ name }) => sealedKeyPath(layout.directory, name))),
+        layout.seed,
+      ],
     },
   };
 }

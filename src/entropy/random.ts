@@ -97,7 +97,7 @@ export class Random extends Distributions {
     if (range <= 0n) throw new RangeError('high is above low');
     const bits = (range - 1n).toString(2).length;
     for (;;) {
-      const value = BigInt(`0x0${Buffer.from(this.bytes(Math.ceil(bits / 8))).toString('hex')}`);
+      const value = this.bytes(Math.ceil(bits / 8)).reduce((sum, byte) => (sum << 8n) | BigInt(byte), 0n);
       const candidate = BigInt.asUintN(bits, value);
       if (candidate < range) return low + candidate;
     }

@@ -30,7 +30,7 @@ export interface StagePlan {
   readonly disk: {
     /** The lifecycle file; `zeroized` is written to it whatever happens later. */
     readonly statePath: string;
-    /** Sealed blobs, overwritten and unlinked at level destroy. */
+    /** Sealed blobs and the seed file: overwritten and unlinked at level destroy. */
     readonly blobs: readonly string[];
   };
 }

@@ -317,9 +317,11 @@ describe('a node whose policy signer is elsewhere', () => {
   it('loses its keys for good by destroy: neither a reset nor kept copies nor the recovery key bring them back', async () => {
     await node.run();
     cpSync(`${node.stateDirectory}/keys`, scratch.at('kept'), { recursive: true });
+    expect(existsSync(`${node.stateDirectory}/seed`)).toBe(true);
     expect(await zeroize(node, 'destroy')).toMatchObject({ stages: { tpm: { result: 'done' } } });
     await node.stop();
     expect(readdirSync(`${node.stateDirectory}/keys`)).toEqual([]);
+    expect(existsSync(`${node.stateDirectory}/seed`)).toBe(false);
     await node.reboot();
     cpSync(scratch.at('kept'), `${node.stateDirectory}/keys`, { recursive: true });
     expect(await byForce(node)).toBe('share-destroyed');
