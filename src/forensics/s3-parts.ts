@@ -1,12 +1,12 @@
 // A large file to S3 in parts (Amazon S3 API reference: CreateMultipartUpload, UploadPart, CompleteMultipartUpload). Which
 // parts lie there is on disk after each of them, so that a courier that was killed goes on where it stopped.
-import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import type { S3Client } from '@aws-sdk/client-s3';
 import { z } from 'zod';
-import { writeDurably } from '../host/durable.ts';
+import { removeDurable, writeDurably } from '../host/durable.ts';
 import { counter, type Delivery, type Measured, sourceFailure } from './delivery.ts';
 import { httpStatus } from './s3-failure.ts';
 
@@ -266,5 +266,5 @@ function remember(path: string | undefined, state: PartState): void {
 }
 
 function forget(path: string | undefined): void {
-  if (path !== undefined) rmSync(path, { force: true });
+  if (path !== undefined && existsSync(dirname(path))) removeDurable(path);
 }

@@ -5,19 +5,23 @@ import {
   fchmodSync,
   fsyncSync,
   openSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
   writeSync,
 } from 'node:fs';
-import { dirname } from 'node:path';
+import { basename, dirname, join } from 'node:path';
+
+/** Of a file that is being written. One whose writer was killed stays behind, see `removeDurable`. */
+const suffix = '.new';
 
 /** Follows no link and reuses no file: what lies there under this name may be somebody else's. */
 const exclusive = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 
 /** Replaces `path` atomically: a reader sees the old content or the new, never a part. */
 export function writeDurably(path: string, content: string | Uint8Array, mode = 0o600): void {
-  const beside = `${path}.${process.pid}.new`;
+  const beside = `${path}.${process.pid}${suffix}`;
   try {
     rmSync(beside, { force: true, recursive: true });
     const fd = openSync(beside, exclusive, mode);
@@ -35,6 +39,18 @@ export function writeDurably(path: string, content: string | Uint8Array, mode = 
     throw error;
   }
   syncDirectory(dirname(path));
+}
+
+/** Removes what `writeDurably` wrote at `path`, and what writers of it that were killed have left beside it. */
+export function removeDurable(path: string): void {
+  const directory = dirname(path);
+  const start = `${basename(path)}.`;
+  for (const name of readdirSync(directory)) {
+    const writer =
+      name.startsWith(start) && name.endsWith(suffix) && name.slice(start.length, -suffix.length);
+    if (writer && /^\d+$/.test(writer)) rmSync(join(directory, name), { force: true });
+  }
+  rmSync(path, { force: true });
 }
 
 export function syncDirectory(path: string): void {

@@ -4,7 +4,7 @@ import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, s
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { readIfPresent, writeDurably } from '../../src/host/durable.ts';
+import { readIfPresent, removeDurable, writeDurably } from '../../src/host/durable.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'ea-durable-'));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
@@ -28,6 +28,17 @@ describe('a durable file', () => {
     writeDurably(path, 'here');
     expect(readIfPresent(path)).toBe('here');
     expect(() => readIfPresent(directory)).toThrow('EISDIR');
+  });
+
+  it('is removed with what killed writers left beside it, and nothing else', () => {
+    const folder = join(directory, 'removed');
+    mkdirSync(folder);
+    for (const name of ['file', 'file.12.new', 'file.345.new', 'file.x.new', 'file.new', 'other.12.new']) {
+      writeDurably(join(folder, name), 'x');
+    }
+    removeDurable(join(folder, 'file'));
+    expect(readdirSync(folder).sort()).toEqual(['file.new', 'file.x.new', 'other.12.new']);
+    removeDurable(join(folder, 'file'));
   });
 
   it('keeps its old content, and nothing beside it, when it cannot be replaced', () => {
