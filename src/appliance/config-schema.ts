@@ -2,6 +2,7 @@
 // `config show` prints. Names are those of the file, so that an error, the file and the code say the same word.
 import { z } from 'zod';
 import { severities } from '../alerts/alert.ts';
+import { isLoopback } from '../host/loopback.ts';
 import { contactPattern } from '../interlock/detectors/contact-pattern.ts';
 
 const label = z
@@ -198,7 +199,7 @@ const entropy = z.strictObject({
   http: z
     .array(hostAndPort)
     .default([])
-    .describe('Where random bytes are served over HTTP: addresses of links and of the loopback'),
+    .describe('Where random bytes are served over HTTP: addresses of links and of the loopback, no others'),
   directory: pathOrNone.default('').describe('Where the disk source keeps its file; "" takes state_dir'),
   dns_servers: z.array(hostAndPort).default([]).describe('Resolvers that the DNS source asks: address:port'),
   tcp_hosts: z.array(hostAndPort).default([]).describe('Hosts that the TCP source connects to: address:port'),
@@ -336,7 +337,20 @@ export const configSchema = z
       .describe('Alerts'),
     keys: z.array(keyEntry).default([]).describe("Keys beside those of the role's profile"),
   })
+  .superRefine(({ entropy: { http }, links }, context) => {
+    for (const [index, listen] of http.entries()) {
+      if (isSheltered(listen, links)) continue;
+      const message = 'the loopback or the address of a link; for others run `server`, with TLS and a token';
+      context.addIssue({ code: 'custom', path: ['entropy', 'http', index], message });
+    }
+  })
   .prefault({});
+
+/** Plain HTTP goes over the loopback, or inside a link, which encrypts it and lets nobody in but peers. */
+function isSheltered(listen: string, links: readonly { readonly address: string }[]): boolean {
+  const host = listen.slice(0, listen.lastIndexOf(':')).replace(/^\[|\]$/g, '');
+  return isLoopback(host) || links.some(({ address }) => address.replace(/\/.*/, '') === host);
+}
 
 export type Config = z.output<typeof configSchema>;
 export type LinkConfig = Config['links'][number];

@@ -6,6 +6,7 @@ import { serveFifo } from '../entropy/outputs/fifo.ts';
 import { randomServer, type ServerOptions } from '../entropy/outputs/http.ts';
 import { Turns } from '../entropy/outputs/turns.ts';
 import { exitStatus, Failure, reasonOf, zeroizedFailure } from '../host/failure.ts';
+import { isLoopback } from '../host/loopback.ts';
 import type { Config } from './config.ts';
 import { withOwnPool } from './entropy-process.ts';
 
@@ -65,8 +66,6 @@ export async function serveHttp(config: Config, request: ServerRequest): Promise
     }
   });
 }
-
-const isLoopback = (host: string): boolean => /^(127(\.\d{1,3}){3}|::1|localhost)$/.test(host);
 
 /** What listens elsewhere than on the loopback has TLS and a token, or is refused. */
 function serverOptions(request: ServerRequest): ServerOptions {

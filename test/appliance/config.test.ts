@@ -124,6 +124,10 @@ describe('the configuration', () => {
     ['[[links]]\nname = "wg0"\naddress = "10.0.0.1/24"\nmtu = 100', 'links[0].mtu: expected at least 576'],
     ['[entropy]\nhttp = ["127.0.0.1:99999"]', 'entropy.http[0]: expected a port of at most 65535'],
     ['[entropy]\nhttp = ["8080"]', 'entropy.http[0]: expected host:port'],
+    [
+      '[entropy]\nhttp = ["localhost:80", "0.0.0.0:80"]',
+      'entropy.http[1]: expected the loopback or the address of a link; for others run `server`',
+    ],
     ['[interlock]\nlevel = "nuke"', 'interlock.level: expected "purge" or "lock" or "destroy", found "nuke"'],
     ['[sigstore]\nfulcio = "ftp://x"', 'sigstore.fulcio: expected an http:// or https:// URL'],
     ['[forensics]\nupload = "http://x"', 'forensics.upload: expected s3://bucket/prefix'],
