@@ -20,6 +20,7 @@ import { Failure } from '../../src/host/failure.ts';
 import { handleText } from '../../src/keys/anchors.ts';
 import { openTpm, type Tpm } from '../../src/tpm/context.ts';
 import type { TpmProperties } from '../../src/tpm/properties.ts';
+import { BusSearch } from '../lab/bus.ts';
 import { type Swtpm, startSwtpm } from '../lab/swtpm.ts';
 import { TpmProxy } from '../lab/tpm-proxy.ts';
 
@@ -42,6 +43,7 @@ export class Bench implements AsyncDisposable {
   readonly swtpm: Swtpm;
   readonly proxy: TpmProxy;
   readonly arena: SecretArena = SecretArena.allocate({ allowSwappable: true });
+  readonly #search = new BusSearch();
 
   private constructor(directory: string, swtpm: Swtpm, proxy: TpmProxy) {
     this.directory = directory;
@@ -166,6 +168,7 @@ export class Bench implements AsyncDisposable {
   async openKeys(): Promise<Record<string, string>> {
     const record = readNodeRecord(this.layout);
     if (record.tpm === null) throw new Error('This node has no TPM.');
+    await this.#learn();
     await using keys = await NodeKeys.open(this.config(), record.tpm);
     const approval = await keys.approval(this.layout, record);
     const opened: Record<string, string> = {};
@@ -176,11 +179,20 @@ export class Bench implements AsyncDisposable {
     return opened;
   }
 
+  /** @throws Error where a secret of the node has crossed the bus in a form that a probe can read. */
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#learn();
+    const seen = this.#search.sightings(this.proxy.recorded);
+    this.#search[Symbol.dispose]();
     await this.proxy[Symbol.asyncDispose]();
     await this.swtpm.stop();
     this.arena[Symbol.dispose]();
     rmSync(this.directory, { recursive: true, force: true });
+    if (seen.length > 0) throw new Error(`On the bus: ${seen.join(', ')}`);
+  }
+
+  #learn(): Promise<void> {
+    return this.#search.learn(this.config({ tcti: this.swtpm.tcti }));
   }
 }
 

@@ -143,6 +143,7 @@ class Demo {
       directory,
       namespace: network.namespaces[name],
       tpm: this.#options.tpm,
+      probed: false,
       sigstore: this.#options.sigstore,
       interfaces: [network.cable],
       courierUser: 'nobody',

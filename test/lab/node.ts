@@ -5,14 +5,17 @@ import { chmodSync, chownSync, mkdirSync, statSync, writeFileSync } from 'node:f
 import { dirname, join, relative } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { loadConfig } from '../../src/appliance/config.ts';
 import type { Status } from '../../src/appliance/status.ts';
 import { runChild } from '../../src/host/child.ts';
 import { findUser } from '../../src/host/privileges.ts';
 import { openTpm } from '../../src/tpm/context.ts';
+import { BusSearch } from './bus.ts';
 import { syntheticEventLog } from './eventlog.ts';
 import { type Journald, startJournald } from './journald.ts';
 import { inside } from './network.ts';
 import { type Swtpm, startSwtpm } from './swtpm.ts';
+import { TpmProxy } from './tpm-proxy.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
@@ -55,6 +58,8 @@ export interface LabNodeOptions {
   /** Undefined: here. */
   readonly namespace?: string;
   readonly tpm: boolean;
+  /** False where it is measured how fast the TPM is: no probe then sits on its bus. Default true. */
+  readonly probed?: boolean;
   readonly sigstore: boolean;
   /** TOML after the tables that every lab node has; [courier] is in here. */
   readonly configuration: string;
@@ -73,12 +78,20 @@ export class LabNode implements AsyncDisposable {
   readonly tpm: Swtpm | null;
   readonly journald: Journald;
   readonly #options: LabNodeOptions;
+  readonly #probe: TpmProxy | undefined;
+  readonly #search = new BusSearch();
   #process: ChildProcess | undefined;
   /** What the running node wrote to stderr. */
   log = '';
 
-  private constructor(options: LabNodeOptions, tpm: Swtpm | null, journald: Journald) {
+  private constructor(
+    options: LabNodeOptions,
+    tpm: Swtpm | null,
+    probe: TpmProxy | undefined,
+    journald: Journald,
+  ) {
     this.#options = options;
+    this.#probe = probe;
     this.name = options.name;
     this.stateDirectory = join(options.directory, 'state');
     this.config = join(options.directory, 'config.toml');
@@ -89,8 +102,9 @@ export class LabNode implements AsyncDisposable {
   static async create(options: LabNodeOptions): Promise<LabNode> {
     mkdirSync(options.directory, { recursive: true, mode: 0o711 });
     const tpm = options.tpm ? await startSwtpm(join(options.directory, 'tpm')) : null;
+    const probe = tpm === null || options.probed === false ? undefined : await TpmProxy.start(tpm);
     const journald = await startJournald(`ea-${options.name}`);
-    const node = new LabNode(options, tpm, journald);
+    const node = new LabNode(options, tpm, probe, journald);
     if (tpm !== null) await bootFirmware(tpm.tcti, join(options.directory, 'eventlog.bin'));
     writeFileSync(node.config, node.#configuration());
     node.#writeCourierFiles();
@@ -110,10 +124,12 @@ export class LabNode implements AsyncDisposable {
   /** `esotericJson` with this node's arguments, in its namespace. */
   async ask<T>(args: readonly string[], accept?: readonly number[]): Promise<T> {
     const { namespace } = this.#options;
-    return await esotericJson<T>([...args, ...this.arguments], {
+    const answer = await esotericJson<T>([...args, ...this.arguments], {
       ...(namespace === undefined ? {} : { namespace }),
       ...(accept === undefined ? {} : { accept }),
     });
+    if (args[0] === 'provision') await this.#learn();
+    return answer;
   }
 
   status(): Promise<Status> {
@@ -122,6 +138,7 @@ export class LabNode implements AsyncDisposable {
 
   /** Starts `run` and waits until it answers as running. */
   async run(): Promise<void> {
+    await this.#learn();
     const words = this.#reachable([process.execPath, ...nodeArguments, 'run', ...this.arguments]);
     const { namespace } = this.#options;
     const [command, args] =
@@ -188,10 +205,37 @@ export class LabNode implements AsyncDisposable {
     return child.exitCode;
   }
 
+  /** The way to the TPM that the node takes, over the probe. */
+  get probedTcti(): string {
+    return this.#probe?.tcti ?? this.tpm?.tcti ?? '';
+  }
+
+  /** What has crossed the bus of the TPM. */
+  get bus(): Buffer {
+    return this.#probe?.recorded ?? Buffer.alloc(0);
+  }
+
+  /** The keys of this node as far as its TPM has opened them here, to be searched for on the bus. */
+  get busSearch(): BusSearch {
+    return this.#search;
+  }
+
+  /** Ends the node. @throws Error where one of its secrets has crossed the bus in a form that a probe can read. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
+    await this.#learn();
+    const seen = this.#search.sightings(this.bus);
+    this.#search[Symbol.dispose]();
+    await this.#probe?.[Symbol.asyncDispose]();
     await this.tpm?.stop();
     await this.journald.stop();
+    if (seen.length > 0) throw new Error(`On the bus of the TPM of ${this.name}: ${seen.join(', ')}`);
+  }
+
+  async #learn(): Promise<void> {
+    if (this.tpm === null || this.#probe === undefined) return;
+    const config = loadConfig({ path: this.config });
+    await this.#search.learn({ ...config, tpm: { ...config.tpm, tcti: this.tpm.tcti } });
   }
 
   #configuration(): string {
@@ -204,7 +248,7 @@ export class LabNode implements AsyncDisposable {
       ...(tpm && this.tpm !== null
         ? [
             '[tpm]',
-            `tcti = "${this.tpm.tcti}"`,
+            `tcti = "${this.probedTcti}"`,
             `event_log = "${join(directory, 'eventlog.bin')}"`,
             'stand_ins = ["swtpm", "synthetic event log"]',
             ...(this.#options.tpmSettings ?? []),

@@ -1,10 +1,12 @@
 // The thread of tpm-proxy.ts: it answers also while the program blocks its own thread on the TPM.
+import { openSync, writeSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { parentPort, workerData } from 'node:worker_threads';
 import { type ProxyTask, slot } from './tpm-proxy.ts';
 
-const { path, target, board: shared } = workerData as ProxyTask;
+const { path, target, record, board: shared } = workerData as ProxyTask;
 const board = new Int32Array(shared);
+const recording = openSync(record, 'w', 0o600);
 const headerSize = 10;
 
 const server = createServer({ allowHalfOpen: true }, (client) => {
@@ -22,6 +24,7 @@ control.listen(`${path}.ctrl`);
 
 /** One command there, one answer back; whoever hangs up on the way leaves the client with nothing. */
 function carry(client: Socket, command: Buffer): void {
+  writeSync(recording, command);
   const number = Atomics.add(board, slot.count, 1) + 1;
   Atomics.store(board, slot.codes + (number % slot.codesKept), command.readUInt32BE(6));
   const due = number === Atomics.load(board, slot.at);
@@ -36,6 +39,7 @@ function carry(client: Socket, command: Buffer): void {
   upstream.on('error', lost).on('close', lost);
   whole(upstream, (answer) => {
     upstream.off('close', lost).destroy();
+    writeSync(recording, answer);
     if (!kills(slot.after)) {
       client.end(answer);
       return;

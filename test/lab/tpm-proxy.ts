@@ -1,7 +1,8 @@
-// Between a program and swtpm: counts the commands, and at one of them kills swtpm as a power cut would, either before it sees
-// the command or after it has executed it and before anybody hears of that.
+// Between a program and swtpm, as a probe on the bus: records every byte of both directions, counts the commands, and at one of
+// them kills swtpm as a power cut would, either before it sees the command or after it has executed it and before anybody
+// hears of that. Unlike the pcap TCTI it serves also those who wait with a time limit, and the interlock.
 import { once } from 'node:events';
-import { rmSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import type { Swtpm } from './swtpm.ts';
 
@@ -20,6 +21,8 @@ export const slot = {
 export interface ProxyTask {
   readonly path: string;
   readonly target: string;
+  /** Where commands and answers are recorded, one after another. */
+  readonly record: string;
   readonly board: SharedArrayBuffer;
 }
 
@@ -43,7 +46,7 @@ export class TpmProxy implements AsyncDisposable {
     const target = swtpm.tcti.replace('swtpm:path=', '');
     const path = `${swtpm.directory}/proxy.sock`;
     const board = new SharedArrayBuffer(4 * (slot.codes + slot.codesKept));
-    const task: ProxyTask = { path, target, board };
+    const task: ProxyTask = { path, target, record: recordBeside(path), board };
     const thread = new Worker(new URL('./tpm-proxy-thread.ts', import.meta.url), { workerData: task });
     await once(thread, 'message');
     return new TpmProxy(swtpm, path, new Int32Array(board), thread);
@@ -76,8 +79,17 @@ export class TpmProxy implements AsyncDisposable {
     );
   }
 
+  /** All that has crossed the bus. */
+  get recorded(): Buffer {
+    return readFileSync(recordBeside(this.#path));
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#thread.terminate();
-    for (const path of [this.#path, `${this.#path}.ctrl`]) rmSync(path, { force: true });
+    for (const path of [this.#path, `${this.#path}.ctrl`, recordBeside(this.#path)]) {
+      rmSync(path, { force: true });
+    }
   }
 }
+
+const recordBeside = (path: string): string => `${path}.recorded`;

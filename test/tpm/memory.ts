@@ -8,6 +8,8 @@ const mask = 0x5a;
 export const masked = (secret: SecretBuffer): Uint8Array =>
   Uint8Array.from(secret.bytes, (byte) => byte ^ mask);
 
+export const unmasked = (needle: Uint8Array): Uint8Array => Uint8Array.from(needle, (byte) => byte ^ mask);
+
 /** Counts copies, comparing byte by byte with the mask so that the search makes none itself. */
 export function copiesOutside(arena: SecretArena, masked: Uint8Array): number {
   const { address, byteLength } = arena.region;
