@@ -18,6 +18,7 @@ import { EntropyPool } from '../../src/entropy/pool.ts';
 import { type InducedFailure, inducedFailures } from '../../src/entropy/rehearsal.ts';
 import { SecretArena } from '../../src/host/arena.ts';
 import { monotonicMicros } from '../../src/host/time.ts';
+import { median } from '../bench/benchmark.ts';
 
 export interface SoakResult {
   readonly seed: number;
@@ -40,8 +41,12 @@ const reseedAfter = { requests: 2 ** 20, micros: 1_000_000 };
 const limits = { requests: 2 ** 30, micros: 4_000_000 };
 const patience = { stuck: 3000, stuckRetry: 4000, retry: 20, silence: 300 };
 const mostStall = 5000;
-const mostGrowth = 96;
+/** MiB, from the first quarter of the run after its warm-up to the last, in a run that is long enough to tell. */
+const mostGrowth = 32;
 const enoughToJudgeGrowth = 120;
+const warmUpSeconds = 60;
+/** A seed is made each second where noise suffices; with all failures and pauses, at least one in so many seconds. */
+const secondsPerReseed = 10;
 const keptPrefixes = 200_000;
 
 export async function soak(seed: number, seconds: number): Promise<SoakResult> {
@@ -54,7 +59,8 @@ export async function soak(seed: number, seconds: number): Promise<SoakResult> {
   const states = new Set<string>();
   const stalls = monitorEventLoopDelay({ resolution: 10 });
   const threadsBefore = threads();
-  let [bytes, refusals, fifoReaders, reseeds, rssAfterWarmUp] = [0, 0, 0, 0, 0];
+  const resident: number[] = [];
+  let [bytes, refusals, fifoReaders, reseeds] = [0, 0, 0, 0];
   const stop = new AbortController();
   try {
     using arena = SecretArena.allocate({ allowSwappable: true });
@@ -154,8 +160,8 @@ export async function soak(seed: number, seconds: number): Promise<SoakResult> {
       }
     };
     const watching = async (): Promise<void> => {
-      await sleep(Math.min(60_000, 500 * seconds));
-      rssAfterWarmUp = process.memoryUsage().rss;
+      await sleep(1000 * Math.min(warmUpSeconds, seconds / 2));
+      for (; goesOn(); await sleep(1000)) resident.push(process.memoryUsage().rss);
     };
     await Promise.all([trouble(), drawing(), asking(), reading(), watching()]);
     stop.abort();
@@ -182,9 +188,13 @@ export async function soak(seed: number, seconds: number): Promise<SoakResult> {
   const longestStallMilliseconds = Math.round(stalls.max / 1e6);
   if (longestStallMilliseconds > mostStall)
     broken.add(`the event loop stood still for ${longestStallMilliseconds} ms`);
-  const grownMegabytes = Math.round((process.memoryUsage().rss - rssAfterWarmUp) / 2 ** 20);
+  const quarter = Math.max(1, resident.length >> 2);
+  const grownMegabytes = Math.round(
+    (median(resident.slice(-quarter)) - median(resident.slice(0, quarter))) / 2 ** 20,
+  );
   if (seconds >= enoughToJudgeGrowth && grownMegabytes > mostGrowth)
     broken.add(`memory grew by ${grownMegabytes} MiB`);
+  if (reseeds < Math.floor(seconds / secondsPerReseed)) broken.add(`there were ${reseeds} reseeds only`);
   if (bytes === 0) broken.add('nothing was given out');
   return {
     seed,
