@@ -154,14 +154,37 @@ function requestedBytes(query: URLSearchParams): number {
   );
 }
 
+/** At once where it fits into this turn of the event loop, as most do. */
+function sendRandom(
+  output: Output,
+  response: ServerResponse,
+  bytes: number,
+  headOnly: boolean,
+): Promise<void> | void {
+  refuseIfBusy(output.turns);
+  if (bytes > turnLength || headOnly || !output.turns.tryTake(bytes)) {
+    return sendBlocks(output, response, bytes, headOnly);
+  }
+  const block = new Uint8Array(bytes);
+  output.supply.read(block);
+  response.once('close', () => block.fill(0));
+  response.writeHead(200, headOf(bytes));
+  response.end(block);
+}
+
+const headOf = (bytes: number) => ({
+  'Content-Type': 'application/octet-stream',
+  'Content-Length': bytes,
+  'Cache-Control': 'no-store',
+});
+
 /** Block by block, each read only when the last has left, so that a zeroize in the middle cuts the answer short. */
-async function sendRandom(
+async function sendBlocks(
   { supply, turns }: Output,
   response: ServerResponse,
   bytes: number,
   headOnly: boolean,
 ): Promise<void> {
-  refuseIfBusy(turns);
   const block = new Uint8Array(Math.min(bytes, turnLength));
   let watch: NodeJS.Timeout | undefined;
   try {
@@ -170,14 +193,10 @@ async function sendRandom(
       if (!turns.tryTake(part.length)) await turns.take(part.length);
       if (response.destroyed) return;
       supply.read(part);
-      if (sent === 0) {
-        response.setHeader('Content-Type', 'application/octet-stream');
-        response.setHeader('Content-Length', bytes);
-        response.setHeader('Cache-Control', 'no-store');
-        if (headOnly) {
-          response.end();
-          return;
-        }
+      if (sent === 0) response.writeHead(200, headOf(bytes));
+      if (headOnly) {
+        response.end();
+        return;
       }
       sent += part.length;
       if (sent < bytes) watch ??= setInterval(() => cutIfZeroized(supply, response), watchMilliseconds);
@@ -248,7 +267,6 @@ function refuse(response: ServerResponse, error: unknown): void {
     cut(response);
     return;
   }
-  response.removeHeader('Content-Length');
   if (!(error instanceof Failure)) {
     sendJson(response, 500, { code: 'unexpected', message: reasonOf(error) });
     return;
