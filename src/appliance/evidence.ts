@@ -11,7 +11,6 @@ import { type BundlePredicate, makeStatement, statementPayloadType } from '../at
 import { unsignedBundle } from '../attestation/unsigned.ts';
 import { checkChain } from '../custody/chain.ts';
 import type { CustodyLog } from '../custody/log.ts';
-import { type Canary, refuseCanaries } from '../forensics/canary.ts';
 import { type Collector, collectInto } from '../forensics/collect.ts';
 import {
   archiveName,
@@ -23,14 +22,15 @@ import {
 } from '../forensics/format.ts';
 import { hostCollectors } from '../forensics/host-state.ts';
 import { packBundle } from '../forensics/pack.ts';
-import { caseKeyBytes, Redactor } from '../forensics/redact.ts';
+import { caseKeyBytes } from '../forensics/pseudonym.ts';
+import { Redactor } from '../forensics/redact.ts';
 import { readRedactionRules } from '../forensics/redaction-policy.ts';
 import { readIfPresent, writeDurably } from '../host/durable.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
 import { findUser } from '../host/privileges.ts';
 import { utcNow } from '../host/time.ts';
 import { parseAttest, publicKeyPem } from '../tpm/structures.ts';
-import { type BundleSubject, bundleMembers, canaryMember, eventLogPath } from './bundle-members.ts';
+import { type BundleSubject, bundleMembers, eventLogPath } from './bundle-members.ts';
 import type { Config } from './config.ts';
 import { type Anchored, type NodeKeys, signedText } from './node-keys.ts';
 import { policyPath } from './policies.ts';
@@ -98,17 +98,15 @@ export async function makeBundle(context: EvidenceContext, request: BundleReques
   rmSync(work, { recursive: true, force: true });
   mkdirSync(work, { mode: 0o700 });
   const redactor = redactorOf(context.config);
-  const canaries = plantCanaries();
   const collected = await collectInto(
     work,
-    [...bundleMembers(context, request), canaryMember(canaries), ...context.collectors, ...hostCollectors()],
+    [...bundleMembers(context, request), ...context.collectors, ...hostCollectors()],
     {
       timeoutMilliseconds: collectorTimeout,
       redactor,
       onProgress: ({ name, status }) => progress(`${name}: ${status}`),
     },
   );
-  await refuseCanaries(work, canaries);
   const trouble = await troubleWithTpm(context);
   const manifest: Manifest = {
     format: bundleFormat,
@@ -219,11 +217,6 @@ function ownNames(): string[] {
   const whole = hostname();
   const names = new Set([whole, whole.replace(/\..*/, '')]);
   return [...names].filter((name) => name !== '' && name !== 'localhost');
-}
-
-/** Secrets that nobody uses, planted among the inputs: one that is still there after redaction stops the bundle. */
-function plantCanaries(): Canary[] {
-  return ['PrivateKey', 'PresharedKey'].map((label) => ({ label, value: randomBytes(32) }));
 }
 
 interface Signed {
