@@ -56,6 +56,23 @@ export function* matchesIn(
   }
 }
 
+/** Whether a rule, from some place after `from` on, finds exactly `length` characters at `at`. */
+export function finds(rule: SearchRule, text: string, from: number, at: number, length: number): boolean {
+  const { compiled } = rule;
+  for (let next = from; next <= at; ) {
+    compiled.lastIndex = next;
+    const found = compiled.exec(text);
+    if (found === null || found.index > at) return false;
+    const secret = found.groups?.secret ?? found[0];
+    const start = found.index + found[0].lastIndexOf(secret);
+    const end = start + (rule.check === 'ipv6' ? length : secret.length);
+    // Clipped to the value, where it is a field.
+    if (start <= at && at + length <= end && (start === at || end === at + length)) return true;
+    next = found.index + 1;
+  }
+  return false;
+}
+
 /** The matches of one rule in one text. Each rule by itself is twice as fast as all in one alternation. */
 class Search {
   readonly #rule: SearchRule;
