@@ -3,9 +3,8 @@
 import { existsSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { wholeLog } from '../custody/segments.ts';
-import type { Canary } from '../forensics/canary.ts';
 import type { Collector } from '../forensics/collect.ts';
-import { custodyPath } from '../forensics/format.ts';
+import { custodyPath, journalPath } from '../forensics/format.ts';
 import { type JournalSelection, journalArguments, readJournal } from '../journal/read.ts';
 import type { Config } from './config.ts';
 import type { BundleRequest } from './evidence.ts';
@@ -60,11 +59,12 @@ function journalCollector(config: Config, request: BundleRequest): Collector {
   const selection = journalSelection(config, request);
   return {
     name: 'journal',
-    path: 'journal/entries.jsonl',
-    source: `${['journalctl --output=json', ...journalArguments(selection)].join(' ')}: what was logged`,
+    path: journalPath,
+    source: `${['journalctl --output=export --all', ...journalArguments(selection)].join(' ')}: what was logged`,
     limitBytes: journalLimit,
     redact: true,
-    gather: (signal) => readJournal({ format: 'json', signal, ...selection }),
+    form: 'journal',
+    gather: (signal) => readJournal({ signal, ...selection }),
   };
 }
 
@@ -86,14 +86,3 @@ function journalSelection(config: Config, request: BundleRequest): JournalSelect
     ...(lines === undefined ? {} : { lines }),
   };
 }
-
-/** Planted secrets, as a member that must come out redacted. */
-export const canaryMember = (canaries: readonly Canary[]): Collector => ({
-  name: 'redaction check',
-  path: 'redaction/canaries.conf',
-  source: 'Planted secrets, to see that the redaction rules work on this node',
-  limitBytes: 1 << 16,
-  redact: true,
-  gather: async () =>
-    canaries.map(({ label, value }) => `${label} = ${Buffer.from(value).toString('base64')}\n`).join(''),
-});

@@ -2,6 +2,7 @@
 import { copyFileSync, mkdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { CustodyLog } from '../custody/log.ts';
+import { removeAbandoned } from '../forensics/working-directory.ts';
 import { reasonOf } from '../host/failure.ts';
 import { holdLock } from '../host/lock.ts';
 import { assuranceNow } from './assurance.ts';
@@ -36,6 +37,7 @@ export async function collectForensics(
   const known = readNodeRecord(layout);
   const record = { ...known, assurance: assuranceNow(config, known) };
   using _lock = holdLock(layout.lock, `The state directory ${layout.directory}`);
+  removeAbandoned(layout.bundles);
   using custody = CustodyLog.open(layout.custody);
   let tpmTrouble: unknown;
   const keys =

@@ -296,6 +296,10 @@ const forensics = z.strictObject({
   case_key: pathOrNone
     .default('')
     .describe('The case auditor\'s key for pseudonyms; "" makes one that is thrown away'),
+  recipients: z
+    .array(z.string().regex(/^age1[0-9a-z]+$/, 'an age recipient (age1…)'))
+    .default([])
+    .describe('Bundles are encrypted to these age recipients; none leaves them in clear'),
   reserve_bytes: z.int().min(0).default(67_108_864).describe('Room kept free on the disk for evidence'),
 });
 

@@ -1,9 +1,9 @@
 // The making of a forensic bundle: collect -> redact -> pack -> quote and sign -> hand to the courier. Works while the node runs,
 // when it is zeroized, and with the TPM gone: what is missing is said in the manifest and never stops the bundle.
 import { randomBytes } from 'node:crypto';
-import { chmodSync, chownSync, mkdirSync, readFileSync, rmSync, statfsSync } from 'node:fs';
+import { chmodSync, chownSync, readFileSync, statfsSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { dropJob } from '../alerts/spool.ts';
 import { fulcioChallenge, preAuthEncoding } from '../attestation/dsse.ts';
 import { bareBundle } from '../attestation/sigstore-bundle.ts';
@@ -11,8 +11,8 @@ import { type BundlePredicate, makeStatement, statementPayloadType } from '../at
 import { unsignedBundle } from '../attestation/unsigned.ts';
 import { checkChain } from '../custody/chain.ts';
 import type { CustodyLog } from '../custody/log.ts';
-import { type Canary, refuseCanaries } from '../forensics/canary.ts';
 import { type Collector, collectInto } from '../forensics/collect.ts';
+import { encryptedSuffix, requireRecipients } from '../forensics/encryption.ts';
 import {
   archiveName,
   bundleBegun,
@@ -23,14 +23,16 @@ import {
 } from '../forensics/format.ts';
 import { hostCollectors } from '../forensics/host-state.ts';
 import { packBundle } from '../forensics/pack.ts';
-import { caseKeyBytes, Redactor } from '../forensics/redact.ts';
+import { caseKeyBytes } from '../forensics/pseudonym.ts';
+import { Redactor } from '../forensics/redact.ts';
 import { readRedactionRules } from '../forensics/redaction-policy.ts';
+import { WorkingDirectory } from '../forensics/working-directory.ts';
 import { readIfPresent, writeDurably } from '../host/durable.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
 import { findUser } from '../host/privileges.ts';
 import { utcNow } from '../host/time.ts';
 import { parseAttest, publicKeyPem } from '../tpm/structures.ts';
-import { type BundleSubject, bundleMembers, canaryMember, eventLogPath } from './bundle-members.ts';
+import { type BundleSubject, bundleMembers, eventLogPath } from './bundle-members.ts';
 import type { Config } from './config.ts';
 import { type Anchored, type NodeKeys, signedText } from './node-keys.ts';
 import { policyPath } from './policies.ts';
@@ -53,6 +55,8 @@ export interface BundleRequest {
   readonly namespace?: string | undefined;
   readonly caseName?: string | undefined;
   readonly examiner?: string | undefined;
+  /** age recipients, instead of forensics.recipients. */
+  readonly recipients?: readonly string[] | undefined;
   /** Instead of forensics.upload; empty for no upload. */
   readonly upload?: string | undefined;
 }
@@ -61,8 +65,11 @@ export interface BundleMade {
   readonly archive: string;
   readonly sigstore: string;
   readonly sequence: number;
+  /** Of the archive; of that in it, where it is encrypted. */
   readonly sha256: string;
   readonly bytes: number;
+  /** To how many age recipients it is encrypted; 0: it is in clear. */
+  readonly recipients: number;
   /** Where the courier will take it; null where it stays here. */
   readonly upload: string | null;
   /** Why the TPM signed nothing, and collectors that did not end well. */
@@ -88,27 +95,26 @@ const collectorTimeout = 60_000;
 export async function makeBundle(context: EvidenceContext, request: BundleRequest): Promise<BundleMade> {
   const { layout, custody, record } = context;
   const progress = context.onProgress ?? (() => {});
+  const recipients = request.recipients ?? context.config.forensics.recipients;
+  if (recipients.length > 0) await requireRecipients(recipients);
   const created = utcNow();
   const sequence = await nextSequence(context);
   custody.append(bundleBegun, { sequence, reason: request.reason });
   const anchored = await context.anchor();
   const directory = layout.bundles;
   requireRoom(directory, context.config.forensics.reserve_bytes);
-  const work = join(directory, `.collecting-${sequence}`);
-  rmSync(work, { recursive: true, force: true });
-  mkdirSync(work, { mode: 0o700 });
+  using working = new WorkingDirectory(directory, sequence, recipients.length > 0);
+  const work = working.path;
   const redactor = redactorOf(context.config);
-  const canaries = plantCanaries();
   const collected = await collectInto(
     work,
-    [...bundleMembers(context, request), canaryMember(canaries), ...context.collectors, ...hostCollectors()],
+    [...bundleMembers(context, request), ...context.collectors, ...hostCollectors()],
     {
       timeoutMilliseconds: collectorTimeout,
       redactor,
       onProgress: ({ name, status }) => progress(`${name}: ${status}`),
     },
   );
-  await refuseCanaries(work, canaries);
   const trouble = await troubleWithTpm(context);
   const manifest: Manifest = {
     format: bundleFormat,
@@ -124,19 +130,25 @@ export async function makeBundle(context: EvidenceContext, request: BundleReques
     ...(request.examiner === undefined ? {} : { examiner: request.examiner }),
   };
   progress('packing');
-  const archive = join(directory, archiveName(record.node, sequence, created));
-  const packed = await packBundle(work, manifest, archive);
+  const name = archiveName(record.node, sequence, created);
+  const archive = join(directory, recipients.length === 0 ? name : `${name}${encryptedSuffix}`);
+  const packed = await packBundle(work, manifest, archive, recipients);
   progress('signing');
   const { head } = checkChain(readFileSync(join(work, custodyPath)));
-  const signed = await sign(context, manifest, packed, basename(archive), {
+  const signed = await sign(context, manifest, packed, name, {
     custodyHead: { ...head },
     anchored,
   });
   const sigstore = sigstoreName(archive);
   writeDurably(sigstore, `${JSON.stringify(signed.bundle)}\n`);
   shareWithCourier(context.config, archive, sigstore);
-  rmSync(work, { recursive: true, force: true });
-  custody.append('bundle-made', { sequence, sha256: packed.sha256, signed: signed.by });
+  working.remove();
+  custody.append('bundle-made', {
+    sequence,
+    sha256: packed.sha256,
+    signed: signed.by,
+    ...(recipients.length === 0 ? {} : { recipients: recipients.length }),
+  });
   const upload = request.upload ?? context.config.forensics.upload;
   if (upload !== '' || signed.by === 'tpm') {
     const job: BundleJob = { archive, sigstore, upload, proofOfPossession: signed.challenge };
@@ -149,6 +161,7 @@ export async function makeBundle(context: EvidenceContext, request: BundleReques
     sequence,
     sha256: packed.sha256,
     bytes: packed.size,
+    recipients: recipients.length,
     upload: upload === '' ? null : upload,
     problems: [
       ...(trouble === undefined ? [] : [`TPM: ${trouble.why}`]),
@@ -219,11 +232,6 @@ function ownNames(): string[] {
   const whole = hostname();
   const names = new Set([whole, whole.replace(/\..*/, '')]);
   return [...names].filter((name) => name !== '' && name !== 'localhost');
-}
-
-/** Secrets that nobody uses, planted among the inputs: one that is still there after redaction stops the bundle. */
-function plantCanaries(): Canary[] {
-  return ['PrivateKey', 'PresharedKey'].map((label) => ({ label, value: randomBytes(32) }));
 }
 
 interface Signed {

@@ -5,6 +5,7 @@ import { CustodyLog } from '../custody/log.ts';
 import type { RandomServer } from '../entropy/outputs/http.ts';
 import { Turns } from '../entropy/outputs/turns.ts';
 import type { EntropyPool } from '../entropy/pool.ts';
+import { removeAbandoned } from '../forensics/working-directory.ts';
 import { SecretArena } from '../host/arena.ts';
 import { Failure, zeroizedFailure } from '../host/failure.ts';
 import { hardenProcess } from '../host/hardening.ts';
@@ -99,6 +100,7 @@ export class Node implements AsyncDisposable {
     const lock = holdLock(layout.lock, `The state directory ${layout.directory}`);
     let node: Node | undefined;
     try {
+      removeAbandoned(layout.bundles);
       node = new Node(config, layout, record, arena, log);
       node.#cleanup.use(lock);
       await node.#start();

@@ -92,6 +92,7 @@ function methodsOf(node: Node): Methods {
           namespace: text(params.namespace),
           caseName: text(params.caseName),
           examiner: text(params.examiner),
+          recipients: Array.isArray(params.recipients) ? params.recipients.map(String) : undefined,
           upload: text(params.upload),
         },
         caller.progress,

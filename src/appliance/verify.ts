@@ -14,11 +14,13 @@ import { verifySigstoreBundle } from '../attestation/sigstore-verify.ts';
 import { readUnsigned } from '../attestation/unsigned.ts';
 import type { Appraisers, ExpectedIdentity } from '../forensics/appraisers.ts';
 import { type Appraisal, acceptable, failed, notProven, type VerifyReport } from '../forensics/claims.ts';
+import { decrypted, isEncrypted } from '../forensics/encryption.ts';
 import { type Assurance, sigstoreName } from '../forensics/format.ts';
 import { verifyBundle } from '../forensics/verify.ts';
 import { readVerifyPolicy } from '../forensics/verify-policy.ts';
 import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
 import { isUnsignedNote } from './assurance.ts';
+import { CaseKey } from './case-key.ts';
 import { readTrust } from './pins.ts';
 import { policyPath } from './policies.ts';
 
@@ -35,6 +37,8 @@ export interface VerifyOptions {
   /** Public keys of those who are trusted to enrol; as the policy says unless told. */
   readonly enrolledBy?: string | undefined;
   readonly caseKey?: string | undefined;
+  /** age identities, by which an encrypted archive is opened. */
+  readonly ageIdentity?: string | undefined;
   readonly identity?: ExpectedIdentity | undefined;
   /** `SEQUENCE:HASH` of a custody head that was seen earlier. */
   readonly knownHead?: string | undefined;
@@ -54,10 +58,11 @@ export async function verifyFiles(options: VerifyOptions): Promise<Verification>
   const path = options.policy ?? policyPath('verify.toml');
   const policy = readVerifyPolicy(path);
   const trust = readTrust(options, { path, enrolment: policy.enrolment });
+  using caseKey = options.caseKey === undefined ? undefined : new CaseKey(options.caseKey);
   const effective = options.identity === undefined ? policy : { ...policy, identity: options.identity };
   const report = await verifyBundle<EnrolmentRecord>(
     {
-      archive: () => createReadStream(archive),
+      archive: archiveOf(archive, options.ageIdentity),
       sigstoreBundle: readEvidenceJson(options.sigstore ?? sigstoreName(archive)),
       enrolment: options.enrolment === undefined ? null : readEnrolment(options.enrolment),
       trustedRoot:
@@ -67,11 +72,25 @@ export async function verifyFiles(options: VerifyOptions): Promise<Verification>
       policy: effective,
       allowBypassed: options.allowBypassed,
       ...(options.knownHead === undefined ? {} : { knownHead: parseHead(options.knownHead) }),
-      ...(options.caseKey === undefined ? {} : { caseKey: readGiven('The case key', options.caseKey) }),
+      ...(caseKey === undefined ? {} : { caseKey: caseKey.bytes }),
     },
     appraisersBy(trust),
   );
   return { report, accepted: acceptable(report, effective, options.allowBypassed) };
+}
+
+/**
+ * Opens the archive, decrypted where it is encrypted; null where that cannot be.
+ * @throws Failure `archive-encrypted`, when it is read, where the identity does not open it.
+ */
+export function archiveOf(
+  archive: string,
+  ageIdentity: string | undefined,
+): (() => AsyncIterable<Uint8Array>) | null {
+  if (!isEncrypted(archive)) return () => createReadStream(archive);
+  if (ageIdentity === undefined) return null;
+  const identities = readGiven('The file of age identities', ageIdentity).toString('utf8');
+  return () => decrypted(identities, createReadStream(archive));
 }
 
 const appraisersBy = (trust: EnrolmentTrust): Appraisers<EnrolmentRecord> => ({
@@ -154,7 +173,7 @@ function readEnrolment(path: string): EnrolmentRecord {
   }
 }
 
-function readGiven(what: string, path: string): Buffer {
+export function readGiven(what: string, path: string): Buffer {
   requireFile(what, path);
   return readFileSync(path);
 }

@@ -3,6 +3,8 @@ import { exitStatus, Failure } from '../host/failure.ts';
 import { command, configOf, ending } from './command.ts';
 import { printJson, printLine, progressLine } from './output.ts';
 
+const repeated = (value: string, before: string[] = []): string[] => [...before, value];
+
 export const collectForensicsCommand = command(
   'collect-forensics',
   'make a forensic bundle: journal, custody log, link and entropy state, quoted and signed by the TPM',
@@ -10,6 +12,7 @@ export const collectForensicsCommand = command(
     'collect-forensics --reason "strange traffic on eth0"',
     'collect-forensics --since -1h --output ./evidence',
     'collect-forensics --unit NetworkManager.service firewalld.service --boot 0 --lines 5000',
+    'collect-forensics --recipient age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p',
     'collect-forensics --journal-path /mnt/disk/var/log/journal --upload s3://bucket/case-7?region=eu-central-1',
   ],
 )
@@ -22,6 +25,7 @@ export const collectForensicsCommand = command(
   .option('--namespace <name>', 'a namespace of journald, instead of journal.namespace')
   .option('--journal-path <path>', 'an offline journal: a directory or a file')
   .option('--output <dir>', 'leave a copy of the two files here')
+  .option('--recipient <age1…>', 'encrypt to this age recipient; may be repeated', repeated)
   .option('--upload <url>', 'instead of forensics.upload; "" keeps the bundle on the node')
   .option('--case <name>', 'case, for the manifest')
   .option('--examiner <name>', 'examiner, for the manifest')
@@ -40,6 +44,7 @@ export const collectForensicsCommand = command(
           lines: options.lines === undefined ? undefined : linesOf(options.lines),
           namespace: options.namespace,
           journalPath: options.journalPath === undefined ? undefined : resolve(options.journalPath),
+          recipients: options.recipient,
           upload: options.upload,
           caseName: options.case,
           examiner: options.examiner,

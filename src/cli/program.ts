@@ -14,6 +14,7 @@ import { demoCommand } from './demo.ts';
 import { deprovisionCommand } from './deprovision.ts';
 import { deviceCommand } from './device.ts';
 import { doctorCommand } from './doctor.ts';
+import { forensicsCommand } from './forensics.ts';
 import { maintenanceCommand } from './maintenance.ts';
 import { printJson } from './output.ts';
 import { poolCommand } from './pool.ts';
@@ -43,6 +44,7 @@ const commands = [
   remoteCommand,
   collectForensicsCommand,
   verifyCommand,
+  forensicsCommand,
   alertCommand,
   uploadCommand,
   attestCommand,

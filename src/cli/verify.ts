@@ -27,6 +27,7 @@ export const verifyCommand = new Command('verify')
   )
   .option('--policy <file>', 'verify policy (default: policies/verify.toml)')
   .option('--case-key <file>', 'key of the case, to look at redactions')
+  .option('--age-identity <file>', 'age identities, to look into an encrypted archive (.age)')
   .option('--known-head <sequence:hash>', 'a custody head seen earlier, to rule out a rollback')
   .option('--explain <claim>', 'also tell what a claim means, what it needs and what its failure tells')
   .option('--allow-bypassed', 'accept bundles made with bypasses or stand-ins, as long as nothing fails')
@@ -57,6 +58,7 @@ Examples:
         ekCa: options.ekCa,
         enrolledBy: options.enrolledBy,
         caseKey: options.caseKey,
+        ageIdentity: options.ageIdentity,
         knownHead: options.knownHead,
         identity: identity === undefined || issuer === undefined ? undefined : { subject: identity, issuer },
         allowBypassed: options.allowBypassed === true,

@@ -5,13 +5,20 @@ import { closeSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { reasonOf } from '../host/failure.ts';
+import { Canaries, refuseSurvivors } from './canary.ts';
 import { type CollectorOutcome, isMemberPath, type ManifestFile } from './format.ts';
-import type { RedactionStream, Redactor } from './redact.ts';
+import {
+  type RedactionForm,
+  type RedactionRecord,
+  type RedactionStream,
+  type Redactor,
+  replacements,
+} from './redact.ts';
 
 export interface Collector {
   /** Shown in progress and manifest. */
   readonly name: string;
-  /** Of the member, such as `journal/entries.jsonl`; portable ASCII, at most 99 characters. */
+  /** Of the member, such as `journal/entries.export`; portable ASCII, at most 99 characters. */
   readonly path: string;
   /** What is read and why, as the manifest tells it. */
   readonly source: string;
@@ -19,6 +26,8 @@ export interface Collector {
   readonly limitBytes: number;
   /** The custody log is never redacted; what is made of text from elsewhere is. */
   readonly redact: boolean;
+  /** Text unless said: a journal is redacted field by field. */
+  readonly form?: RedactionForm;
   /** Called once. `signal` is aborted when the time is up; what was given until then is kept. */
   gather(signal: AbortSignal): Promise<Uint8Array | string> | AsyncIterable<Uint8Array | string>;
 }
@@ -41,9 +50,14 @@ export interface Collected {
 interface Gathered {
   readonly files: readonly ManifestFile[];
   readonly outcome: CollectorOutcome;
+  /** Rules that let a planted secret through. */
+  readonly survivors?: readonly string[];
 }
 
-/** Runs all collectors. Never rejects for what a collector does; only for a directory that cannot be written to. */
+/**
+ * Runs all collectors. Never rejects for what a collector does; only for a directory that cannot be written to.
+ * @throws Failure `canary-survived` when all have ended and a redactor let a planted secret through.
+ */
 export async function collectInto(
   directory: string,
   collectors: readonly Collector[],
@@ -52,7 +66,7 @@ export async function collectInto(
   const paths = new Set<string>();
   const gathered = await Promise.all(
     collectors.map(async (collector): Promise<Gathered> => {
-      const { files, outcome } =
+      const one: Gathered =
         isMemberPath(collector.path) &&
         !paths.has(collector.path.toLowerCase()) &&
         paths.add(collector.path.toLowerCase())
@@ -61,9 +75,15 @@ export async function collectInto(
               files: [],
               outcome: outcomeOf(collector, 'failed', `Its path ${collector.path} is not usable.`),
             };
-      options.onProgress?.(outcome);
-      return { files, outcome };
+      options.onProgress?.(one.outcome);
+      return one;
     }),
+  );
+  refuseSurvivors(
+    gathered.flatMap(({ survivors = [] }, at) =>
+      survivors.map((rule) => `${rule} in ${collectors[at]?.path}`),
+    ),
+    `What was collected is in ${directory}, and has to stay on the node; where bundles are to be encrypted it is removed.`,
   );
   return {
     files: gathered.flatMap(({ files }) => files).sort((a, b) => (a.path < b.path ? -1 : 1)),
@@ -76,24 +96,33 @@ async function gatherOne(
   collector: Collector,
   options: CollectOptions,
 ): Promise<Gathered> {
-  const redaction = collector.redact ? options.redactor?.stream() : undefined;
+  const form = collector.form ?? 'text';
+  const redaction = collector.redact ? options.redactor?.stream(form) : undefined;
+  const canaries =
+    redaction === undefined || options.redactor === undefined
+      ? undefined
+      : new Canaries(options.redactor, form);
   const member = new MemberFile(directory, collector.path);
   const records = new MemberFile(directory, recordsPath(collector.path));
   const counts = new Map<string, number>();
-  const flush = (bytes: Uint8Array) => {
+  const keep: Outlet = (bytes, replaced) => {
     member.write(bytes);
-    for (const record of redaction?.takeRecords() ?? []) {
-      counts.set(record.rule, (counts.get(record.rule) ?? 0) + 1);
+    for (const record of replaced) {
+      counts.set(record.rule, (counts.get(record.rule) ?? 0) + replacements(record));
       records.write(`${JSON.stringify(record)}\n`);
     }
   };
-  const { status, problem } = await drain(collector, options.timeoutMilliseconds, redaction, flush);
+  const way = wayThrough(redaction, keep);
+  const survivors = new Set(canaries === undefined ? [] : way.plant(canaries));
+  const { status, problem } = await drain(collector, options.timeoutMilliseconds, way);
+  if (canaries !== undefined) for (const rule of way.plant(canaries)) survivors.add(rule);
   const about: FileAbout = {
     source: collector.source,
     redactions: [...counts]
       .map(([rule, count]) => ({ rule, count }))
       .sort((a, b) => (a.rule < b.rule ? -1 : 1)),
     ...(counts.size === 0 ? {} : { redactionRecords: records.path }),
+    ...(canaries === undefined ? {} : { canaries: canaries.count }),
     ...(problem === undefined ? {} : { error: problem }),
   };
   const recordsAbout = { source: `What was redacted in ${collector.path}`, redactions: [] };
@@ -102,15 +131,43 @@ async function gatherOne(
   return {
     files,
     outcome: outcomeOf(collector, status, problem === undefined ? got : `${problem} (${got} kept)`),
+    survivors: [...survivors],
   };
+}
+
+type Outlet = (bytes: Uint8Array, records: readonly RedactionRecord[]) => void;
+
+/** The way of every byte from a collector to its member. */
+interface Way {
+  feed(bytes: Uint8Array): void;
+  /** What was held back goes out; what is fed next is another text. */
+  settle(): void;
+  /** Leads planted secrets over the same way, but for the member at its end. @returns the rules that let one through. */
+  plant(canaries: Canaries): readonly string[];
+}
+
+function wayThrough(redaction: RedactionStream | undefined, keep: Outlet): Way {
+  let outlet = keep;
+  const out = (bytes: Uint8Array): void => outlet(bytes, redaction?.takeRecords() ?? []);
+  const way: Way = {
+    feed: (bytes) => out(redaction === undefined ? bytes : redaction.write(bytes)),
+    settle: () => out(redaction === undefined ? new Uint8Array() : redaction.end()),
+    plant: (canaries) => {
+      outlet = (bytes, records) => canaries.take(bytes, records);
+      way.feed(canaries.planted);
+      way.settle();
+      outlet = keep;
+      return canaries.survivors();
+    },
+  };
+  return way;
 }
 
 /** Takes what the collector gives until its end, its limit, its failure or the end of its time. */
 async function drain(
   collector: Collector,
   timeoutMilliseconds: number,
-  redaction: RedactionStream | undefined,
-  flush: (bytes: Uint8Array) => void,
+  way: Way,
 ): Promise<{ status: CollectorOutcome['status']; problem?: string }> {
   const timeUp = new AbortController();
   const late = Symbol('late');
@@ -131,7 +188,7 @@ async function drain(
       const chunk = typeof step.value === 'string' ? Buffer.from(step.value) : step.value;
       const part = chunk.subarray(0, left);
       left -= part.length;
-      flush(redaction === undefined ? part : redaction.write(part));
+      way.feed(part);
       if (part.length < chunk.length) {
         status = 'truncated';
         problem = `It was cut off at its limit of ${collector.limitBytes} bytes.`;
@@ -146,7 +203,7 @@ async function drain(
     timeUp.abort();
     ended.abort();
   }
-  if (redaction !== undefined) flush(redaction.end());
+  way.settle();
   if (status === 'ok' && left === collector.limitBytes) status = 'empty';
   return problem === undefined ? { status } : { status, problem };
 }
@@ -166,7 +223,7 @@ const outcomeOf = (
 /** Where the redactions of a member are recorded, one JSON object a line. */
 export const recordsPath = (path: string): string => `redaction/${path}.jsonl`;
 
-type FileAbout = Pick<ManifestFile, 'source' | 'redactions' | 'redactionRecords' | 'error'>;
+type FileAbout = Pick<ManifestFile, 'source' | 'redactions' | 'redactionRecords' | 'canaries' | 'error'>;
 
 /** A member as it is written: made at the first byte, hashed as it grows. */
 class MemberFile {

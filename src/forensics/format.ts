@@ -9,6 +9,8 @@ export const bundleFormat = 'esoteric-appliance-bundle/1';
 export const predicateType = 'urn:esoteric-appliance:forensic-bundle:1';
 export const manifestPath = 'manifest.json';
 export const custodyPath = 'custody/custody.jsonl';
+/** In the Journal Export Format. */
+export const journalPath = 'journal/entries.export';
 /** The event that a node appends to its custody log, with `{ sequence }`, before it collects the bundle of that number. */
 export const bundleBegun = 'bundle-begun';
 
@@ -37,6 +39,8 @@ const fileSchema = z.looseObject({
   redactions: z.array(z.looseObject({ rule: z.string(), count })),
   /** Where the redactor recorded what it replaced. */
   redactionRecords: z.string().optional(),
+  /** How many planted secrets became pseudonyms before and behind what is in here; where the member is redacted. */
+  canaries: count.optional(),
   /** Why the file is not all there is. */
   error: z.string().optional(),
 });
@@ -146,8 +150,8 @@ export function archiveName(node: string, sequence: number, created: string): st
   });
 }
 
-/** The second of the two files, beside the archive. */
-export const sigstoreName = (archive: string): string => `${archive}.sigstore.json`;
+/** The second of the two files, beside the archive. An encrypted archive has that of the archive in it. */
+export const sigstoreName = (archive: string): string => `${archive.replace(/\.age$/, '')}.sigstore.json`;
 
 export const sha256 = (bytes: Uint8Array | string): string =>
   createHash('sha256').update(bytes).digest('hex');

@@ -9,12 +9,13 @@ import { createGzip } from 'node:zlib';
 import { create } from 'tar';
 import { syncDirectory } from '../host/durable.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
+import { encrypted } from './encryption.ts';
 import { encodeManifest, type Manifest, manifestPath, sha256 } from './format.ts';
 
 export interface Packed {
-  /** Of the archive, in hex. */
+  /** Of the archive, in hex; before it was encrypted. */
   readonly sha256: string;
-  /** Bytes of the archive. */
+  /** Bytes of the file. */
   readonly size: number;
   /** Of `manifest.json`, in hex. */
   readonly manifestSha256: string;
@@ -22,30 +23,41 @@ export interface Packed {
 
 /**
  * Writes `manifest.json` into `directory`, then the archive of it and of the files that the manifest lists to `outPath`:
- * streamed, synced, and there under its name only once it is whole.
+ * streamed, synced, and there under its name only once it is whole. With recipients it is encrypted to them before any of it
+ * reaches the disk.
  * @throws Failure `pack-failed`; the collected files stay in `directory`.
  */
-export async function packBundle(directory: string, manifest: Manifest, outPath: string): Promise<Packed> {
+export async function packBundle(
+  directory: string,
+  manifest: Manifest,
+  outPath: string,
+  recipients: readonly string[] = [],
+): Promise<Packed> {
   const encoded = encodeManifest(manifest);
   const beside = `${outPath}.${process.pid}.new`;
   try {
     writeFileSync(join(directory, manifestPath), encoded, { mode: 0o600 });
     rmSync(beside, { force: true });
-    const archived = await writeArchive(directory, manifest, beside);
+    const archived = await writeArchive(directory, manifest, beside, recipients);
     renameSync(beside, outPath);
     syncDirectory(dirname(outPath));
     return { ...archived, manifestSha256: sha256(encoded) };
   } catch (cause) {
     rmSync(beside, { force: true });
     throw new Failure('pack-failed', `The bundle could not be packed: ${reasonOf(cause)}.`, {
-      kept: `What was collected is in ${directory}.`,
+      kept: `What was collected is in ${directory}, unless bundles are to be encrypted: then it is removed.`,
       remedy: 'Make room or repair the directory, then collect again.',
       cause,
     });
   }
 }
 
-async function writeArchive(directory: string, manifest: Manifest, path: string) {
+async function writeArchive(
+  directory: string,
+  manifest: Manifest,
+  path: string,
+  recipients: readonly string[],
+) {
   const members = [manifestPath, ...manifest.files.map((file) => file.path).sort()];
   const hash = createHash('sha256');
   let size = 0;
@@ -55,6 +67,11 @@ async function writeArchive(directory: string, manifest: Manifest, path: string)
     async function* (chunks: AsyncIterable<Buffer>) {
       for await (const chunk of chunks) {
         hash.update(chunk);
+        yield chunk;
+      }
+    },
+    async function* (chunks: AsyncIterable<Uint8Array>) {
+      for await (const chunk of recipients.length === 0 ? chunks : encrypted(recipients, chunks)) {
         size += chunk.length;
         yield chunk;
       }

@@ -21,6 +21,8 @@ export const redactionPolicySchema = z.strictObject({
         .string()
         .refine(compiles, 'a JavaScript regular expression that does not match the empty string'),
       check: z.enum(['ipv6']).optional(),
+      /** What it is for, with the secret in `<<…>>`: drawn anew for each canary (canary.ts). */
+      sample: z.string().regex(/^[^<>]*<<[^<>]{6,}>>[^<>]*$/, 'a text with what must be replaced in `<<…>>`'),
     }),
   ),
 });

@@ -39,6 +39,9 @@ const gzipHeader = Buffer.from('1f8b0800000000000003', 'hex');
 const gzipTrailerBytes = 8;
 const followed = 'something follows its end';
 
+/** What takes a member's content, piece by piece, or whether it is kept in memory. */
+type Keeping = boolean | ((chunk: Uint8Array) => void);
+
 /**
  * Reads to the end. Members that `keep` does not choose are hashed and dropped.
  * @throws Failure `archive-invalid` with the first reason.
@@ -46,7 +49,7 @@ const followed = 'something follows its end';
 export async function readArchive(
   archive: Uint8Array | AsyncIterable<Uint8Array>,
   limits: ArchiveLimits,
-  keep: (path: string) => boolean,
+  keep: (path: string) => Keeping,
 ): Promise<ArchiveContent> {
   const reader = new TarReader(limits, keep);
   const source = archive instanceof Uint8Array ? slices(archive) : archive;
@@ -109,11 +112,19 @@ async function* counted(
 
 class TarReader {
   readonly #limits: ArchiveLimits;
-  readonly #keep: (path: string) => boolean;
+  readonly #keep: (path: string) => Keeping;
   readonly #members: ArchiveMember[] = [];
   readonly #names = new Set<string>();
   #header = Buffer.alloc(0);
-  #current: { path: string; size: number; hash: Hash; kept: Buffer[] | undefined } | undefined;
+  #current:
+    | {
+        path: string;
+        size: number;
+        hash: Hash;
+        kept: Buffer[] | undefined;
+        sink: ((chunk: Uint8Array) => void) | undefined;
+      }
+    | undefined;
   /** Bytes of content, then of padding, that the current member still lacks. */
   #content = 0;
   #padding = 0;
@@ -121,7 +132,7 @@ class TarReader {
   #kept = 0;
   #zeroBlocks = 0;
 
-  constructor(limits: ArchiveLimits, keep: (path: string) => boolean) {
+  constructor(limits: ArchiveLimits, keep: (path: string) => Keeping) {
     this.#limits = limits;
     this.#keep = keep;
   }
@@ -147,6 +158,7 @@ class TarReader {
   #takeContent(part: Buffer): void {
     this.#current?.hash.update(part);
     this.#current?.kept?.push(Buffer.from(part));
+    this.#current?.sink?.(part);
     this.#content -= part.length;
     if (this.#content === 0) this.#finish();
   }
@@ -181,10 +193,12 @@ class TarReader {
     if (this.#total > this.#limits.contentBytes) {
       throw invalid(`its content is larger than ${this.#limits.contentBytes} bytes`);
     }
-    const kept = this.#keep(path) ? [] : undefined;
+    const keeping = this.#keep(path);
+    const kept = keeping === true ? [] : undefined;
+    const sink = typeof keeping === 'function' ? keeping : undefined;
     if (kept !== undefined) this.#kept += size;
     if (this.#kept > this.#limits.keptBytes) throw invalid(`${JSON.stringify(path)} is too large to look at`);
-    this.#current = { path, size, hash: createHash('sha256'), kept };
+    this.#current = { path, size, hash: createHash('sha256'), kept, sink };
     this.#content = size;
     this.#padding = (block - (size % block)) % block;
     if (size === 0) this.#finish();

@@ -1,10 +1,10 @@
 // The claims about what a bundle holds: archive, manifest, custody log, sequence, redaction. Pure.
 import { isDeepStrictEqual } from 'node:util';
 import { type ChainCheck, type CustodyHead, checkRollback } from '../custody/chain.ts';
-import { reasonOf } from '../host/failure.ts';
 import { type Appraisal, failed, notProven, proven } from './claims.ts';
 import { bundleBegun, custodyPath, type Manifest, type ManifestFile, manifestPath } from './format.ts';
-import { caseKeyId, pseudonymsIn } from './redact.ts';
+import { caseKeyId } from './pseudonym.ts';
+import { compareRecords } from './redaction-records.ts';
 import type { Evidence } from './verify.ts';
 import type { NvTestimony } from './verify-nv.ts';
 
@@ -175,35 +175,11 @@ export function appraiseRedaction(
     const records = members.get(file.redactionRecords ?? '')?.bytes;
     if (member === undefined || records === undefined)
       return failed(`The redactions of ${file.path} are not recorded.`);
-    const problem = compareRedactions(file, member, records);
+    const problem = compareRecords(member, records, file.redactions);
     if (problem !== undefined) return failed(`${file.path}: ${problem}`);
     total += file.redactions.reduce((sum, { count }) => sum + count, 0);
   }
   return proven(
     `All ${total} redactions in ${redacted.length} files are recorded, under the key of this case.`,
   );
-}
-
-function compareRedactions(file: ManifestFile, member: Uint8Array, records: Uint8Array): string | undefined {
-  let listed: { line?: unknown; rule?: unknown; hmac?: unknown }[];
-  try {
-    const lines = Buffer.from(records).toString('utf8').split('\n').slice(0, -1);
-    listed = lines.map((line) => Object(JSON.parse(line)));
-  } catch (error) {
-    return `the records of redaction cannot be read (${reasonOf(error)}).`;
-  }
-  const found = pseudonymsIn(member);
-  if (found.length !== listed.length)
-    return `${listed.length} redactions are recorded, ${found.length} are there.`;
-  const wrong = found.findIndex(({ line, digits }, at) => {
-    const record = listed[at];
-    return record?.line !== line || !String(record?.hmac).startsWith(digits);
-  });
-  if (wrong !== -1) return `the pseudonym on line ${found[wrong]?.line} is not the recorded one.`;
-  const miscounted = file.redactions.find(
-    ({ rule, count }) => listed.filter((record) => record.rule === rule).length !== count,
-  );
-  return miscounted === undefined
-    ? undefined
-    : `the count of rule ${miscounted.rule} is not that of the records.`;
 }

@@ -23,14 +23,15 @@ import {
   appraiseRollback,
   appraiseSequence,
 } from './verify-content.ts';
+import { withoutContent } from './verify-encrypted.ts';
 import { readNv } from './verify-nv.ts';
 import type { VerifyPolicy } from './verify-policy.ts';
 import { appraiseTpm } from './verify-tpm.ts';
 import { appraiseZeroize } from './verify-zeroize.ts';
 
 export interface VerifyInput<E extends Enrolment = Enrolment> {
-  /** The archive, or a function that opens it as a stream; it may be opened twice. */
-  readonly archive: Uint8Array | (() => AsyncIterable<Uint8Array>);
+  /** The archive, or a function that opens it as a stream; it may be opened twice. Null: encrypted, and not to be opened here. */
+  readonly archive: Uint8Array | (() => AsyncIterable<Uint8Array>) | null;
   /** The parsed `.sigstore.json`; null where there is none. */
   readonly sigstoreBundle: unknown;
   /** The node's enrolment record, kept by the relying party; null where there is none. */
@@ -52,6 +53,7 @@ export interface VerifyInput<E extends Enrolment = Enrolment> {
 
 /** What has been read of a bundle, before any of it is believed. */
 export interface Evidence {
+  /** As stated, where the archive cannot be opened. */
   readonly archiveSha256: string;
   /** Why the archive cannot be read; absent when it can. */
   readonly archiveProblem?: string;
@@ -102,7 +104,11 @@ export async function verifyBundle<E extends Enrolment>(
   const said = [manifest?.assurance, predicate?.assurance, enrolment?.assurance].filter(
     (assurance) => assurance !== undefined,
   );
-  return conclude(results, summary(manifest), input.allowBypassed ? [] : bypasses(said));
+  return conclude(
+    input.archive === null ? withoutContent(results) : results,
+    summary(manifest),
+    input.allowBypassed ? [] : bypasses(said),
+  );
 }
 
 function bypasses(said: readonly Assurance[]): string[] {
@@ -126,9 +132,12 @@ async function readEvidence<E extends Enrolment>(
   appraisers: Appraisers<E>,
 ): Promise<Evidence> {
   const { enrolment } = input;
-  const archive = await readContent(input);
+  const { admits, ...archive } =
+    input.archive === null
+      ? await statedContent(input, appraisers)
+      : { ...(await readContent(input, input.archive)), admits: [] };
   const manifest = readManifest(archive.members.get(manifestPath));
-  const admitted = [manifest.manifest?.assurance, enrolment?.assurance].flatMap(
+  const admitted = [manifest.manifest?.assurance, enrolment?.assurance, ...admits].flatMap(
     (assurance) => assurance ?? [],
   );
   const sigstore = await appraiseSigstore(
@@ -158,9 +167,10 @@ async function readEvidence<E extends Enrolment>(
 /** The members and the digest of the archive; where it cannot be read, its digest and why. */
 async function readContent(
   input: VerifyInput,
+  archive: NonNullable<VerifyInput['archive']>,
 ): Promise<Pick<Evidence, 'archiveSha256' | 'archiveProblem' | 'members'>> {
   const open = (): AsyncIterable<Uint8Array> | Uint8Array[] =>
-    input.archive instanceof Uint8Array ? [input.archive] : input.archive();
+    archive instanceof Uint8Array ? [archive] : archive();
   const wanted = (path: string) =>
     path === manifestPath || /^(custody|evidence)\//.test(path) || input.caseKey !== undefined;
   const hash = createHash('sha256');
@@ -172,6 +182,20 @@ async function readContent(
   } catch (error) {
     return { archiveSha256: await digestOf(open()), members: new Map(), archiveProblem: reasonOf(error) };
   }
+}
+
+/** Of an archive that cannot be opened: the digest that the statement tells, to which signature and quote are then held. */
+async function statedContent<E extends Enrolment>(
+  input: VerifyInput<E>,
+  appraisers: Appraisers<E>,
+): Promise<Pick<Evidence, 'archiveSha256' | 'members'> & { readonly admits: readonly Assurance[] }> {
+  const read = await appraiseSigstore(input, appraisers, '', null, []);
+  const statement = statementSchema.safeParse(read.statement).data;
+  return {
+    archiveSha256: statement?.subject[0]?.digest.sha256 ?? '',
+    members: new Map(),
+    admits: statement === undefined ? [] : [statement.predicate.assurance],
+  };
 }
 
 async function* hashed(

@@ -1,4 +1,4 @@
-// In from journald: entries as journalctl prints them, and the Journal Export Format (systemd's JOURNAL_EXPORT_FORMATS).
+// In from journald: entries as journalctl prints them, binary-safe and complete.
 import { spawn } from 'node:child_process';
 import { addAbortListener } from 'node:events';
 import { runChild } from '../host/child.ts';
@@ -21,22 +21,20 @@ export interface JournalSelection {
 }
 
 export interface JournalQuery extends JournalSelection {
-  /** `export`: binary-safe and complete, for evidence. `json`: one object a line. */
-  readonly format: 'export' | 'json';
   readonly signal?: AbortSignal;
   /** Default 300,000. journalctl is killed after it. */
   readonly timeoutMilliseconds?: number;
 }
 
 /**
- * Streams what journalctl prints, at the reader's pace, oldest entry first. Ending the iteration early ends journalctl.
+ * Streams what journalctl prints in the Journal Export Format (export.ts), at the reader's pace, oldest entry first. Ending the iteration early ends journalctl.
  * @throws Failure `journal-unavailable` when there is no journalctl or no journal to read; `journal-failed` with what
  *   journalctl said; `journal-timeout`; the signal's reason when aborted.
  */
 export async function* readJournal(query: JournalQuery): AsyncGenerator<Uint8Array, void, void> {
   query.signal?.throwIfAborted();
   const selection = journalArguments(query);
-  const args = ['--no-pager', '--all', `--output=${query.format}`, ...selection];
+  const args = ['--no-pager', '--all', '--output=export', ...selection];
   const child = spawn('journalctl', args, { stdio: ['ignore', 'pipe', 'pipe'], env: cLocale() });
   const ended = Promise.withResolvers<{ status: number | null; missing?: Error }>();
   child.once('error', (error) => ended.resolve({ status: null, missing: error }));
@@ -123,52 +121,3 @@ function failed(status: number | null, complaint: string): Failure {
     remedy: 'Correct the times, units, boot or path of the selection, then repeat the command.',
   });
 }
-
-/** One field of an entry, its value as it was logged: text for most, any bytes for some. A name may occur repeatedly. */
-export interface JournalField {
-  readonly name: string;
-  readonly value: Uint8Array;
-}
-
-/**
- * Parses the Journal Export Format: entries divided by empty lines, values with line breaks or control characters in
- * their length-prefixed form. Values are views of `bytes`.
- * @throws Failure `journal-export-invalid`, with the offset, on anything malformed or cut short.
- */
-export function parseExport(bytes: Uint8Array): JournalField[][] {
-  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const entries: JournalField[][] = [];
-  let entry: JournalField[] = [];
-  for (let at = 0; at < buffer.length; ) {
-    const end = buffer.indexOf(0x0a, at);
-    if (end === -1) throw malformed(at, 'the line has no end');
-    const equals = buffer.subarray(at, end).indexOf(0x3d);
-    if (end === at) {
-      if (entry.length > 0) entries.push(entry);
-      entry = [];
-      at = end + 1;
-    } else if (equals > 0) {
-      entry.push({
-        name: buffer.toString('latin1', at, at + equals),
-        value: bytes.subarray(at + equals + 1, end),
-      });
-      at = end + 1;
-    } else if (equals === -1) {
-      const start = end + 1 + 8;
-      if (start > buffer.length) throw malformed(at, 'the length of the value is cut short');
-      const length = buffer.readBigUInt64LE(end + 1);
-      if (length >= BigInt(buffer.length - start)) throw malformed(at, 'the value is cut short');
-      const stop = start + Number(length);
-      if (buffer[stop] !== 0x0a) throw malformed(at, 'the value does not end with a line break');
-      entry.push({ name: buffer.toString('latin1', at, end), value: bytes.subarray(start, stop) });
-      at = stop + 1;
-    } else {
-      throw malformed(at, 'the field has no name');
-    }
-  }
-  if (entry.length > 0) entries.push(entry);
-  return entries;
-}
-
-const malformed = (offset: number, why: string): Failure =>
-  new Failure('journal-export-invalid', `The journal export is malformed at byte ${offset}: ${why}.`);

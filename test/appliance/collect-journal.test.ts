@@ -5,6 +5,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { BundleMade } from '../../src/appliance/evidence.ts';
+import { parseExport } from '../../src/journal/export.ts';
 import { JournalWriter } from '../../src/journal/write.ts';
 import { type Journald, journaldMissing, startJournald } from '../lab/journald.ts';
 import { esoteric, type LabNode } from '../lab/node.ts';
@@ -35,19 +36,23 @@ describe.skipIf(missing !== undefined)(
 
     const collect = async (...options: string[]) => {
       const made = await node.ask<BundleMade>(['collect-forensics', ...options]);
-      const member = (path: string) =>
-        execFileSync('tar', ['-xzOf', made.archive, path], { encoding: 'utf8', stdio: 'pipe' });
-      const manifest = JSON.parse(member('manifest.json')) as {
+      const member = (path: string) => execFileSync('tar', ['-xzOf', made.archive, path], { stdio: 'pipe' });
+      const manifest = JSON.parse(member('manifest.json').toString()) as {
         files: { path: string; source: string }[];
         collectors: { name: string; status: string }[];
       };
-      const file = manifest.files.find(({ path }) => path === 'journal/entries.jsonl');
-      const entries = file === undefined ? [] : member(file.path).trim().split('\n').filter(Boolean);
+      const file = manifest.files.find(({ path }) => path === 'journal/entries.export');
+      const entries = file === undefined ? [] : parseExport(member(file.path));
+      const valuesOf = (field: string) =>
+        entries.map((entry) => {
+          const found = entry.find(({ name }) => name === field);
+          return Buffer.from(found?.value ?? '').toString();
+        });
       return {
         source: file?.source,
         status: manifest.collectors.find(({ name }) => name === 'journal')?.status,
-        hosts: entries.map((line) => String((JSON.parse(line) as { _HOSTNAME: string })._HOSTNAME)),
-        messages: entries.map((line) => String((JSON.parse(line) as { MESSAGE: string }).MESSAGE)),
+        hosts: valuesOf('_HOSTNAME'),
+        messages: valuesOf('MESSAGE'),
       };
     };
 

@@ -3,7 +3,6 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { refuseCanaries } from '../../src/forensics/canary.ts';
 import { type Collector, collectInto } from '../../src/forensics/collect.ts';
 import { sha256 } from '../../src/forensics/format.ts';
 import { hostCollectors } from '../../src/forensics/host-state.ts';
@@ -203,35 +202,78 @@ describe('the state of this host', () => {
   });
 });
 
-describe('a canary', () => {
-  const value = Buffer.from('0123456789abcdef0123456789abcdef');
-  const canaries = [{ label: 'link key', value }];
-
-  it('that redaction removed lets the bundle be made', async () => {
-    const key = Buffer.alloc(32, 3);
-    await collectInto(
+describe('canaries', () => {
+  const node = new Redactor({ rules, hosts: ['alpha.example', 'password', 'from'], key: caseKey });
+  const members: readonly (readonly [string, Partial<Collector>, string])[] = [
+    ['journal/entries.export', { form: 'journal' }, 'MESSAGE=quiet\n\n'],
+    ...hostCollectors().map(({ path }) => [path, {}, 'quiet\n'] as const),
+    ['links/links.json', {}, '[]\n'],
+    ['empty.txt', {}, ''],
+  ];
+  const collect = (by: Redactor, failing = false) =>
+    collectInto(
       directory,
-      [collector('wg.conf', async () => `PrivateKey = ${key.toString('base64')}\n`, { redact: true })],
-      { timeoutMilliseconds: 1000, redactor },
+      members.map(([path, more, given]) =>
+        collector(path, async () => (failing ? Promise.reject(new Error('gone')) : given), {
+          redact: true,
+          ...more,
+        }),
+      ),
+      { timeoutMilliseconds: 1000, redactor: by },
     );
-    await refuseCanaries(directory, [{ label: 'link key', value: key }]);
-    await refuseCanaries(directory, []);
+
+  it('leave nothing in the members, and their number in the manifest', async () => {
+    const { files, collectors } = await collect(node);
+    for (const [path, , given] of members) expect(text(path)).toBe(given);
+    expect(files.map(({ path }) => path)).toEqual(members.map(([path]) => path).sort());
+    for (const { canaries, redactions } of files) {
+      expect(canaries).toBe(rules.length + 1 + 3 + 2);
+      expect(redactions).toEqual([]);
+    }
+    expect(collectors.filter(({ status }) => status !== 'ok')).toMatchObject([
+      { name: 'empty.txt', status: 'empty' },
+    ]);
   });
 
-  it.each([
-    ['raw', value],
-    ['in hex', value.toString('hex')],
-    ['in capital hex', value.toString('hex').toUpperCase()],
-    ['in base64', value.toString('base64')],
-    ['in base64url', value.toString('base64url')],
-  ])('that survived %s stops it, naming the place and never the value', async (_, form) => {
-    const padding = Buffer.alloc((1 << 20) - 10, 0x20); // Across the edge of a read.
-    writeFileSync(join(directory, 'dump.bin'), Buffer.concat([padding, Buffer.from(form), padding]));
-    const refused = refuseCanaries(directory, canaries);
-    await expect(refused).rejects.toMatchObject({
-      code: 'canary-survived',
-      message: expect.stringMatching(/link key in dump\.bin/),
-    });
-    await expect(refused).rejects.not.toThrow(value.toString());
+  it.each(['private-key-pem', 'wireguard-key', 'password', 'ipv6-address', 'mac-address'])(
+    'find in every member that the rule %s is broken, and name neither secret nor case key',
+    async (name) => {
+      const broken = rules.map((rule) => (rule.name === name ? { ...rule, pattern: 'never matches' } : rule));
+      const refused = collect(new Redactor({ rules: broken, key: caseKey }));
+      await expect(refused).rejects.toMatchObject({
+        code: 'canary-survived',
+        kept: expect.stringContaining(directory),
+      });
+      const { message } = (await refused.catch((error: unknown) => error)) as Error;
+      for (const [path] of members) expect(message).toContain(`${name} in ${path}`);
+      expect(message).not.toMatch(/[A-Za-z0-9+/]{40}/);
+    },
+  );
+
+  it('find a broken rule also where a collector fails', async () => {
+    const broken = rules.filter(({ name }) => name !== 'wireguard-key');
+    await expect(collect(new Redactor({ rules: broken, key: caseKey }), true)).rejects.toThrow(
+      /link key in journal\/entries\.export; preshared key in journal/,
+    );
+  });
+
+  it('find a rule that replaces only half of what it should', async () => {
+    const half = rules.map((rule) =>
+      rule.name === 'aws-access-key' ? { ...rule, pattern: '\\bAKIA(?<secret>[A-Z0-9]{8})' } : rule,
+    );
+    await expect(collect(new Redactor({ rules: half, key: caseKey }))).rejects.toThrow(
+      /aws-access-key in empty\.txt/,
+    );
+  });
+
+  it('do not stop a bundle for a rule that is quicker and of another kind, nor one that is there no more', async () => {
+    const own = {
+      name: 'own',
+      kind: 'own',
+      pattern: 'PrivateKey = (?<secret>\\S+)',
+      sample: 'PrivateKey = <<{hex:32}>>',
+    };
+    const fewer = rules.filter(({ name }) => name !== 'ipv4-address');
+    await expect(collect(new Redactor({ rules: [own, ...fewer], key: caseKey }))).resolves.toBeDefined();
   });
 });

@@ -5,8 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { caseKeyId, pseudonymsIn, Redactor } from '../../src/forensics/redact.ts';
+import { caseKeyId } from '../../src/forensics/pseudonym.ts';
+import { Redactor } from '../../src/forensics/redact.ts';
 import { readRedactionRules } from '../../src/forensics/redaction-policy.ts';
+import { pseudonymsIn } from '../../src/forensics/redaction-records.ts';
 import { caseKey, rules } from './sample.ts';
 
 const redactor = new Redactor({ rules, hosts: ['alpha.example', 'größe.example', ''], key: caseKey });
@@ -105,13 +107,12 @@ describe('pseudonyms', () => {
 
   it('are recorded one to one, with line and HMAC', () => {
     const result = redact('one\ntwo 10.0.0.1\nthree\nfour 10.0.0.2 password=x\n');
-    expect(result.records.map(({ line, rule }) => ({ line, rule }))).toEqual([
+    expect(result.records).toMatchObject([
       { line: 2, rule: 'ipv4-address' },
       { line: 4, rule: 'ipv4-address' },
       { line: 4, rule: 'password' },
     ]);
-    const found = pseudonymsIn(result.bytes);
-    expect(found.map(({ line }) => line)).toEqual([2, 4, 4]);
+    const found = pseudonymsIn(result.bytes.toString('latin1'));
     result.records.forEach(({ hmac }, at) => {
       expect(hmac).toMatch(/^[0-9a-f]{64}$/);
       expect(hmac.startsWith(found[at]?.digits ?? 'none')).toBe(true);
@@ -138,7 +139,7 @@ describe('a stream', () => {
         const text = pieces.join('');
         const whole = redact(text);
         expect(redact(text, chunk)).toEqual(whole);
-        expect(pseudonymsIn(whole.bytes)).toHaveLength(whole.records.length);
+        expect(pseudonymsIn(whole.bytes.toString('latin1'))).toHaveLength(whole.records.length);
       }),
       { numRuns: 200 },
     );
@@ -151,9 +152,18 @@ describe('a stream', () => {
         const text = `${'x'.repeat(edge + shift - 15)}\nPrivateKey = ${key}\n${'y'.repeat(1 << 20)} 10.0.0.1\n`;
         const result = redact(text, 65_536);
         expect(result.text).not.toContain(key);
-        expect(result.records.map(({ line }) => line)).toEqual([2, 3]);
+        expect(result.records).toMatchObject([{ line: 2 }, { line: 3 }]);
       }
     }
+  });
+
+  it('begins anew after its end', () => {
+    const stream = redactor.stream();
+    const once = () => {
+      const out = Buffer.concat([stream.write(Buffer.from('one\n10.0.0.1')), stream.end()]).toString();
+      return { out, records: stream.takeRecords() };
+    };
+    expect(once()).toEqual(once());
   });
 
   it('passes binary unchanged', () => {
@@ -172,8 +182,8 @@ describe('a case key and a policy', () => {
     const directory = mkdtempSync(join(tmpdir(), 'ea-redact-'));
     try {
       const path = join(directory, 'redaction.toml');
-      const check = (text: string) => {
-        writeFileSync(path, text);
+      const check = (text: string, sample = 'of <<{hex:8}>>') => {
+        writeFileSync(path, text.replace(/(pattern = .*\n)/, `$1sample = "${sample}"\n`));
         return () => readRedactionRules(path);
       };
       expect(check(`[[rules]]\nname = "x"\nkind = "ip"\npattern = '('\n`)).toThrow(
@@ -184,6 +194,11 @@ describe('a case key and a policy', () => {
       );
       expect(check(`[[rules]]\nname = "x"\nkind = "IP!"\npattern = 'a'\n`)).toThrow(/redaction\.toml:3/);
       expect(check(`[[rules]]\nname = "x"\nkind = "ip"\npatern = 'a'\n`)).toThrow(/did you mean `pattern`/);
+      const sound = `[[rules]]\nname = "x"\nkind = "ip"\npattern = 'a'\n`;
+      expect(check(sound)()).toHaveLength(1);
+      for (const sample of ['nothing to replace', '<<short>>', '<<{hex:8}>> and <<{hex:8}>>']) {
+        expect(check(sound, sample)).toThrow(/redaction\.toml:5: .*<<…>>/);
+      }
       expect(check('rules = []\n')()).toEqual([]);
     } finally {
       rmSync(directory, { recursive: true, force: true });
