@@ -1,5 +1,6 @@
 // `verify`: reads what the relying party holds, and hands the pure verification its appraisers.
-import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
+import { createReadStream, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { appraiseCertification, appraiseQuote, compareClock } from '../attestation/appraisal.ts';
 import {
   checkEnrolment,
@@ -12,12 +13,14 @@ import { appraiseNvCertification } from '../attestation/nv-certification.ts';
 import { publicGoodRoot } from '../attestation/public-good-root.ts';
 import { verifySigstoreBundle } from '../attestation/sigstore-verify.ts';
 import { readUnsigned } from '../attestation/unsigned.ts';
+import type { CustodyHead } from '../custody/chain.ts';
 import type { Appraisers, ExpectedIdentity } from '../forensics/appraisers.ts';
 import { type Appraisal, acceptable, failed, notProven, type VerifyReport } from '../forensics/claims.ts';
 import { decrypted, isEncrypted } from '../forensics/encryption.ts';
 import { type Assurance, sigstoreName } from '../forensics/format.ts';
-import { verifyBundle } from '../forensics/verify.ts';
-import { readVerifyPolicy } from '../forensics/verify-policy.ts';
+import type { BundleFacts } from '../forensics/series.ts';
+import { appraiseBundle } from '../forensics/verify.ts';
+import { readVerifyPolicy, type VerifyPolicy } from '../forensics/verify-policy.ts';
 import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
 import { isUnsignedNote } from './assurance.ts';
 import { CaseKey } from './case-key.ts';
@@ -55,28 +58,13 @@ export interface Verification {
 export async function verifyFiles(options: VerifyOptions): Promise<Verification> {
   const { archive } = options;
   requireFile('The archive', archive);
-  const path = options.policy ?? policyPath('verify.toml');
-  const policy = readVerifyPolicy(path);
-  const trust = readTrust(options, { path, enrolment: policy.enrolment });
-  using caseKey = options.caseKey === undefined ? undefined : new CaseKey(options.caseKey);
-  const effective = options.identity === undefined ? policy : { ...policy, identity: options.identity };
-  const report = await verifyBundle<EnrolmentRecord>(
-    {
-      archive: archiveOf(archive, options.ageIdentity),
-      sigstoreBundle: readEvidenceJson(options.sigstore ?? sigstoreName(archive)),
-      enrolment: options.enrolment === undefined ? null : readEnrolment(options.enrolment),
-      trustedRoot:
-        options.trustedRoot === undefined
-          ? publicGoodRoot()
-          : readGivenJson('The trusted root', options.trustedRoot),
-      policy: effective,
-      allowBypassed: options.allowBypassed,
-      ...(options.knownHead === undefined ? {} : { knownHead: parseHead(options.knownHead) }),
-      ...(caseKey === undefined ? {} : { caseKey: caseKey.bytes }),
-    },
-    appraisersBy(trust),
+  using party = relyingParty(options);
+  const { report } = await party.appraise(
+    archive,
+    options.sigstore ?? sigstoreName(archive),
+    party.knownHead,
   );
-  return { report, accepted: acceptable(report, effective, options.allowBypassed) };
+  return { report, accepted: party.accepts(report) };
 }
 
 /**
@@ -92,6 +80,88 @@ export function archiveOf(
   const identities = readGiven('The file of age identities', ageIdentity).toString('utf8');
   return () => decrypted(identities, createReadStream(archive));
 }
+
+/** Whoever verifies, with all that it brings: read once, for as many bundles as there are. */
+export interface RelyingParty extends Disposable {
+  readonly policy: VerifyPolicy;
+  readonly knownHead: CustodyHead | undefined;
+  readonly appraisers: Appraisers<EnrolmentRecord>;
+  appraise(
+    archive: string,
+    sigstore: string,
+    knownHead?: CustodyHead,
+  ): Promise<{ readonly report: VerifyReport; readonly facts: BundleFacts | null }>;
+  accepts(report: Parameters<typeof acceptable>[0]): boolean;
+}
+
+/** @throws Failure as `verifyFiles`. */
+export function relyingParty(options: Omit<VerifyOptions, 'archive' | 'sigstore'>): RelyingParty {
+  const path = options.policy ?? policyPath('verify.toml');
+  const read = readVerifyPolicy(path);
+  const appraisers = appraisersBy(readTrust(options, { path, enrolment: read.enrolment }));
+  const policy = options.identity === undefined ? read : { ...read, identity: options.identity };
+  const enrolments = new Enrolments(options.enrolment);
+  const caseKey = options.caseKey === undefined ? undefined : new CaseKey(options.caseKey);
+  const { allowBypassed } = options;
+  const held = {
+    trustedRoot:
+      options.trustedRoot === undefined
+        ? publicGoodRoot()
+        : readGivenJson('The trusted root', options.trustedRoot),
+    policy,
+    allowBypassed,
+    ...(caseKey === undefined ? {} : { caseKey: caseKey.bytes }),
+  };
+  return {
+    policy,
+    appraisers,
+    knownHead: options.knownHead === undefined ? undefined : parseHead(options.knownHead),
+    appraise: async (archive, sigstore, knownHead) =>
+      await appraiseBundle<EnrolmentRecord>(
+        {
+          ...held,
+          archive: archiveOf(archive, options.ageIdentity),
+          sigstoreBundle: readEvidenceJson(sigstore),
+          enrolment: enrolments.of(archive),
+          ...(knownHead === undefined ? {} : { knownHead }),
+        },
+        appraisers,
+      ),
+    accepts: (report) => acceptable(report, policy, allowBypassed),
+    [Symbol.dispose]: () => caseKey?.[Symbol.dispose](),
+  };
+}
+
+/** One record for all, or a directory with those of several nodes. */
+class Enrolments {
+  readonly #only: EnrolmentRecord | null = null;
+  readonly #byNode = new Map<string, EnrolmentRecord>();
+
+  constructor(path: string | undefined) {
+    if (path === undefined) return;
+    if (statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) {
+      this.#only = readEnrolment(path);
+      return;
+    }
+    for (const name of readdirSync(path).filter((each) => each.endsWith('.json'))) {
+      const record = readEnrolment(join(path, name));
+      if (this.#byNode.has(record.node)) throw twoRecords(path, record.node);
+      this.#byNode.set(record.node, record);
+    }
+  }
+
+  /** By the file's name, which nobody vouches for: a bundle that is held against the wrong record is rejected. */
+  of(archive: string): EnrolmentRecord | null {
+    const [, node = ''] = /^(.*)-\d{6,}-\d{8}T\d{6}Z\./.exec(basename(archive)) ?? [];
+    return this.#only ?? this.#byNode.get(node) ?? null;
+  }
+}
+
+const twoRecords = (path: string, node: string): Failure =>
+  new Failure('enrolment-ambiguous', `${path} holds two enrolment records of node ${node}.`, {
+    remedy: 'Keep one record of each node there.',
+    status: exitStatus.usage,
+  });
 
 const appraisersBy = (trust: EnrolmentTrust): Appraisers<EnrolmentRecord> => ({
   sigstore: (evidence) => {
@@ -200,7 +270,7 @@ function readGivenJson(what: string, path: string): unknown {
   }
 }
 
-function parseHead(text: string): { sequence: number; hash: string } {
+function parseHead(text: string): CustodyHead {
   const [, sequence, hash] = /^(\d{1,15}):([0-9a-f]{64})$/.exec(text) ?? [];
   if (sequence === undefined || hash === undefined) {
     throw new Failure('usage', `A custody head is written SEQUENCE:HASH, not "${text}".`, {

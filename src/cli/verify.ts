@@ -1,20 +1,26 @@
 import { Command } from '@commander-js/extra-typings';
-import type { VerifyReport } from '../forensics/claims.ts';
+import type { ManyReport } from '../appliance/verify-many.ts';
+import type { Appraisal, Verdict, VerifyReport } from '../forensics/claims.ts';
 import type { Explanation } from '../forensics/explain.ts';
 import { exitStatus, Failure } from '../host/failure.ts';
-import { ending } from './command.ts';
-import { paint, printJson, printLine, table } from './output.ts';
+import { ending, stopSignal } from './command.ts';
+import { paint, printJson, printLine, progressLine, table } from './output.ts';
 
 export const verifyCommand = new Command('verify')
-  .description('appraise a forensic bundle, offline')
-  .argument('<archive>', 'NODE-SEQ-UTC.tar.gz; its .sigstore.json lies beside it')
+  .description(
+    'appraise a forensic bundle, or many and whether one is missing or contradicts another; offline',
+  )
+  .argument(
+    '<bundle>',
+    'NODE-SEQ-UTC.tar.gz, its .sigstore.json beside it; a directory with many; s3://BUCKET/KEY or s3://BUCKET/PREFIX',
+  )
   .option('--json', 'one JSON document on stdout')
   .option('--sigstore-bundle <file>', 'instead of ARCHIVE.sigstore.json')
   .option(
     '--trusted-root <file>',
     'trusted_root.json of the Sigstore services (default: the public-good root)',
   )
-  .option('--enrolment <file>', 'the enrolment record of the node')
+  .option('--enrolment <path>', 'the enrolment record of the node, or a directory with those of several')
   .option('--identity <subject>', 'who must have signed, as Fulcio certified it')
   .option('--issuer <url>', 'issuer of that identity')
   .option(
@@ -39,33 +45,44 @@ Exit status: 0 proven (or incomplete, where policy or --allow-bypassed allow tha
 Examples:
   $ esoteric-appliance verify alpha-000001-20261120T160000Z.tar.gz --enrolment alpha.json
   $ esoteric-appliance verify BUNDLE.tar.gz --enrolment alpha.json --trusted-root root.json --allow-bypassed
-  $ esoteric-appliance verify BUNDLE.tar.gz --enrolment alpha.json --explain "PCR policy"`,
+  $ esoteric-appliance verify BUNDLE.tar.gz --enrolment alpha.json --explain "PCR policy"
+  $ esoteric-appliance verify ./evidence --enrolment ./enrolments
+  $ esoteric-appliance verify "s3://evidence/alpha?endpoint=https://s3.example.org" --enrolment alpha.json`,
   )
   .action((archive, options) =>
     ending(options.json, async () => {
-      const { verifyFiles } = await import('../appliance/verify.ts');
+      const { verifyAt } = await import('../appliance/verify-many.ts');
       const { identity, issuer } = options;
       const explanation = options.explain === undefined ? undefined : await explanationOf(options.explain);
       if ((identity === undefined) !== (issuer === undefined)) {
         throw new Failure('usage', '--identity and --issuer belong together.', { status: exitStatus.usage });
       }
-      const { report, accepted } = await verifyFiles({
-        archive,
-        sigstore: options.sigstoreBundle,
-        trustedRoot: options.trustedRoot,
-        enrolment: options.enrolment,
-        policy: options.policy,
-        ekCa: options.ekCa,
-        enrolledBy: options.enrolledBy,
-        caseKey: options.caseKey,
-        ageIdentity: options.ageIdentity,
-        knownHead: options.knownHead,
-        identity: identity === undefined || issuer === undefined ? undefined : { subject: identity, issuer },
-        allowBypassed: options.allowBypassed === true,
-      });
+      const progress = progressLine();
+      const verified = await verifyAt(
+        {
+          archive,
+          sigstore: options.sigstoreBundle,
+          trustedRoot: options.trustedRoot,
+          enrolment: options.enrolment,
+          policy: options.policy,
+          ekCa: options.ekCa,
+          enrolledBy: options.enrolledBy,
+          caseKey: options.caseKey,
+          ageIdentity: options.ageIdentity,
+          knownHead: options.knownHead,
+          identity:
+            identity === undefined || issuer === undefined ? undefined : { subject: identity, issuer },
+          allowBypassed: options.allowBypassed === true,
+        },
+        { signal: stopSignal(), onProgress: progress.step },
+      ).finally(progress.done);
+      const { accepted, report } = verified;
       if (options.json) printJson(explanation === undefined ? report : { ...report, explanation });
       else {
-        for (const line of reportLines(report, accepted)) printLine(line);
+        const lines = verified.many
+          ? manyLines(verified.report, accepted)
+          : reportLines(verified.report, accepted);
+        for (const line of lines) printLine(line);
         if (explanation !== undefined) for (const line of explanationLines(explanation)) printLine(line);
       }
       return accepted ? exitStatus.done : exitStatus.rejected;
@@ -74,11 +91,11 @@ Examples:
 
 async function explanationOf(name: string): Promise<Explanation> {
   const { explain } = await import('../forensics/explain.ts');
-  const { claimNames } = await import('../forensics/claims.ts');
+  const { claimNames, seriesClaimNames } = await import('../forensics/claims.ts');
   const explanation = explain(name);
   if (explanation !== undefined) return explanation;
   throw new Failure('usage', `There is no claim "${name}".`, {
-    remedy: `The claims are: ${claimNames.join(', ')}.`,
+    remedy: `The claims are: ${[...claimNames, ...seriesClaimNames].join(', ')}.`,
     status: exitStatus.usage,
   });
 }
@@ -101,7 +118,6 @@ const marks = {
 
 function reportLines(report: VerifyReport, accepted: boolean): string[] {
   const { bundle, verdict } = report;
-  const style = verdict === 'proven' ? 'green' : verdict === 'rejected' ? 'red' : 'yellow';
   return [
     ...(bundle === null
       ? []
@@ -109,6 +125,46 @@ function reportLines(report: VerifyReport, accepted: boolean): string[] {
     ...table(report.claims.map(({ claim, result, detail }) => [`  ${claim}`, marks[result](), detail])),
     '',
     ...report.reasons.map((reason) => paint('red', reason)),
-    `${paint([style, 'bold'], verdict)}${verdict === 'incomplete' ? (accepted ? ' (accepted: what is missing is allowed)' : ' (not accepted: see --allow-bypassed and policies/verify.toml)') : ''}`,
+    verdictLine(verdict, accepted),
   ];
+}
+
+/** A line a bundle, with the claims that failed or, where it is not accepted, that are not proven; then the series of each node. */
+function manyLines({ bundles, nodes, reasons, verdict }: ManyReport, accepted: boolean): string[] {
+  const named = (claims: VerifyReport['claims'], wanted: Appraisal['result']): string =>
+    claims.flatMap(({ claim, result }) => (result === wanted ? [claim] : [])).join(', ');
+  const why = (bundle: ManyReport['bundles'][number]): string => {
+    const failed = named(bundle.claims, 'failed');
+    const lacking = named(bundle.claims, 'not-proven');
+    if (failed !== '' || bundle.reasons.length > 0)
+      return [failed === '' ? '' : `failed: ${failed}.`, ...bundle.reasons].filter(Boolean).join(' ');
+    return lacking === '' ? '' : `not proven: ${lacking}`;
+  };
+  return [
+    ...table(
+      bundles.map((bundle) => [
+        bundle.archive,
+        bundle.bundle === null ? '' : `${bundle.bundle.node} #${bundle.bundle.sequence}`,
+        paint(styles[bundle.verdict], bundle.verdict),
+        why(bundle),
+      ]),
+    ),
+    ...nodes.flatMap(({ node, bundles: of, claims }) => [
+      '',
+      paint('bold', `${node}: ${of.length} ${of.length === 1 ? 'bundle' : 'bundles'}`),
+      ...table(claims.map(({ claim, result, detail }) => [`  ${claim}`, marks[result](), detail])),
+    ]),
+    '',
+    ...reasons.map((reason) => paint('red', reason)),
+    verdictLine(verdict, accepted),
+  ];
+}
+
+const styles = { proven: 'green', incomplete: 'yellow', rejected: 'red' } as const;
+
+function verdictLine(verdict: Verdict, accepted: boolean): string {
+  const note = accepted
+    ? ' (accepted: what is missing is allowed)'
+    : ' (not accepted: see --allow-bypassed and policies/verify.toml)';
+  return `${paint([styles[verdict], 'bold'], verdict)}${verdict === 'incomplete' ? note : ''}`;
 }

@@ -23,6 +23,10 @@ export const claimNames = [
 ] as const;
 export type ClaimName = (typeof claimNames)[number];
 
+/** All claims about the bundles of one node together, in the order in which they are reported. */
+export const seriesClaimNames = ['sequence gaps', 'duplicates', 'rollback', 'forks'] as const;
+export type SeriesClaimName = (typeof seriesClaimNames)[number];
+
 export interface Appraisal {
   readonly result: 'proven' | 'failed' | 'not-proven';
   /** What was compared, or why it did not hold. */
@@ -33,9 +37,15 @@ export interface Claim extends Appraisal {
   readonly claim: ClaimName;
 }
 
+export interface SeriesClaim extends Appraisal {
+  readonly claim: SeriesClaimName;
+}
+
+export type Verdict = 'proven' | 'incomplete' | 'rejected';
+
 /** The JSON document of `verify --json`. */
 export interface VerifyReport {
-  readonly verdict: 'proven' | 'incomplete' | 'rejected';
+  readonly verdict: Verdict;
   readonly claims: readonly Claim[];
   /** As the manifest tells it; null where it cannot be read. To be believed as far as the claims carry it. */
   readonly bundle: {
@@ -67,17 +77,29 @@ export function conclude(
     result: results[claim].result,
     detail: results[claim].detail,
   }));
-  const verdict =
-    reasons.length > 0 || claims.some(({ result }) => result === 'failed')
-      ? 'rejected'
-      : claims.every(({ result }) => result === 'proven')
-        ? 'proven'
-        : 'incomplete';
-  return { verdict, claims, bundle, reasons };
+  return { verdict: verdictOf(claims, reasons), claims, bundle, reasons };
+}
+
+/** Pure. */
+export function verdictOf(claims: readonly Appraisal[], reasons: readonly string[] = []): Verdict {
+  if (reasons.length > 0 || claims.some(({ result }) => result === 'failed')) return 'rejected';
+  return claims.every(({ result }) => result === 'proven') ? 'proven' : 'incomplete';
+}
+
+/** The report with another answer to a claim that was not proven by the bundle alone. */
+export function strengthened(report: VerifyReport, name: ClaimName, appraisal: Appraisal): VerifyReport {
+  const claims = report.claims.map((claim) =>
+    claim.claim === name && claim.result === 'not-proven' ? { claim: name, ...appraisal } : claim,
+  );
+  return { ...report, verdict: verdictOf(claims, report.reasons), claims };
 }
 
 /** Whether `verify` ends with status 0: proven, or incomplete in nothing but what the policy or the caller allows. */
-export function acceptable(report: VerifyReport, policy: VerifyPolicy, allowBypassed: boolean): boolean {
+export function acceptable(
+  report: { readonly verdict: Verdict; readonly claims: readonly (Claim | SeriesClaim)[] },
+  policy: VerifyPolicy,
+  allowBypassed: boolean,
+): boolean {
   if (report.verdict !== 'incomplete') return report.verdict === 'proven';
   return (
     allowBypassed ||

@@ -5,14 +5,14 @@ import { basename, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { syncDirectory } from '../host/durable.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
-import { counter, type Delivery, digest, kept, measure, requireSame } from './delivery.ts';
+import { counter, type Delivered, type Delivery, digest, kept, measure, requireSame } from './delivery.ts';
 
-/** @returns where it lies, as a URL. */
+/** @returns what lies there now. */
 export async function deliverToDirectory(
   file: string,
   directory: string,
   delivery: Delivery,
-): Promise<string> {
+): Promise<Delivered> {
   const { signal } = delivery;
   const local = await measure(file, signal);
   const path = join(directory, basename(file));
@@ -31,7 +31,8 @@ export async function deliverToDirectory(
   const onChunk = counter(delivery, file, 'read back', local.size);
   const remote = await digest(createReadStream(path, { signal }), onChunk);
   requireSame(local, remote, path, alreadyThere);
-  return pathToFileURL(path).href;
+  const { size, sha256 } = local;
+  return { file, where: pathToFileURL(path).href, size, sha256 };
 }
 
 /** Copied beside, synced, then linked under its name: never an overwrite. @returns whether the name was taken. */

@@ -8,6 +8,7 @@ import { Failure } from '../host/failure.ts';
 import {
   counted,
   counter,
+  type Delivered,
   type Delivery,
   digest,
   kept,
@@ -15,9 +16,9 @@ import {
   measure,
   requireSame,
   sourceFailure,
-  type UploadCredentials,
 } from './delivery.ts';
-import { httpStatus, regionElsewhere, type S3Target, s3Failure } from './s3-failure.ts';
+import { withClient } from './s3-client.ts';
+import { httpStatus, type S3Target } from './s3-failure.ts';
 import { defaultPartBytes, uploadInParts } from './s3-parts.ts';
 
 /** S3 takes no larger object. */
@@ -25,51 +26,14 @@ const largestObject = 5 * 2 ** 40;
 /** A retention is asked for when an upload begins, and may end this much before what is counted from its end. */
 const longestUpload = 86_400_000;
 
-/** @returns where each file lies. Goes once to another region, where the store says that the bucket is there. */
-export async function deliverToS3(target: S3Target, delivery: Delivery): Promise<string[]> {
+/** @returns what lies there now, of each file. Goes once to another region, where the store says that the bucket is there. */
+export async function deliverToS3(target: S3Target, delivery: Delivery): Promise<Delivered[]> {
+  const { signal } = delivery;
   const credentials = await delivery.credentials();
-  try {
-    return await deliverAll(target, delivery, credentials);
-  } catch (error) {
-    delivery.signal.throwIfAborted();
-    const region = regionElsewhere(error);
-    if (region === undefined || region === target.region) throw s3Failure(error, target);
-    const there = { ...target, region };
-    return await deliverAll(there, delivery, credentials).catch((second: unknown) => {
-      delivery.signal.throwIfAborted();
-      throw s3Failure(second, there);
-    });
-  }
-}
-
-async function deliverAll(
-  target: S3Target,
-  delivery: Delivery,
-  credentials: UploadCredentials,
-): Promise<string[]> {
-  const client = await connect(target, credentials);
-  const uploadedTo: string[] = [];
-  try {
-    for (const file of delivery.files) uploadedTo.push(await deliverOne(client, file, target, delivery));
-  } finally {
-    client.destroy();
-  }
-  return uploadedTo;
-}
-
-/** What goes wrong is thrown; without this the SDK also prints. */
-const silent = { debug() {}, info() {}, warn() {}, error() {} };
-
-async function connect(target: S3Target, credentials: UploadCredentials): Promise<S3Client> {
-  const { S3Client } = await import('@aws-sdk/client-s3');
-  return new S3Client({
-    region: target.region,
-    credentials,
-    logger: silent,
-    requestChecksumCalculation: 'WHEN_SUPPORTED',
-    responseChecksumValidation: 'WHEN_SUPPORTED',
-    requestHandler: { connectionTimeout: 10_000, requestTimeout: 120_000, throwOnRequestTimeout: true },
-    ...(target.endpoint === undefined ? {} : { endpoint: target.endpoint, forcePathStyle: true }),
+  return await withClient({ target, use: 'upload', credentials, signal }, async (client, place) => {
+    const delivered: Delivered[] = [];
+    for (const file of delivery.files) delivered.push(await deliverOne(client, file, place, delivery));
+    return delivered;
   });
 }
 
@@ -78,7 +42,7 @@ async function deliverOne(
   file: string,
   target: S3Target,
   delivery: Delivery,
-): Promise<string> {
+): Promise<Delivered> {
   const { GetObjectCommand } = await import('@aws-sdk/client-s3');
   const { signal } = delivery;
   const local = await measure(file, signal);
@@ -118,7 +82,15 @@ async function deliverOne(
   const remote = await digest(answer.Body as AsyncIterable<Uint8Array>, onChunk);
   requireSame(local, remote, where, alreadyThere);
   requireProtected(answer, target, where);
-  return where;
+  const { VersionId: version, ObjectLockMode: mode, ObjectLockRetainUntilDate: until } = answer;
+  return {
+    file,
+    where,
+    size: local.size,
+    sha256: local.sha256,
+    ...(version === undefined ? {} : { version }),
+    ...(mode === undefined || until === undefined ? {} : { lock: { mode, until: until.toISOString() } }),
+  };
 }
 
 function contentType(file: string): string {

@@ -23,14 +23,27 @@ export interface Delivery {
   /** Paths of the archive and its `.sigstore.json`, delivered in this order under their own names. */
   readonly files: readonly string[];
   readonly target: UploadTarget;
-  /** Asked once, and only for S3. */
-  readonly credentials: () => Promise<UploadCredentials>;
+  /** Asked once, and only for S3; undefined leaves it to the chain of the AWS SDK. */
+  readonly credentials: () => Promise<UploadCredentials | undefined>;
   /** Where the state of unfinished uploads is kept, so that another process goes on with them. Default: not kept. */
   readonly stateDirectory?: string;
   /** Of one part of a large upload; what is not larger goes in one request. Default 8 MiB, more for huge files. */
   readonly partBytes?: number;
   readonly signal: AbortSignal;
   readonly onProgress?: (progress: DeliveryProgress) => void;
+}
+
+/** What has been read back from where it went. */
+export interface Delivered {
+  readonly file: string;
+  /** `s3://bucket/key` or `file:///path`. */
+  readonly where: string;
+  readonly size: number;
+  readonly sha256: string;
+  /** Where the bucket keeps versions. */
+  readonly version?: string;
+  /** Where the store holds it under Object Lock; `until` in RFC 3339. */
+  readonly lock?: { readonly mode: 'GOVERNANCE' | 'COMPLIANCE'; readonly until: string };
 }
 
 export const kept = 'The bundle is kept on this node, and its delivery will be tried again.';
@@ -95,12 +108,26 @@ export function requireSame(local: Measured, remote: Measured, where: string, al
   );
 }
 
-export const corrupt = (where: string, why: string, cause?: unknown): Failure =>
-  new Failure('upload-corrupt', `What was read back from ${where} is not what was sent: ${why}.`, {
-    kept: 'The bundle is kept on this node; the damaged copy was left where it is, as evidence.',
-    remedy: 'Do not rely on that store before its damage is explained; upload to another.',
-    cause,
-  });
+export const corrupt = (
+  where: string,
+  why: string,
+  use: 'upload' | 'download' = 'upload',
+  cause?: unknown,
+): Failure =>
+  use === 'download'
+    ? new Failure(
+        'download-corrupt',
+        `What came from ${where} is not what the store says it holds: ${why}.`,
+        {
+          remedy: 'Fetch it again; if it stays so, do not rely on that store.',
+          cause,
+        },
+      )
+    : new Failure('upload-corrupt', `What was read back from ${where} is not what was sent: ${why}.`, {
+        kept: 'The bundle is kept on this node; the damaged copy was left where it is, as evidence.',
+        remedy: 'Do not rely on that store before its damage is explained; upload to another.',
+        cause,
+      });
 
 export function counter(
   { onProgress }: Delivery,

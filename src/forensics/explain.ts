@@ -1,9 +1,9 @@
 // What each claim of a verdict means, what it stands on and what its failure tells: `verify --explain CLAIM`. The table in
 // docs/bundle-format.md says the same in short.
-import { type ClaimName, claimNames } from './claims.ts';
+import { type ClaimName, claimNames, type SeriesClaimName, seriesClaimNames } from './claims.ts';
 
 export interface Explanation {
-  readonly claim: ClaimName;
+  readonly claim: ClaimName | SeriesClaimName;
   readonly says: string;
   readonly needs: string;
   /** What to think of, and do, when it failed. */
@@ -11,7 +11,8 @@ export interface Explanation {
 }
 
 const bound = 'a signature, or a quote, that is proven over this archive';
-const explanations: Readonly<Record<ClaimName, Omit<Explanation, 'claim'>>> = {
+const together = 'bundles of one node in a directory or under a prefix, each of them signed or quoted';
+const explanations: Readonly<Record<Explanation['claim'], Omit<Explanation, 'claim'>>> = {
   'archive integrity': {
     says: 'The archive is, byte for byte, the one that was signed or quoted.',
     needs: 'the enrolment record (--enrolment), or an expected identity',
@@ -99,11 +100,31 @@ const explanations: Readonly<Record<ClaimName, Omit<Explanation, 'claim'>>> = {
     needs: `--case-key, and ${bound}`,
     failed: 'Names were replaced that no rule replaced, or by somebody without the key of the case.',
   },
+  'sequence gaps': {
+    says: 'Every number between the first and the last bundle here is that of a bundle, or recorded as given up.',
+    needs: together,
+    failed: 'Evidence is missing: look for it where bundles are uploaded to, and on the node itself.',
+  },
+  duplicates: {
+    says: 'No number was used by two different bundles.',
+    needs: together,
+    failed: 'The node, or its disk and TPM, were set back or copied between the two.',
+  },
+  rollback: {
+    says: 'From each bundle to the next custody log, counters of the TPM and its clock go forward.',
+    needs: together,
+    failed: 'The node was set back to an earlier state: what happened in between was to be forgotten.',
+  },
+  forks: {
+    says: 'The custody logs of all bundles are one history: each is a beginning of the longest.',
+    needs: together,
+    failed: 'The node has two histories: it was set back and went on, or there are two of it.',
+  },
 };
 
 /** Undefined for a name that is none; `-` and `_` may stand for the space, and case does not matter. */
 export function explain(name: string): Explanation | undefined {
   const wanted = name.replace(/[-_\s]+/g, ' ').toLowerCase();
-  const claim = claimNames.find((known) => known.toLowerCase() === wanted);
+  const claim = [...claimNames, ...seriesClaimNames].find((known) => known.toLowerCase() === wanted);
   return claim === undefined ? undefined : { claim, ...explanations[claim] };
 }

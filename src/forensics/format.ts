@@ -13,6 +13,12 @@ export const custodyPath = 'custody/custody.jsonl';
 export const journalPath = 'journal/entries.export';
 /** The event that a node appends to its custody log, with `{ sequence }`, before it collects the bundle of that number. */
 export const bundleBegun = 'bundle-begun';
+/** With `{ sequence, sha256 }`, when it lies ready. */
+export const bundleMade = 'bundle-made';
+/** With `{ sequence, why }`: it was not made, or is no longer kept. */
+export const bundleGivenUp = 'bundle-given-up';
+/** With `{ from, to }`: numbers that were counted, and under which nothing was begun. */
+export const numbersSkipped = 'bundle-numbers-skipped';
 
 const sha256Hex = z.string().regex(/^[0-9a-f]{64}$/, 'a SHA-256 in lower-case hex');
 const count = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER);

@@ -24,40 +24,55 @@ export function regionElsewhere(error: unknown): string | undefined {
   return redirected && told !== undefined && /^[a-z0-9-]{1,64}$/.test(told) ? told : undefined;
 }
 
-export function s3Failure(error: unknown, target: S3Target): Failure {
+/** What the store was asked for; failures are named after it. */
+export type S3Use = 'upload' | 'download';
+
+/** `USE-denied`, `-bucket-missing`, `-refused`, `-unreachable`, `-corrupt`; `s3-credentials` where there are none. */
+export function s3Failure(error: unknown, target: S3Target, use: S3Use): Failure {
   if (error instanceof Failure) return error;
   const name = error instanceof Error ? error.name : '';
   const status = httpStatus(error);
   const place = target.endpoint ?? `S3 in ${target.region}`;
   const said = `${name}: ${reasonOf(error)}`;
   const failure = (code: string, message: string, remedy: string) =>
-    new Failure(code, message, { kept, remedy, cause: error });
+    new Failure(code, message, { ...(use === 'upload' ? { kept } : {}), remedy, cause: error });
   if (/checksum mismatch/i.test(reasonOf(error)))
-    return corrupt(`s3://${target.bucket}`, reasonOf(error), error);
+    return corrupt(`s3://${target.bucket}`, reasonOf(error), use, error);
+  if (name === 'CredentialsProviderError' || name === 'TokenProviderError') {
+    return failure(
+      's3-credentials',
+      `There are no S3 credentials (${reasonOf(error)}).`,
+      use === 'upload'
+        ? 'Name a file in courier.s3_credentials_file, or give the courier what the AWS SDK looks for: variables, a profile, a role.'
+        : 'Give them as the AWS SDK looks for them: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, a role.',
+    );
+  }
   if (name === 'NoSuchBucket') {
     return failure(
-      'upload-bucket-missing',
+      `${use}-bucket-missing`,
       `${place} has no bucket ${target.bucket}.`,
-      'Create the bucket, or correct the upload URL.',
+      `Create the bucket, or correct the URL.`,
     );
   }
   if (status === 400 || status === 401 || status === 403 || status === 301) {
     return failure(
-      'upload-denied',
-      `${place} denied the upload (${said}).`,
-      "Check the courier's credential file, the region and this node's clock.",
+      `${use}-denied`,
+      `${place} denied the ${use} (${said}).`,
+      `Check the credentials, the region and the clock here.`,
     );
   }
   if (status !== undefined) {
     return failure(
-      'upload-refused',
-      `${place} refused the upload with ${status} (${said}).`,
+      `${use}-refused`,
+      `${place} refused the ${use} with ${status} (${said}).`,
       'Wait, or look at the state of the store if it stays so.',
     );
   }
   return failure(
-    'upload-unreachable',
+    `${use}-unreachable`,
     `${place} cannot be reached (${said}).`,
-    "Check the endpoint and the node's way there; the firewall must let the courier out.",
+    use === 'upload'
+      ? "Check the endpoint and the node's way there; the firewall must let the courier out."
+      : 'Check the endpoint and the way there.',
   );
 }

@@ -14,7 +14,8 @@ const noStatement = 'there is no signed statement to hold it against';
 export function appraiseArchive(evidence: Evidence, bound: boolean): Appraisal {
   const { archiveProblem, statedSha256, archiveSha256 } = evidence;
   if (statedSha256 !== null && statedSha256 !== archiveSha256) {
-    return failed(`The SHA-256 of the archive is ${archiveSha256}, the statement is about ${statedSha256}.`);
+    const mismatch = `The SHA-256 of the archive is ${archiveSha256}, the statement is about ${statedSha256}.`;
+    return failed([mismatch, ...(archiveProblem === undefined ? [] : [archiveProblem])].join(' '));
   }
   if (archiveProblem !== undefined) return failed(archiveProblem);
   if (statedSha256 === null) return notProven(`The archive is whole, but ${noStatement}.`);

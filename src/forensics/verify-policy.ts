@@ -1,7 +1,7 @@
 // What a relying party asks of a bundle, read from policies/verify.toml.
 import { z } from 'zod';
 import { readToml } from '../host/toml.ts';
-import { claimNames } from './claims.ts';
+import { claimNames, seriesClaimNames } from './claims.ts';
 
 const bytes = z.number().int().positive();
 const defaults = {
@@ -14,7 +14,7 @@ const defaults = {
 
 export const verifyPolicySchema = z
   .strictObject({
-    may_be_unproven: z.array(z.enum(claimNames)).default([]),
+    may_be_unproven: z.array(z.enum([...claimNames, ...seriesClaimNames])).default([]),
     identity: z.strictObject({ subject: z.string().min(1), issuer: z.string().min(1) }).optional(),
     enrolment: z
       .strictObject({ ek_ca: z.string().default(''), enrolled_by: z.string().default('') })

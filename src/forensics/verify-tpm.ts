@@ -17,6 +17,8 @@ export interface TpmAppraisal {
   readonly claims: Readonly<Record<TpmClaim, Appraisal>>;
   /** The enrolled AK signed a quote over this archive's digest, whatever kind of TPM holds it. */
   readonly quoteHolds: boolean;
+  /** Of that quote; null where it does not hold. */
+  readonly clock: ClockReading | null;
   /** Why nothing that this TPM signs is proof; undefined where a maker vouches for it. */
   readonly simulated: string | undefined;
 }
@@ -36,7 +38,7 @@ export function appraiseTpm<E extends Enrolment>(
   if (predicate === null || predicate.quote === null || enrolled === null) {
     const why = notProven(whyNoQuote(evidence, held.enrolment));
     const claims = { 'TPM identity': identity, quote: why, 'PCR policy': why, 'event log': why, clock: why };
-    return { claims, quoteHolds: false, simulated };
+    return { claims, quoteHolds: false, clock: null, simulated };
   }
   const quote = appraiseQuote(evidence, predicate.quote, enrolled, appraisers);
   const quoteHolds = quote.result === 'proven';
@@ -49,7 +51,7 @@ export function appraiseTpm<E extends Enrolment>(
     'event log': upon(() => appraiseLog(evidence, predicate, appraisers)),
     clock: upon(() => appraiseClock(predicate, quote.clock, enrolled, held.previousClock, appraisers)),
   };
-  return { claims, quoteHolds, simulated };
+  return { claims, quoteHolds, clock: quoteHolds ? quote.clock : null, simulated };
 }
 
 function whyNoQuote({ predicate, tpm }: Evidence, enrolment: Enrolment | null): string {

@@ -14,6 +14,7 @@ import {
   manifestPath,
   statementSchema,
 } from './format.ts';
+import type { BundleFacts } from './series.ts';
 import { type ArchiveMember, readArchive } from './unpack.ts';
 import {
   appraiseArchive,
@@ -24,7 +25,7 @@ import {
   appraiseSequence,
 } from './verify-content.ts';
 import { withoutContent } from './verify-encrypted.ts';
-import { readNv } from './verify-nv.ts';
+import { type NvTestimony, readNv } from './verify-nv.ts';
 import type { VerifyPolicy } from './verify-policy.ts';
 import { appraiseTpm } from './verify-tpm.ts';
 import { appraiseZeroize } from './verify-zeroize.ts';
@@ -74,14 +75,20 @@ export interface Evidence {
   readonly tpm: Assurance['tpm'];
 }
 
-/**
- * Appraises a bundle against what the relying party holds.
- * @throws Failure with status 2 for what the relying party itself brought and that cannot be used (a trusted root).
- */
-export async function verifyBundle<E extends Enrolment>(
+/** The verdict alone. @throws as `appraiseBundle`. */
+export const verifyBundle = async <E extends Enrolment>(
   input: VerifyInput<E>,
   appraisers: Appraisers<E>,
-): Promise<VerifyReport> {
+): Promise<VerifyReport> => (await appraiseBundle(input, appraisers)).report;
+
+/**
+ * Appraises a bundle against what the relying party holds, and keeps what can be compared with other bundles of its node.
+ * @throws Failure with status 2 for what the relying party itself brought and that cannot be used (a trusted root).
+ */
+export async function appraiseBundle<E extends Enrolment>(
+  input: VerifyInput<E>,
+  appraisers: Appraisers<E>,
+): Promise<{ readonly report: VerifyReport; readonly facts: BundleFacts | null }> {
   const evidence = await readEvidence(input, appraisers);
   const { manifest, predicate, enrolment } = evidence;
   const tpm = appraiseTpm(evidence, input, appraisers);
@@ -104,11 +111,39 @@ export async function verifyBundle<E extends Enrolment>(
   const said = [manifest?.assurance, predicate?.assurance, enrolment?.assurance].filter(
     (assurance) => assurance !== undefined,
   );
-  return conclude(
+  const report = conclude(
     input.archive === null ? withoutContent(results) : results,
     summary(manifest),
     input.allowBypassed ? [] : bypasses(said),
   );
+  return { report, facts: factsOf(evidence, report, { bound, clock: tpm.clock, nv }) };
+}
+
+/** What a bundle that was altered says is no word of its node, so there is nothing to compare. */
+function factsOf(
+  { manifest, custody, archiveSha256 }: Evidence,
+  { claims }: VerifyReport,
+  known: { readonly bound: boolean; readonly clock: BundleFacts['clock']; readonly nv: NvTestimony },
+): BundleFacts | null {
+  const altered = claims.some(
+    ({ claim, result }) =>
+      result === 'failed' && ['archive integrity', 'manifest', 'signature', 'quote'].includes(claim),
+  );
+  if (manifest === null || altered) return null;
+  const { node, sequence, created } = manifest;
+  const { bound, clock, nv } = known;
+  const numberOf = (told: NvTestimony['armed']): bigint | null =>
+    told?.problem === undefined ? (told?.value ?? null) : null;
+  return {
+    archiveSha256,
+    node,
+    sequence,
+    created,
+    bound,
+    custody: custody?.ok ? custody : null,
+    clock,
+    counters: { sequence: numberOf(nv.sequence), armed: numberOf(nv.armed) },
+  };
 }
 
 function bypasses(said: readonly Assurance[]): string[] {

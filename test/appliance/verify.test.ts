@@ -336,10 +336,12 @@ describe('verify, of a bundle made with bypasses', () => {
 
   it('ends with 2 for what the relying party itself got wrong, and names it', async () => {
     writeFileSync(scratch.at('no.json'), 'not JSON');
+    mkdirSync(scratch.at('empty'));
     writeFileSync(scratch.at('other.json'), '{"format": "something/1"}');
     const cases: [string[], string][] = [
       [[scratch.at('nowhere.tar.gz')], 'file-missing'],
-      [[scratch.path], 'file-invalid'],
+      [[scratch.at('empty')], 'bundles-missing'],
+      [['s3://Bucket_1/x'], 'upload-url-invalid'],
       [[bundle.archive, '--enrolment', scratch.at('nowhere.json')], 'file-missing'],
       [[bundle.archive, '--enrolment', scratch.at('no.json')], 'enrolment-invalid'],
       [[bundle.archive, '--enrolment', scratch.at('other.json')], 'enrolment-invalid'],

@@ -71,12 +71,15 @@ export interface QuoteChoices {
   readonly selections: readonly (readonly [number, readonly number[]])[];
   /** Values in the order of the selection. */
   readonly values: readonly Uint8Array[];
+  /** Milliseconds; 1,000 unless said. */
+  readonly clock?: bigint;
 }
 
 /** TPMS_ATTEST of a quote. */
 export function forgeQuote(choices: QuoteChoices): Uint8Array {
   const digest = createHash('sha256').update(Buffer.concat(choices.values)).digest();
-  const writer = attestHeader(choices.magic ?? 0xff544347, 0x8018, choices.qualifyingData, choices.akPublic);
+  const magic = choices.magic ?? 0xff544347;
+  const writer = attestHeader(magic, 0x8018, choices.qualifyingData, choices.akPublic, choices.clock);
   writer.u32(choices.selections.length);
   for (const [bank, pcrs] of choices.selections) {
     const bitmap = new Uint8Array(3);
@@ -109,19 +112,20 @@ export function forgeNvCertification(
     .done();
 }
 
-/** The part that attestations of all types begin with: clock 1,000 ms, 2 resets, 3 restarts, safe. */
+/** The part that attestations of all types begin with: clock in milliseconds, 2 resets, 3 restarts, safe. */
 export function attestHeader(
   magic: number,
   type: number,
   qualifyingData: Uint8Array,
   akPublic?: Uint8Array,
+  clock = 1000n,
 ): Writer {
   return new Writer()
     .u32(magic)
     .u16(type)
     .sized(akPublic === undefined ? new Uint8Array(34) : qualifiedName('endorsement', akPublic))
     .sized(qualifyingData)
-    .u64(1000n)
+    .u64(clock)
     .u32(2)
     .u32(3)
     .u8(1)

@@ -138,8 +138,10 @@ describe('delivery to S3', () => {
   it('stores both files with checksum and SHA-256, and reads them back', async () => {
     const before = s3.requests.length;
     const progress: DeliveryProgress[] = [];
-    const { uploadedTo } = await run(url, { onProgress: (step) => progress.push(step) });
-    expect(uploadedTo).toEqual(names.map((name) => `s3://evidence/${prefixOf(url)}/${name}`));
+    const delivered = await run(url, { onProgress: (step) => progress.push(step) });
+    expect(delivered.map(({ where }) => where)).toEqual(
+      names.map((name) => `s3://evidence/${prefixOf(url)}/${name}`),
+    );
     const object = stored(names[0]);
     expect(object?.bytes.equals(archive)).toBe(true);
     expect(object?.metadata.sha256).toBe(createHash('sha256').update(archive).digest('hex'));
@@ -156,7 +158,7 @@ describe('delivery to S3', () => {
   it('can be repeated: what already lies there counts, and is not written again', async () => {
     await run(url);
     const first = stored(names[0])?.modified;
-    await expect(run(url)).resolves.toMatchObject({ uploadedTo: [expect.any(String), expect.any(String)] });
+    await expect(run(url)).resolves.toMatchObject([{ file: files[0] }, { file: files[1] }]);
     expect(stored(names[0])?.modified).toBe(first);
   });
 
@@ -261,8 +263,10 @@ describe('delivery to a directory', () => {
   const url = () => pathToFileURL(target()).href;
 
   it('copies both files, reads them back and leaves nothing beside them', async () => {
-    const { uploadedTo } = await run(url());
-    expect(uploadedTo).toEqual(names.map((name) => pathToFileURL(join(target(), name)).href));
+    const delivered = await run(url());
+    expect(delivered.map(({ where }) => where)).toEqual(
+      names.map((name) => pathToFileURL(join(target(), name)).href),
+    );
     expect(readdirSync(target()).sort()).toEqual(names);
     expect(readFileSync(join(target(), names[0] ?? '')).equals(archive)).toBe(true);
   });

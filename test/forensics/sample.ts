@@ -27,6 +27,7 @@ import {
   type BundlePredicate,
   bundleBegun,
   bundleFormat,
+  bundleMade,
   custodyPath,
   type Manifest,
   sha256,
@@ -80,7 +81,35 @@ export interface CertificateChoices {
   readonly untold?: boolean;
 }
 
+/** A node that makes several bundles: its keys, and the custody log that it goes on with. */
+export interface History {
+  readonly ak: ReturnType<typeof forgeKey>;
+  readonly key: ReturnType<typeof forgeKey>;
+  readonly custody: string;
+}
+
+export const beginHistory = (directory: string): History => ({
+  ...forgeKeys(),
+  custody: join(directory, 'custody.jsonl'),
+});
+
+const forgeKeys = () => ({
+  ak: forgeKey(),
+  key: forgeKey({ attributes: attestationAttributes.filter((name) => name !== 'restricted') }),
+});
+
 export interface SampleChoices {
+  /** Default: a node of its own, with a log of its own. */
+  readonly history?: History;
+  /** Signs the statement instead of the node's own key. */
+  readonly signer?: History['key'];
+  /** Of the bundle; 7 unless said. */
+  readonly sequence?: number;
+  /** RFC 3339; the time of the bundle and of its records. */
+  readonly at?: string;
+  /** The TPM's clock in milliseconds, and the armed counter. */
+  readonly clock?: number;
+  readonly armed?: number;
   readonly assurance?: Assurance;
   readonly reason?: string;
   /** Extends PCR 14 after enrolment. */
@@ -106,10 +135,14 @@ export type Sample = Awaited<ReturnType<typeof makeSample>>;
 export async function makeSample(directory: string, choices: SampleChoices = {}) {
   const assurance = choices.assurance ?? hardware;
   const reason = choices.reason ?? 'operator';
-  const ak = forgeKey();
-  const key = forgeKey({ attributes: attestationAttributes.filter((name) => name !== 'restricted') });
+  const sequence = choices.sequence ?? 7;
+  const at = choices.at ?? created;
+  const clock = choices.clock ?? 1000;
+  const { ak, key } = choices.history ?? forgeKeys();
+  const custodyLog = choices.history?.custody ?? join(directory, 'custody.jsonl');
   const pem = publicKeyPem(key.public);
-  const sign = (bytes: Uint8Array) => signatureDer(key.sign(bytes));
+  const signer = choices.signer ?? key;
+  const sign = (bytes: Uint8Array) => signatureDer(signer.sign(bytes));
   const log = syntheticEventLog().log;
   const replayed = replay(parseEventLog(log)).sha256 ?? {};
   const pcrs: Record<string, string> = {
@@ -189,35 +222,35 @@ export async function makeSample(directory: string, choices: SampleChoices = {})
   const certificate = zeroizeCertificate(choices.certificate);
   const enrolment = endorsed(written, await genuine);
 
-  using custody = CustodyLog.open(join(directory, 'custody.jsonl'), () => created);
-  custody.append('provisioned', {});
+  using custody = CustodyLog.open(custodyLog, () => at);
+  if (custody.head().sequence === 0) custody.append('provisioned', {});
   for (const [event, detail] of choices.events ?? []) custody.append(event, detail);
   if (choices.certificate !== undefined && choices.certificate.untold !== true) {
     custody.append('zeroize-certified', { sha256: hex(certificate.digest) });
   }
-  for (const sequence of choices.begun ?? [7]) custody.append(bundleBegun, { sequence, reason });
+  for (const number of choices.begun ?? [sequence]) custody.append(bundleBegun, { sequence: number, reason });
   const head = custody.head();
-  const anchors = anchorsOf(checkChain(readFileSync(join(directory, 'custody.jsonl'))));
+  const anchors = anchorsOf(checkChain(readFileSync(custodyLog)));
   const told = anchors.at(-1);
   if (told === undefined) throw new Error('provisioned is anchored');
 
   const redactor = new Redactor({ rules, hosts: ['alpha.example'], key: caseKey });
   const staging = join(directory, 'staging');
-  const collected = await collectInto(staging, collectors(directory, log, choices, certificate.bytes), {
+  const collected = await collectInto(staging, collectors(custodyLog, log, choices, certificate.bytes), {
     timeoutMilliseconds: 5000,
     ...(choices.redact === false ? {} : { redactor }),
   });
   const manifest = (choices.manifest ?? same)({
     format: bundleFormat,
     node: 'alpha',
-    sequence: 7,
-    created,
+    sequence,
+    created: at,
     reason,
     assurance,
     ...collected,
     redaction: choices.redact === false ? null : { keyId: redactor.keyId },
   });
-  const path = join(directory, archiveName('alpha', 7, created));
+  const path = join(directory, archiveName('alpha', sequence, at));
   const packed = await packBundle(staging, manifest, path);
   const quoted = Object.keys(pcrs).map(Number);
   const quote = forgeQuote({
@@ -225,6 +258,7 @@ export async function makeSample(directory: string, choices: SampleChoices = {})
     qualifyingData: Buffer.from(packed.sha256, 'hex'),
     selections: [[0x000b, quoted]],
     values: Object.values(pcrs).map((value) => Buffer.from(value, 'hex')),
+    clock: BigInt(clock),
   });
   const archiveDigest = Buffer.from(packed.sha256, 'hex');
   const certifyNv = (index: number, use: NvDefinition, contents: Uint8Array, qualifying: Uint8Array) => {
@@ -233,8 +267,8 @@ export async function makeSample(directory: string, choices: SampleChoices = {})
   };
   const predicate: BundlePredicate = (choices.predicate ?? same)({
     node: 'alpha',
-    sequence: 7,
-    created,
+    sequence,
+    created: at,
     reason,
     assurance,
     manifestDigest: { sha256: packed.manifestSha256 },
@@ -244,24 +278,28 @@ export async function makeSample(directory: string, choices: SampleChoices = {})
       pcrs: { bank: 'sha256', values: pcrs },
     },
     eventLog: choices.withoutEventLog ? null : { path: 'evidence/eventlog.bin', sha256: sha256(log) },
-    clock: { clock: '1000', resetCount: 2, restartCount: 3, safe: true },
+    clock: { clock: String(clock), resetCount: 2, restartCount: 3, safe: true },
     signingKeyCertification: certification,
     nv: {
-      sequence: certifyNv(0x01810020, counterDefinition, counter(choices.counted ?? 7), archiveDigest),
-      armed: certifyNv(0x01810021, counterDefinition, counter(1), archiveDigest),
+      sequence: certifyNv(0x01810020, counterDefinition, counter(choices.counted ?? sequence), archiveDigest),
+      armed: certifyNv(0x01810021, counterDefinition, counter(choices.armed ?? 1), archiveDigest),
       custody: certifyNv(0x01810022, custodyDefinition, told.value, told.hash),
     },
     custodyHead: { ...head },
   });
+  if (choices.history !== undefined)
+    custody.append(bundleMade, { sequence, sha256: packed.sha256, signed: 'tpm' });
   const statement = makeStatement({ archiveName: 'alpha.tar.gz', archiveSha256: packed.sha256, predicate });
   const signatureOfStatement = sign(preAuthEncoding(statementPayloadType, statement));
   return {
     path,
+    staging,
+    predicate,
     archive: new Uint8Array(readFileSync(path)),
     sigstoreBundle: bareBundle({
       statement,
       signatureDer: signatureOfStatement,
-      publicKeyPem: pem,
+      publicKeyPem: publicKeyPem(signer.public),
     }) as unknown,
     proofOfPossession: { subject, signatureDer: sign(fulcioChallenge(subject)) },
     publicKeyPem: pem,
@@ -273,7 +311,7 @@ export async function makeSample(directory: string, choices: SampleChoices = {})
 }
 
 function collectors(
-  directory: string,
+  custodyLog: string,
   log: Uint8Array,
   choices: SampleChoices,
   certificate: Uint8Array,
@@ -292,7 +330,7 @@ function collectors(
       true,
       async () => 'alpha.example 10.0.0.1\nbeta.example fe80::1\n10.0.0.1 again\n',
     ),
-    collector(custodyPath, false, async () => readFileSync(join(directory, 'custody.jsonl'))),
+    collector(custodyPath, false, async () => readFileSync(custodyLog)),
     ...(choices.certificate === undefined
       ? []
       : [collector(certificatePath, false, async () => certificate)]),

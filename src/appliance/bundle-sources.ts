@@ -1,0 +1,97 @@
+// Where many bundles lie: a directory, or a prefix of a bucket, from which they are fetched one at a time, so that no more than one
+// takes room here.
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join, relative } from 'node:path';
+import { sigstoreName } from '../forensics/format.ts';
+import { fetchObject, listObjects, type S3Place } from '../forensics/s3-fetch.ts';
+import { exitStatus, Failure } from '../host/failure.ts';
+
+/** More at once is a mistake in the path, or an attempt to keep a verifier busy. */
+const mostBundles = 10_000;
+/** Bytes of a signature file; those of a node have some ten thousand. */
+const largestStatement = 16 << 20;
+const archivePattern = /\.tar\.gz(\.age)?$/;
+
+export interface BundleSource extends Disposable {
+  /** Names of the archives, sorted. */
+  readonly archives: readonly string[];
+  /** Signature files whose archive is not there. */
+  readonly strays: readonly string[];
+  open(archive: string): Promise<OpenBundle>;
+}
+
+/** The two files, until it is disposed of. The second may be missing. */
+export interface OpenBundle extends Disposable {
+  readonly archive: string;
+  readonly sigstore: string;
+}
+
+/** Folders below it too; symbolic links are not followed. @throws Failure `bundles-missing`, `bundles-too-many`; status 2. */
+export function directorySource(directory: string): BundleSource {
+  const names = readdirSync(directory, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(directory, join(entry.parentPath, entry.name)));
+  return {
+    ...sorted(names, directory),
+    open: async (name) => {
+      const archive = join(directory, name);
+      return { archive, sigstore: sigstoreName(archive), [Symbol.dispose]: () => {} };
+    },
+    [Symbol.dispose]: () => {},
+  };
+}
+
+/**
+ * Everything under a prefix, or the one archive that it names. At most `archiveBytes` and one byte of an archive are fetched, so
+ * that what is larger shows. @throws Failure `download-…`; `bundles-missing`, `bundles-too-many`.
+ */
+export async function bucketSource(place: S3Place, archiveBytes: number): Promise<BundleSource> {
+  const { prefix } = place.target;
+  const whole = archivePattern.test(prefix);
+  const folder = whole ? prefix.slice(0, -basename(prefix).length) : prefix === '' ? '' : `${prefix}/`;
+  const keys = whole ? [prefix] : await listObjects(place, folder, 2 * mostBundles);
+  const names = keys.map((key) => key.slice(folder.length));
+  const found = sorted(names, `s3://${place.target.bucket}/${prefix}`);
+  const directory = mkdtempSync(join(tmpdir(), `esoteric-appliance-verify-${process.pid}-`));
+  return {
+    ...found,
+    open: async (name) => {
+      const archive = join(directory, basename(name));
+      const sigstore = sigstoreName(archive);
+      const remove = (): void => {
+        for (const file of [archive, sigstore]) rmSync(file, { force: true });
+      };
+      try {
+        await fetchObject(place, folder + name, archive, archiveBytes + 1);
+        if (!existsSync(archive)) throw nothingThere(`s3://${place.target.bucket}/${folder}${name}`);
+        await fetchObject(place, sigstoreName(folder + name), sigstore, largestStatement);
+      } catch (error) {
+        remove();
+        throw error;
+      }
+      return { archive, sigstore, [Symbol.dispose]: remove };
+    },
+    [Symbol.dispose]: () => rmSync(directory, { recursive: true, force: true }),
+  };
+}
+
+function sorted(names: readonly string[], where: string): Pick<BundleSource, 'archives' | 'strays'> {
+  const archives = names.filter((name) => archivePattern.test(name)).toSorted();
+  if (archives.length === 0) throw nothingThere(where);
+  if (archives.length > mostBundles) {
+    throw new Failure('bundles-too-many', `There are over ${mostBundles} bundles at ${where}.`, {
+      remedy: 'Verify them by node or by year.',
+      status: exitStatus.usage,
+    });
+  }
+  const known = new Set(archives.map(sigstoreName));
+  const strays = names.filter((name) => /\.tar\.gz(\.age)?\.sigstore\.json$/.test(name) && !known.has(name));
+  return { archives, strays: strays.toSorted() };
+}
+
+const nothingThere = (where: string): Failure =>
+  new Failure('bundles-missing', `There is no bundle at ${where}.`, {
+    remedy: 'Check the path: a bundle is NODE-SEQ-UTC.tar.gz with its .sigstore.json beside it.',
+    status: exitStatus.usage,
+  });

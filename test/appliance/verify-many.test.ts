@@ -1,0 +1,280 @@
+// `verify` of many bundles at once: a directory and a bucket, of nodes that are really set back between two bundles.
+import {
+  copyFileSync,
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { basename, join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { BundleMade } from '../../src/appliance/evidence.ts';
+import type { Verification } from '../../src/appliance/verify.ts';
+import { type ManyReport, type Verified, verifyAt } from '../../src/appliance/verify-many.ts';
+import { deliver, parseUploadUrl } from '../../src/forensics/deliver.ts';
+import { sigstoreName } from '../../src/forensics/format.ts';
+import { esoteric, type LabNode } from '../lab/node.ts';
+import { type S3Server, startS3 } from '../lab/s3.ts';
+import { labNode, Scratch } from './scene.ts';
+
+const scratch = new Scratch();
+afterAll(() => scratch[Symbol.dispose]());
+
+const collect = (node: LabNode): Promise<BundleMade> => node.ask<BundleMade>(['collect-forensics']);
+
+/** The two files of a bundle under another directory. */
+function filesIn(directory: string, { archive }: BundleMade): Pick<BundleMade, 'archive' | 'sigstore'> {
+  const path = join(directory, basename(archive));
+  return { archive: path, sigstore: sigstoreName(path) };
+}
+
+/** Both files of each, in a directory of their own. */
+function gather(name: string, ...bundles: readonly BundleMade[]): string {
+  const directory = scratch.at(name);
+  mkdirSync(directory);
+  for (const { archive, sigstore } of bundles)
+    for (const file of [archive, sigstore]) copyFileSync(file, join(directory, basename(file)));
+  return directory;
+}
+
+async function many(
+  path: string,
+  ...more: readonly string[]
+): Promise<{ status: number | null; report: ManyReport; claims: Record<string, string> }> {
+  const { status, stdout, stderr } = await esoteric(['verify', path, ...more, '--json']);
+  expect(stderr).toBe('');
+  const report = JSON.parse(stdout.toString()) as ManyReport;
+  const claims = report.nodes.flatMap((node) => node.claims.map(({ claim, result }) => [claim, result]));
+  return { status, report, claims: Object.fromEntries(claims) };
+}
+
+describe('bundles of a node whose TPM signed them', () => {
+  let first: BundleMade;
+  let second: BundleMade;
+  let third: BundleMade;
+  let forked: BundleMade;
+  const held = ['--enrolment', scratch.at('enrolment.json')];
+  beforeAll(async () => {
+    await using node = await labNode(scratch, 'series', { tpm: true });
+    await node.ask(['provision']);
+    copyFileSync(`${node.stateDirectory}/enrolment.json`, scratch.at('enrolment.json'));
+    first = await collect(node);
+    second = await collect(node);
+    const before = scratch.at('before');
+    cpSync(node.stateDirectory, before, { recursive: true });
+    third = await collect(node);
+    // Somebody puts the disk back as it was; the TPM has counted on.
+    const after = scratch.at('after');
+    renameSync(node.stateDirectory, after);
+    renameSync(before, node.stateDirectory);
+    forked = await collect(node);
+    third = { ...third, ...filesIn(join(after, 'bundles'), third) };
+    const kept = gather('kept', first, second, third, forked);
+    [first, second, third, forked] = [first, second, third, forked].map((made) => ({
+      ...made,
+      ...filesIn(kept, made),
+    })) as [BundleMade, BundleMade, BundleMade, BundleMade];
+  });
+
+  it('that follow each other are accepted, and prove of each other that nothing was rolled back', async () => {
+    const directory = gather('whole', first, second, third);
+    const { status, report, claims } = await many(directory, ...held, '--allow-bypassed');
+    expect(status).toBe(0);
+    expect(claims).toEqual({
+      'sequence gaps': 'proven',
+      duplicates: 'proven',
+      rollback: 'proven',
+      forks: 'proven',
+    });
+    const rollbacks = report.bundles.map((bundle) =>
+      bundle.claims.find(({ claim }) => claim === 'custody rollback'),
+    );
+    expect(rollbacks.map((claim) => claim?.result)).toEqual(['not-proven', 'proven', 'proven']);
+    expect(rollbacks[1]?.detail).toContain(basename(first.archive));
+    expect((await many(directory, ...held)).status).toBe(3);
+  });
+
+  it('of which one is missing are rejected, and the missing one is named', async () => {
+    const { status, report, claims } = await many(gather('gap', first, third), ...held, '--allow-bypassed');
+    expect([status, report.verdict, claims['sequence gaps']]).toEqual([3, 'rejected', 'failed']);
+    expect(report.nodes[0]?.claims[0]?.detail).toContain(`Bundle ${second.sequence} was made`);
+  });
+
+  it('of a node whose disk was set back are rejected: two histories', async () => {
+    const { status, report, claims } = await many(
+      gather('forked', first, second, third, forked),
+      ...held,
+      '--allow-bypassed',
+    );
+    expect([status, report.verdict, claims.forks]).toEqual([3, 'rejected', 'failed']);
+    const { detail = '' } = report.nodes[0]?.claims.find(({ claim }) => claim === 'forks') ?? {};
+    expect(detail).toContain(basename(third.archive));
+    expect(detail).toContain(basename(forked.archive));
+  });
+
+  it('are held each against the record of its own node, where a directory of records is given', async () => {
+    mkdirSync(scratch.at('records'));
+    copyFileSync(scratch.at('enrolment.json'), scratch.at('records', 'a.json'));
+    const directory = gather('by-node', first, second);
+    const words = ['--enrolment', scratch.at('records'), '--allow-bypassed'];
+    const { status, report } = await many(directory, ...words);
+    expect(status).toBe(0);
+    expect(report.bundles[0]?.claims.find(({ claim }) => claim === 'signature')?.result).toBe('proven');
+    copyFileSync(scratch.at('enrolment.json'), scratch.at('records', 'b.json'));
+    expect((await esoteric(['verify', directory, ...words])).status).toBe(2);
+  });
+
+  it('are told as a table: a line a bundle, then what they say of each other', async () => {
+    const { stdout } = await esoteric(['verify', gather('table', first, third), ...held, '--allow-bypassed']);
+    const text = stdout.toString();
+    expect(text).toMatch(
+      new RegExp(`${basename(first.archive)} +series-\\d+ #${first.sequence} +incomplete`),
+    );
+    expect(text).toMatch(/series-\d+: 2 bundles\n +sequence gaps +FAILED +Bundle/);
+    expect(text).toMatch(/\nrejected\n$/);
+  });
+});
+
+describe('a directory', () => {
+  let made: BundleMade;
+  let other: BundleMade;
+  beforeAll(async () => {
+    await using node = await labNode(scratch, 'plain');
+    await node.ask(['provision']);
+    [made, other] = [await collect(node), await collect(node)];
+    const kept = gather('plain-kept', made, other);
+    made = { ...made, ...filesIn(kept, made) };
+    other = { ...other, ...filesIn(kept, other) };
+  });
+
+  it('of bypassed bundles proves nothing, and is accepted only with --allow-bypassed', async () => {
+    const directory = gather('bypassed-two', made, other);
+    expect((await many(directory)).report.verdict).toBe('rejected');
+    const { status, claims } = await many(directory, '--allow-bypassed');
+    expect([status, ...new Set(Object.values(claims))]).toEqual([0, 'not-proven']);
+  });
+
+  it('in which one archive was altered is rejected, and says which', async () => {
+    const directory = gather('altered', made, other);
+    const path = join(directory, basename(other.archive));
+    const bytes = readFileSync(path);
+    bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] ?? 0) ^ 1;
+    writeFileSync(path, bytes);
+    const { status, report } = await many(directory, '--allow-bypassed');
+    expect([status, report.verdict]).toEqual([3, 'rejected']);
+    expect(report.bundles.map(({ archive, verdict }) => [archive, verdict])).toEqual([
+      [basename(made.archive), 'incomplete'],
+      [basename(other.archive), 'rejected'],
+    ]);
+    // An altered one is no word of the node: it is left out of the comparison.
+    expect(report.nodes[0]?.bundles).toEqual([basename(made.archive)]);
+  });
+
+  it('in which an archive is missing beside its statement is rejected', async () => {
+    const directory = gather('stray', made, other);
+    rmSync(join(directory, basename(other.archive)));
+    const { status, report } = await many(directory, '--allow-bypassed');
+    expect(status).toBe(3);
+    expect(report.reasons).toEqual([`${basename(other.sigstore)} lies there without its archive.`]);
+  });
+
+  it('and what is of one bundle only do not go together', async () => {
+    const directory = gather('usage', made, other);
+    for (const words of [
+      ['--sigstore-bundle', made.sigstore],
+      ['--enrolment', scratch.at('none')],
+    ]) {
+      expect((await esoteric(['verify', directory, ...words])).status).toBe(2);
+    }
+  });
+
+  describe('of a bucket', () => {
+    const credentials = { accessKeyId: 'AUDITOR', secretAccessKey: 'auditor-secret' };
+    const before = { ...process.env };
+    let s3: S3Server;
+    let url: string;
+    beforeAll(async () => {
+      s3 = await startS3({ credentials, buckets: ['evidence'] });
+      url = `s3://evidence/case-7?endpoint=${s3.endpoint}`;
+      process.env.AWS_ACCESS_KEY_ID = credentials.accessKeyId;
+      process.env.AWS_SECRET_ACCESS_KEY = credentials.secretAccessKey;
+      for (const [at, bundle] of [made, other].entries()) {
+        await deliver({
+          files: [bundle.archive, bundle.sigstore],
+          target: parseUploadUrl(url.replace('case-7', `case-7/${at}`)),
+          credentials: async () => credentials,
+          signal: new AbortController().signal,
+        });
+      }
+    });
+    afterAll(async () => {
+      await s3.stop();
+      for (const name of ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY']) {
+        if (before[name] === undefined) delete process.env[name];
+        else process.env[name] = before[name];
+      }
+    });
+    afterEach(() => {
+      s3.faults.failNext(0, 500);
+      process.env.AWS_ACCESS_KEY_ID = credentials.accessKeyId;
+      expect(leftovers()).toEqual([]);
+    });
+    const leftovers = () =>
+      readdirSync(process.env.TMPDIR ?? '/tmp').filter((name) =>
+        name.startsWith(`esoteric-appliance-verify-${process.pid}-`),
+      );
+    const watching = { signal: new AbortController().signal, onProgress: () => {} };
+    const verify = (archive: string, more: object = {}): Promise<Verified> =>
+      verifyAt({ archive, allowBypassed: true, ...more }, watching);
+
+    it('all under a prefix are verified as those of a directory, fetched with the credentials that the SDK finds', async () => {
+      const fetched = await verify(url);
+      const local = await verify(gather('local', made, other));
+      if (!fetched.many || !local.many) throw new Error('there are many');
+      expect(fetched.accepted).toBe(true);
+      expect(fetched.report.bundles.map(({ archive }) => archive)).toEqual(
+        [made, other].map((bundle, at) => `${at}/${basename(bundle.archive)}`),
+      );
+      const verdicts = ({ bundles }: ManyReport) =>
+        bundles.map(({ claims }) => claims.map(({ result }) => result));
+      expect(verdicts(fetched.report)).toEqual(verdicts(local.report));
+    });
+
+    it('one is verified as a file is', async () => {
+      const key = `0/${basename(made.archive)}`;
+      const fetched = await verify(url.replace('case-7', `case-7/${key}`));
+      const local = await verify(made.archive);
+      expect(fetched as Verification).toEqual(local);
+    });
+
+    it('what is not there, or may not be read, is named', async () => {
+      const codes: [string, string][] = [
+        [url.replace('case-7', 'case-8'), 'bundles-missing'],
+        [url.replace('case-7', 'case-7/0/alpha-000009-20261120T163000Z.tar.gz'), 'bundles-missing'],
+        [url.replace('evidence', 'nowhere'), 'download-bucket-missing'],
+        ['s3://evidence/x?endpoint=http://127.0.0.1:1', 'download-unreachable'],
+      ];
+      for (const [place, code] of codes) await expect(verify(place), place).rejects.toMatchObject({ code });
+      process.env.AWS_ACCESS_KEY_ID = 'SOMEBODY';
+      await expect(verify(url)).rejects.toMatchObject({ code: 'download-denied' });
+    });
+
+    it('what is damaged on the way is fetched in vain, and what rots in the store is rejected', async () => {
+      const key = url.replace('case-7', `case-7/0/${basename(made.archive)}`);
+      s3.faults.failNext(1, 'corrupt', 'GET');
+      await expect(verify(key)).rejects.toMatchObject({ code: 'download-corrupt' });
+      s3.faults.failNext(1, 'rot', 'GET');
+      await expect(verify(key)).resolves.toMatchObject({ accepted: false, report: { verdict: 'rejected' } });
+    });
+
+    it('more than the policy lets in is not fetched', async () => {
+      writeFileSync(scratch.at('small.toml'), '[limits]\narchive_bytes = 1000\n');
+      const key = url.replace('case-7', `case-7/0/${basename(made.archive)}`);
+      const { report } = await verify(key, { policy: scratch.at('small.toml') });
+      expect(JSON.stringify(report)).toContain('it is larger than 1000 bytes');
+    });
+  });
+});
