@@ -9,6 +9,7 @@ import type { Config } from './config.ts';
 import { askNode, isRunning } from './control.ts';
 import { anchorCustody } from './custody-anchor.ts';
 import { type BundleMade, type BundleRequest, makeBundle } from './evidence.ts';
+import { keepHouse } from './housekeeping.ts';
 import { NodeKeys } from './node-keys.ts';
 import { readNodeRecord, stateLayout } from './node-record.ts';
 
@@ -37,6 +38,7 @@ export async function collectForensics(
   const record = { ...known, assurance: assuranceNow(config, known) };
   using _lock = holdLock(layout.lock, `The state directory ${layout.directory}`);
   using custody = CustodyLog.open(layout.custody);
+  keepHouse({ config, layout, record, custody });
   let tpmTrouble: unknown;
   const keys =
     record.tpm === null || config.tpm.mode === 'none'
