@@ -2,6 +2,7 @@
 // so one that hangs delays only itself.
 import { setTimeout as delay } from 'node:timers/promises';
 import { Failure, reasonOf } from '../host/failure.ts';
+import type { Severity } from './alert.ts';
 import type { Channel } from './channel.ts';
 import { DeliveryFailure } from './delivery-failure.ts';
 import type { JobState, Outbox, QueuedJob } from './outbox.ts';
@@ -14,14 +15,16 @@ export interface DeliveryEvent {
   /** `unrecorded`: the attempt was made, but the outbox could not take its outcome yet. */
   readonly state: JobState | 'unrecorded';
   readonly error?: string;
+  /** Of an alert. */
+  readonly severity?: Severity;
 }
 
 export interface DelivererOptions {
   readonly outbox: Outbox;
   /** By identifier: a Map, or anything that opens on demand. */
   readonly channels: { get(id: string): Channel | undefined };
-  /** Uploads a bundle and reads it back. Rejects with anything; a bundle is always retried. */
-  readonly bundle: (payload: unknown, signal: AbortSignal) => Promise<void>;
+  /** Uploads a bundle and reads it back. Rejects with anything; retried unless it is a permanent DeliveryFailure. */
+  readonly bundle: (payload: unknown, signal: AbortSignal, key: string) => Promise<void>;
   /** Sends under way at once in each lane. Default 4. */
   readonly concurrency?: number;
   /** Of one alert to one channel. Default 10,000. */
@@ -132,7 +135,7 @@ export class Deliverer {
   }
 
   async #send(job: QueuedJob, signal: AbortSignal): Promise<void> {
-    if (job.kind === 'bundle') return this.#options.bundle(job.payload, signal);
+    if (job.kind === 'bundle') return this.#options.bundle(job.payload, signal, job.key);
     const channel = this.#options.channels.get(job.channel);
     if (channel === undefined) {
       throw DeliveryFailure.refused(`The channel ${job.channel} is no longer configured.`);
@@ -151,7 +154,10 @@ export class Deliverer {
   }
 
   #record(job: QueuedJob, error: string | undefined, record: () => JobState): void {
-    const about = { kind: job.kind, key: job.key, channel: job.kind === 'alert' ? job.channel : '' };
+    const about =
+      job.kind === 'alert'
+        ? { kind: job.kind, key: job.key, channel: job.channel, severity: job.alert.severity }
+        : { kind: job.kind, key: job.key, channel: '' };
     try {
       const state = record();
       this.#report({ ...about, state, ...(error === undefined ? {} : { error }) });

@@ -22,6 +22,11 @@ export class DeliveryFailure extends Failure {
     return new DeliveryFailure('channel-refused', message, true, 0);
   }
 
+  /** There is nothing left to deliver. Code `bundle-gone`. */
+  static gone(message: string): DeliveryFailure {
+    return new DeliveryFailure('bundle-gone', message, true, 0);
+  }
+
   /** The channel cannot take it now. Code `channel-unavailable`. */
   static unavailable(message: string, retryAfterMilliseconds = 0): DeliveryFailure {
     return new DeliveryFailure('channel-unavailable', message, false, retryAfterMilliseconds);

@@ -3,8 +3,10 @@
 import { closeSync, existsSync, openSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { Failure, reasonOf } from '../host/failure.ts';
+import type { Severity } from './alert.ts';
 import { backoffMilliseconds, isExhausted, retryLimits } from './backoff.ts';
 import type { Job } from './job.ts';
+import { type Limits, toGiveUp, type WhyGivenUp } from './limits.ts';
 import { isDuplicate } from './router.ts';
 
 export type QueuedJob = Job & { readonly id: number; readonly attempts: number };
@@ -28,6 +30,13 @@ export interface OutboxRow {
   readonly due: number;
   readonly ended: number | null;
   readonly error: string | null;
+}
+
+export interface GivenUpJob {
+  readonly key: string;
+  readonly channel: string;
+  readonly severity: Severity;
+  readonly why: WhyGivenUp;
 }
 
 export interface OutboxOptions {
@@ -133,8 +142,8 @@ export class Outbox implements Disposable {
   }
 
   /**
-   * Records a failed attempt: the job waits for its next, or is dead-lettered (`permanent`, or its limits reached). A bundle is
-   * never dead-lettered. `error` is a sentence without credentials. Returns the job's state.
+   * Records a failed attempt: the job waits for its next, or is dead-lettered (`permanent`, or its limits reached; a bundle has no
+   * limits). `error` is a sentence without credentials. Returns the job's state.
    */
   failed(id: number, error: string, permanent = false, retryAfterMilliseconds = 0): JobState {
     return this.#transaction(() => {
@@ -143,14 +152,48 @@ export class Outbox implements Disposable {
       const now = this.#clock();
       const attempts = Number(row.attempts) + 1;
       const limits = retryLimits[row.kind as Job['kind']];
-      const dead =
-        (permanent && row.kind === 'alert') || isExhausted(attempts, now - Number(row.enqueued), limits);
+      const dead = permanent || isExhausted(attempts, now - Number(row.enqueued), limits);
       const wait = Math.max(backoffMilliseconds(attempts, limits, this.#random()), retryAfterMilliseconds);
       const state: JobState = dead ? 'dead-lettered' : 'queued';
       this.#database
         .prepare('UPDATE job SET state = ?, attempts = ?, due = ?, ended = ?, error = ? WHERE id = ?')
         .run(state, attempts, now + Math.min(wait, longestWait), dead ? now : null, error, id);
       return state;
+    });
+  }
+
+  /** Dead-letters the alerts that go first where more waits than may; bundles are the node's to limit. */
+  limit(limits: Limits): GivenUpJob[] {
+    const { bytes, oldest } = this.#database
+      .prepare(
+        `SELECT coalesce(sum(length(payload)), 0) AS bytes, min(enqueued) AS oldest FROM job
+         WHERE state = 'queued' AND kind = 'alert'`,
+      )
+      .get() as { bytes: number; oldest: number | null };
+    const now = this.#clock();
+    if (bytes <= limits.bytes && (oldest === null || now - oldest <= limits.ageMilliseconds)) return [];
+    return this.#transaction(() => {
+      const alerts = this.#database
+        .prepare(
+          `SELECT id, key, channel, enqueued, length(payload) AS bytes, json_extract(payload, '$.severity') AS severity
+           FROM job WHERE state = 'queued' AND kind = 'alert'`,
+        )
+        .all()
+        .map((row) => ({
+          id: Number(row.id),
+          key: String(row.key),
+          channel: String(row.channel),
+          bytes: Number(row.bytes),
+          at: Number(row.enqueued),
+          severity: row.severity as Severity,
+          copied: false,
+        }));
+      return toGiveUp(alerts, limits, now).map(({ item: { id, key, channel, severity }, why }) => {
+        this.#database
+          .prepare(`UPDATE job SET state = 'dead-lettered', ended = ?, error = ? WHERE id = ?`)
+          .run(now, `Given up because of its ${why}, by the limits of the spool.`, id);
+        return { key, channel, severity, why };
+      });
     });
   }
 

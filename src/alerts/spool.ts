@@ -20,7 +20,9 @@ import { join } from 'node:path';
 import type { ZodError } from 'zod';
 import { syncDirectory } from '../host/durable.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
+import type { Severity } from './alert.ts';
 import { keyOf, type SpooledJob, spooledJobSchema } from './job.ts';
+import { type Limits, toGiveUp, type WhyGivenUp } from './limits.ts';
 
 const suffix = '.json';
 const maxJobBytes = 1 << 20;
@@ -101,6 +103,48 @@ export function takeJobs(
     }
     return [];
   });
+}
+
+/** An alert that is not sent any more. */
+export interface GivenUp {
+  readonly key: string;
+  readonly severity: Severity;
+  readonly why: WhyGivenUp;
+}
+
+/**
+ * Removes the alerts that go first where more waits for a courier than may. Bundles stay: their jobs are small, and go when the
+ * bundles do. @throws Failure `spool-unreadable`.
+ */
+export function limitSpool(
+  spoolDirectory: string,
+  limits: Limits,
+  tell: (given: GivenUp) => void,
+  now = Date.now(),
+): void {
+  const waiting = jobFiles(spoolDirectory)
+    .filter((name) => /^\d{15}-\d+-\d+-alert-/.test(name))
+    .flatMap((name) => {
+      const stat = lstatSync(join(spoolDirectory, name), { throwIfNoEntry: false });
+      return stat === undefined ? [] : [{ name, bytes: stat.size, at: Number(name.slice(0, 15)) }];
+    });
+  const fits = waiting.reduce((sum, { bytes }) => sum + bytes, 0) <= limits.bytes;
+  if (fits && waiting.every(({ at }) => now - at <= limits.ageMilliseconds)) return;
+  const alerts = waiting.flatMap(({ name, ...rest }) => {
+    const path = join(spoolDirectory, name);
+    try {
+      const job = readJob(path);
+      if (typeof job === 'string' || job.kind !== 'alert') return [];
+      const { key, severity } = job.alert;
+      return [{ ...rest, path, key, severity, copied: false }];
+    } catch {
+      return []; // A courier has just taken it.
+    }
+  });
+  for (const { item, why } of toGiveUp(alerts, limits, now)) {
+    tell({ key: item.key, severity: item.severity, why });
+    rmSync(item.path, { force: true });
+  }
 }
 
 function jobFiles(spoolDirectory: string): string[] {

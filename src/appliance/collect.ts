@@ -10,6 +10,7 @@ import type { Config } from './config.ts';
 import { askNode, isRunning } from './control.ts';
 import { anchorCustody } from './custody-anchor.ts';
 import { type BundleMade, type BundleRequest, makeBundle } from './evidence.ts';
+import { keepHouse } from './housekeeping.ts';
 import { NodeKeys } from './node-keys.ts';
 import { readNodeRecord, stateLayout } from './node-record.ts';
 
@@ -39,6 +40,7 @@ export async function collectForensics(
   using _lock = holdLock(layout.lock, `The state directory ${layout.directory}`);
   removeAbandoned(layout.bundles);
   using custody = CustodyLog.open(layout.custody);
+  keepHouse({ config, layout, record, custody });
   let tpmTrouble: unknown;
   const keys =
     record.tpm === null || config.tpm.mode === 'none'

@@ -292,7 +292,7 @@ const forensics = z.strictObject({
     )
     .refine(hasNoSecret, "a URL without a secret (name the courier's s3_credentials_file instead)")
     .default('')
-    .describe('Where bundles go; "" keeps them on the node'),
+    .describe('Where bundles go; "" keeps them where they are made, as file:///STATE_DIR/bundles'),
   case_key: pathOrNone
     .default('')
     .describe('The case auditor\'s key for pseudonyms; "" makes one that is thrown away'),
@@ -301,6 +301,19 @@ const forensics = z.strictObject({
     .default([])
     .describe('Bundles are encrypted to these age recipients; none leaves them in clear'),
   reserve_bytes: z.int().min(0).default(67_108_864).describe('Room kept free on the disk for evidence'),
+  keep_bytes: z
+    .int()
+    .min(1)
+    .default(2 ** 33)
+    .describe(
+      'Bytes of bundles kept on the node; beyond it goes what was delivered, then what matters least',
+    ),
+  keep_days: z
+    .int()
+    .min(1)
+    .max(36_500)
+    .default(365)
+    .describe('Days that a bundle is kept; of a security event longer, until it is delivered'),
 });
 
 const courier = z.strictObject({
@@ -312,8 +325,21 @@ const courier = z.strictObject({
   spawn: z.boolean().default(true).describe('false where the service manager starts it'),
   s3_credentials_file: pathOrNone
     .default('')
-    .describe("The courier's file in the format of ~/.aws/credentials"),
+    .describe(
+      'The courier\'s file in the format of ~/.aws/credentials; "" leaves it to the AWS SDK\'s chain',
+    ),
   poll_milliseconds: milliseconds.default(250).describe('How often the spool is looked at'),
+  spool_bytes: z
+    .int()
+    .min(1)
+    .default(2 ** 26)
+    .describe('Bytes of alerts that wait to be sent; beyond it the least urgent and oldest are given up'),
+  spool_days: z
+    .int()
+    .min(1)
+    .max(36_500)
+    .default(30)
+    .describe('Days that an alert waits for a courier; one that is critical waits longer'),
 });
 
 /** The whole file. An empty one is valid. */

@@ -1,26 +1,23 @@
 // The courier: takes jobs from the spool into its outbox and delivers them. It has the network and the delivery credentials, and
 // neither the TPM nor a secret of the node. It can die at any time; what it had not acknowledged is sent again.
-import { accessSync, constants, existsSync, mkdirSync, readFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Channel, openChannel } from '../alerts/channel.ts';
 import { Deliverer, type DeliveryEvent } from '../alerts/deliver.ts';
-import { Outbox } from '../alerts/outbox.ts';
+import { type GivenUpJob, Outbox } from '../alerts/outbox.ts';
+import { writeReceipt } from '../alerts/receipts.ts';
 import { alertPolicySchema, jobsOf, type RoutedChannel } from '../alerts/router.ts';
 import { takeJobs } from '../alerts/spool.ts';
-import { countersign } from '../attestation/countersign.ts';
-import { parseEnrolment } from '../attestation/enrolment.ts';
-import { deliver, parseUploadUrl, type UploadCredentials } from '../forensics/deliver.ts';
-import { writeDurably } from '../host/durable.ts';
-import { exitStatus, Failure } from '../host/failure.ts';
+import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
 import { holdLock } from '../host/lock.ts';
 import { becomeUser, findUser } from '../host/privileges.ts';
 import { utcNow } from '../host/time.ts';
 import { readToml } from '../host/toml.ts';
 import { unprovisioned } from '../keys/lifecycle.ts';
 import type { Config } from './config.ts';
+import { deliverBundle, forgetGone, loadBeforeDropping } from './courier-bundle.ts';
 import type { BundleJob } from './evidence.ts';
-import { type StateLayout, stateLayout } from './node-record.ts';
+import { stateLayout } from './node-record.ts';
 import { packageRoot, policyPath } from './policies.ts';
 
 export interface CourierOptions {
@@ -33,8 +30,6 @@ export interface CourierOptions {
 
 /** How long an ending courier goes on. */
 const lastAttemptMilliseconds = 5000;
-/** Requests to Sigstore services give up after this; the delivery is tried again. */
-const sigstoreTimeout = 15_000;
 
 /** Returns the number of jobs that are still queued. @throws Failure `state-in-use` when a courier runs already. */
 export async function runCourier(config: Config, options: CourierOptions): Promise<number> {
@@ -51,12 +46,29 @@ export async function runCourier(config: Config, options: CourierOptions): Promi
   using outbox = new Outbox(layout.outbox, Date.now, {
     deduplicationMilliseconds: policy.deduplicationMilliseconds,
   });
+  /** The node records what is given up; one that cannot be told hears of it from `alert status`. */
+  const tellNode = ({ key, channel, severity, why }: Omit<GivenUpJob, 'why'> & { why: string }): void => {
+    try {
+      writeReceipt(layout.receipts, { kind: 'given-up', key, at: utcNow(), channel, severity, why });
+    } catch (error) {
+      options.log(`The node cannot be told that ${key} was given up: ${reasonOf(error)}`);
+    }
+  };
+  const limits = {
+    bytes: config.courier.spool_bytes,
+    ageMilliseconds: config.courier.spool_days * 86_400_000,
+  };
   const deliverer = (): Deliverer =>
     new Deliverer({
       outbox,
       channels: new Map([...channels].map(([id, { channel }]) => [id, channel])),
-      bundle: (payload, signal) => deliverBundle(config, layout, payload as BundleJob, signal),
-      report: (event) => options.log(eventLine(event)),
+      bundle: (payload, signal, key) =>
+        deliverBundle(config, layout, { key, job: payload as BundleJob, signal }),
+      report: (event) => {
+        options.log(eventLine(event));
+        if (event.state === 'dead-lettered' && event.severity !== undefined)
+          tellNode({ ...event, severity: event.severity, why: event.error ?? 'It was refused.' });
+      },
     });
   const routed: RoutedChannel[] = [...channels].map(([id, { tag, minSeverity }]) => ({
     id,
@@ -69,7 +81,13 @@ export async function runCourier(config: Config, options: CourierOptions): Promi
       outbox.enqueue(...jobsOf(job, policy, routed));
       done();
     }
+    for (const given of outbox.limit(limits)) {
+      const why = `its ${given.why}, by the limits of the spool`;
+      options.log(`${utcNow()} alert ${given.key} to ${given.channel}: given up because of ${why}`);
+      tellNode({ ...given, why: `Given up because of ${why}.` });
+    }
   };
+  forgetGone(layout);
   if (options.once) {
     takeIn();
     await deliverer().runOnce();
@@ -123,110 +141,6 @@ function requireReadableProgram(user: string): void {
       status: exitStatus.usage,
     });
   }
-}
-
-/** What is imported late for the sake of start time is imported now: afterwards the program's files may be out of reach. */
-async function loadBeforeDropping(config: Config): Promise<void> {
-  if (config.forensics.upload.startsWith('s3://')) await import('@aws-sdk/client-s3');
-}
-
-async function deliverBundle(
-  config: Config,
-  layout: StateLayout,
-  job: BundleJob,
-  signal: AbortSignal,
-): Promise<void> {
-  const sigstore = await countersigned(config, layout, job);
-  if (job.upload === '') return;
-  // A node provisioned by an earlier version has none.
-  mkdirSync(layout.uploads, { recursive: true, mode: 0o700 });
-  await deliver({
-    stateDirectory: layout.uploads,
-    files: [job.archive, sigstore],
-    target: parseUploadUrl(job.upload),
-    credentials: async () => readS3Credentials(config.courier.s3_credentials_file),
-    signal,
-  });
-}
-
-/**
- * The signature file to deliver: countersigned, in a directory of the courier's own, or the node's where there is nothing to
- * countersign. What the node signed stays as it is, byte for byte, and where it is.
- */
-async function countersigned(config: Config, layout: StateLayout, job: BundleJob): Promise<string> {
-  const own = join(layout.countersigned, basename(job.sigstore));
-  if (existsSync(own)) return own;
-  const {
-    mode,
-    fulcio,
-    rekor,
-    rekor_version: rekorVersion,
-    tsa,
-    identity_token_file: tokenFile,
-    trusted_root: rootFile,
-  } = config.sigstore;
-  const enrolment = parseEnrolment(readFileSync(layout.enrolment, 'utf8'));
-  const bundle: unknown = JSON.parse(readFileSync(job.sigstore, 'utf8'));
-  const anyService = [fulcio, rekor, tsa].some((url) => url !== '');
-  if (mode === 'none' || !anyService || enrolment.tpm === null || !isPending(bundle)) return job.sigstore;
-  const proof = job.proofOfPossession;
-  const complete = await countersign({
-    bundle,
-    publicKeyPem: enrolment.tpm.signingKey.publicKey,
-    proofOfPossession:
-      proof === null
-        ? null
-        : { subject: proof.subject, signatureDer: Buffer.from(proof.signature, 'base64') },
-    services: {
-      ...(fulcio === '' ? {} : { fulcio }),
-      ...(rekor === '' ? {} : { rekor, rekorVersion }),
-      ...(tsa === '' ? {} : { tsa }),
-    },
-    ...(tokenFile === '' || !existsSync(tokenFile)
-      ? {}
-      : { identityToken: readFileSync(tokenFile, 'utf8').trim() }),
-    ...(rootFile === '' ? {} : { trustedRoot: JSON.parse(readFileSync(rootFile, 'utf8')) }),
-    timeoutMilliseconds: sigstoreTimeout,
-  });
-  writeDurably(own, `${JSON.stringify(complete)}\n`, 0o644);
-  return own;
-}
-
-/** Signed by the node, and by no witness yet. */
-function isPending(bundle: unknown): boolean {
-  const { verificationMaterial: material, dsseEnvelope: envelope } = bundle as {
-    verificationMaterial?: {
-      tlogEntries?: unknown[];
-      certificate?: unknown;
-      timestampVerificationData?: { rfc3161Timestamps?: unknown[] };
-    };
-    dsseEnvelope?: { signatures?: unknown[] };
-  };
-  return (
-    (envelope?.signatures?.length ?? 0) > 0 &&
-    material?.certificate === undefined &&
-    (material?.tlogEntries?.length ?? 0) === 0 &&
-    (material?.timestampVerificationData?.rfc3161Timestamps?.length ?? 0) === 0
-  );
-}
-
-/** The `[default]` profile of a file in the format of ~/.aws/credentials. */
-function readS3Credentials(path: string): UploadCredentials {
-  const missing = (why: string): Failure =>
-    new Failure('s3-credentials', `The courier has no S3 credentials: ${why}.`, {
-      kept: 'The bundle is kept on this node, and its delivery will be tried again.',
-      remedy: 'Name a file with aws_access_key_id and aws_secret_access_key in courier.s3_credentials_file.',
-    });
-  if (path === '' || !existsSync(path))
-    throw missing(path === '' ? 'no file is named' : `${path} is missing`);
-  const text = readFileSync(path, 'utf8');
-  const value = (key: string): string | undefined =>
-    new RegExp(`^\\s*${key}\\s*=\\s*(\\S+)\\s*$`, 'm').exec(text)?.[1];
-  const accessKeyId = value('aws_access_key_id');
-  const secretAccessKey = value('aws_secret_access_key');
-  if (accessKeyId === undefined || secretAccessKey === undefined) throw missing(`${path} holds none`);
-  const sessionToken = value('aws_session_token');
-  return { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) };
 }
 
 const eventLine = ({ kind, key, channel, state, error }: DeliveryEvent): string =>

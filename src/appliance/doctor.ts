@@ -4,9 +4,11 @@ import { SecretArena } from '../host/arena.ts';
 import { runChild } from '../host/child.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
 import { listInterfaces } from '../host/netlink.ts';
+import { outboxRows } from './alerts.ts';
 import type { Config } from './config.ts';
 import { checkTpm } from './doctor-tpm.ts';
 import { type Finding, missing, ok } from './finding.ts';
+import { stuckOf, uploadTarget } from './uploads.ts';
 
 export async function examine(config: Config): Promise<Finding[]> {
   return [
@@ -18,7 +20,21 @@ export async function examine(config: Config): Promise<Finding[]> {
     checkInterfaces(config),
     await checkProgram('journal', 'journalctl', ['--version'], 'systemd'),
     checkHardwareGenerator(),
+    checkDelivery(config),
   ];
+}
+
+function checkDelivery(config: Config): Finding {
+  const target = uploadTarget(config);
+  if (config.forensics.upload === '') return ok('delivery', `none: bundles stay in ${target}`);
+  try {
+    const stuck = stuckOf(outboxRows(config));
+    if (stuck === null) return ok('delivery', `bundles go to ${target}`);
+    const waiting = `${stuck.bundles} waiting since ${stuck.since} for a way to ${target}: ${stuck.why}`;
+    return missing('delivery', waiting, 'Mend that, then run `esoteric-appliance upload retry`.');
+  } catch (error) {
+    return missing('delivery', reasonOf(error), error instanceof Failure ? (error.remedy ?? '') : '');
+  }
 }
 
 function checkRoot(): Finding {

@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { chmodSync, chownSync, readFileSync, statfsSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import type { Severity } from '../alerts/alert.ts';
 import { dropJob } from '../alerts/spool.ts';
 import { fulcioChallenge, preAuthEncoding } from '../attestation/dsse.ts';
 import { bareBundle } from '../attestation/sigstore-bundle.ts';
@@ -17,8 +18,10 @@ import {
   archiveName,
   bundleBegun,
   bundleFormat,
+  bundleMade,
   custodyPath,
   type Manifest,
+  numbersSkipped,
   sigstoreName,
 } from '../forensics/format.ts';
 import { hostCollectors } from '../forensics/host-state.ts';
@@ -59,6 +62,8 @@ export interface BundleRequest {
   readonly recipients?: readonly string[] | undefined;
   /** Instead of forensics.upload; empty for no upload. */
   readonly upload?: string | undefined;
+  /** Of what it is about: the more urgent, the longer it is kept. Default `notice`. */
+  readonly severity?: Severity | undefined;
 }
 
 export interface BundleMade {
@@ -143,10 +148,11 @@ export async function makeBundle(context: EvidenceContext, request: BundleReques
   writeDurably(sigstore, `${JSON.stringify(signed.bundle)}\n`);
   shareWithCourier(context.config, archive, sigstore);
   working.remove();
-  custody.append('bundle-made', {
+  custody.append(bundleMade, {
     sequence,
     sha256: packed.sha256,
     signed: signed.by,
+    severity: request.severity ?? 'notice',
     ...(recipients.length === 0 ? {} : { recipients: recipients.length }),
   });
   const upload = request.upload ?? context.config.forensics.upload;
@@ -204,6 +210,8 @@ async function nextSequence(context: EvidenceContext): Promise<number> {
       custody.append('sequence-uncounted', { sequence: next, why: reasonOf(error) });
     }
   }
+  // Counted by the TPM, and then a kill came before anything was begun. The counter of a new TPM may begin anywhere.
+  if (last > 0 && next > last + 1) custody.append(numbersSkipped, { from: last + 1, to: next - 1 });
   writeDurably(path, `${next}\n`);
   return next;
 }

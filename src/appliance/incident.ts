@@ -87,7 +87,10 @@ export class Incident {
     await this.#step('alert', () => this.#alert(key));
     if (!this.#options.bundle) return;
     await this.#step('bundle', async () => {
-      const made = await this.#options.collect({ reason: `zeroize: ${outcome.cause}` });
+      const made = await this.#options.collect({
+        reason: `zeroize: ${outcome.cause}`,
+        severity: this.#options.severity,
+      });
       this.#bundle = made.archive;
       const { archive } = made;
       this.#options.announcer.event('BUNDLE_MADE', `Forensic bundle ${archive} was made.`, { archive });

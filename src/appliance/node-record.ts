@@ -40,6 +40,8 @@ export interface StateLayout {
   readonly countersigned: string;
   /** What the courier knows of uploads that are under way. */
   readonly uploads: string;
+  /** The courier's, for the node to read: what became of deliveries. Not within `courier`, so that nobody else can exchange it. */
+  readonly receipts: string;
 }
 
 export function stateLayout(directory: string): StateLayout {
@@ -64,13 +66,15 @@ export function stateLayout(directory: string): StateLayout {
     seed: at('seed'),
     countersigned: join(directory, 'courier', 'countersigned'),
     uploads: join(directory, 'courier', 'uploads'),
+    receipts: at('receipts'),
   };
 }
 
 /**
  * Creates the directories. `courier` is the user that the courier runs as: the spool, the outbox and what it countersigns are
  * that user's; the bundles are for its group to read and for nobody but the node to write. Everything else is its owner's
- * alone. The node writes nothing into a directory of the courier's but the spool, and follows no link there.
+ * alone. The node writes nothing into a directory of the courier's but the spool, takes what it has read from the receipts, and
+ * follows no link there.
  */
 export function makeStateDirectories(layout: StateLayout, courier: User | undefined): void {
   const make = (path: string, mode: number, owner?: { uid: number; gid: number }): void => {
@@ -84,7 +88,15 @@ export function makeStateDirectories(layout: StateLayout, courier: User | undefi
   make(join(layout.directory, 'courier'), 0o700, courier);
   make(layout.countersigned, 0o700, courier);
   make(layout.uploads, 0o700, courier);
+  makeReceipts(layout, () => courier);
   make(layout.bundles, courier === undefined ? 0o700 : 0o750, courier && { uid: 0, gid: courier.gid });
+}
+
+/** The directory of receipts, which nodes that were provisioned earlier do not have. */
+export function makeReceipts(layout: StateLayout, courier: () => User | undefined): void {
+  if (mkdirSync(layout.receipts, { recursive: true, mode: 0o700 }) === undefined) return;
+  const owner = process.geteuid?.() === 0 ? courier() : undefined;
+  if (owner !== undefined) chownSync(layout.receipts, owner.uid, owner.gid);
 }
 
 const assurance = z.object({

@@ -10,6 +10,7 @@ import { SecretArena } from '../host/arena.ts';
 import { Failure, zeroizedFailure } from '../host/failure.ts';
 import { hardenProcess } from '../host/hardening.ts';
 import { holdLock } from '../host/lock.ts';
+import { findUser } from '../host/privileges.ts';
 import type { Cause, ZeroizeLevel } from '../interlock/causes.ts';
 import { openContacts } from '../interlock/detectors/tamper.ts';
 import { Interlock, type InterlockEvent } from '../interlock/interlock.ts';
@@ -24,6 +25,7 @@ import { alertRewritten, anchorCustody } from './custody-anchor.ts';
 import { kernelFeed, poolNews, serveAt } from './entropy-node.ts';
 import { type BundleMade, type BundleRequest, makeBundle } from './evidence.ts';
 import { NodeGuard } from './guard.ts';
+import { Housekeeping } from './housekeeping.ts';
 import { Incident, tellInterrupted } from './incident.ts';
 import { tellEvent } from './interlock-news.ts';
 import { finishInterrupted } from './interrupted.ts';
@@ -31,7 +33,13 @@ import { Links } from './links.ts';
 import { type LiveState, liveCollectors } from './live-state.ts';
 import { Maintenance } from './maintenance.ts';
 import { type Anchored, NodeKeys } from './node-keys.ts';
-import { type NodeRecord, readNodeRecord, type StateLayout, stateLayout } from './node-record.ts';
+import {
+  makeReceipts,
+  type NodeRecord,
+  readNodeRecord,
+  type StateLayout,
+  stateLayout,
+} from './node-record.ts';
 import { NodeSecrets } from './node-secrets.ts';
 import { policyPath } from './policies.ts';
 import { startPool } from './pool.ts';
@@ -137,6 +145,9 @@ export class Node implements AsyncDisposable {
     this.maintenance.recover(custody.records());
     if (unclean) await this.#afterUncleanEnd();
     custody.append('started', { assurance: record.assurance, unclean });
+    const { user } = this.config.courier;
+    makeReceipts(this.layout, () => (user === '' ? undefined : findUser(user)));
+    this.#cleanup.use(new Housekeeping(this.#standing));
     await this.#anchor();
     const secrets = new NodeSecrets({ ...this.#standing, arena: this.arena, tpm: this.#tpm });
     this.#secrets = secrets; // Before the first is open: a zeroize tells of what was there.

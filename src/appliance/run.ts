@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
+import { dropAwsVariables } from '../host/environment.ts';
 import { exitStatus, Failure } from '../host/failure.ts';
 import { levels, type ZeroizeLevel } from '../interlock/causes.ts';
 import { attestMethods } from './attest-methods.ts';
@@ -28,15 +29,27 @@ export interface RunOptions {
 
 /** Runs until `signal` aborts. A node that is zeroized meanwhile stays and answers. @throws as `Node.start`. */
 export async function runNode(config: Config, options: RunOptions): Promise<void> {
+  const courierVariables = leaveCredentials(options.log);
   if (options.provisionFirst && !existsSync(stateLayout(config.node.state_dir).node)) await provision(config);
   await using node = await Node.start(config, options.log, { allowSwappable: options.allowSwappable });
   await using _control = await serveControl(node.layout.control, methodsOf(node));
   await using _courier = config.courier.spawn
-    ? startCourier(options)
+    ? startCourier(options, courierVariables)
     : { [Symbol.asyncDispose]: async () => {} };
   options.onReady?.(node);
   if (!options.signal.aborted) await once(options.signal, 'abort');
   options.log('Stopping: links are removed, memory is wiped.');
+}
+
+/** Credentials of deliveries are the courier's. @returns variables for it that lead to them, and are none themselves. */
+function leaveCredentials(log: (line: string) => void): Readonly<Record<string, string>> {
+  const { handed, wiped } = dropAwsVariables();
+  if (wiped.length > 0) {
+    log(
+      `${wiped.join(', ')} stood in the environment of the node daemon, which may not have them. They are wiped here, and no courier gets them: name a file in courier.s3_credentials_file, or start the courier by itself (courier.spawn = false) with these variables.`,
+    );
+  }
+  return handed;
 }
 
 /** What the control socket answers. Parameters come from other processes and are checked here. */
@@ -139,7 +152,7 @@ function methodsOf(node: Node): Methods {
  * The courier as a child: it ends when its standard input does, after a last attempt at what is due, so that it outlives a node
  * that was killed just long enough to tell. One that dies is started again, after a pause that doubles up to a minute.
  */
-function startCourier(options: RunOptions): AsyncDisposable {
+function startCourier(options: RunOptions, variables: Readonly<Record<string, string>>): AsyncDisposable {
   let stopping = false;
   let pause = 500;
   let child: ChildProcess | undefined;
@@ -149,6 +162,7 @@ function startCourier(options: RunOptions): AsyncDisposable {
       [...process.execArgv, mainPath(), 'courier', ...options.courierArguments],
       {
         stdio: ['pipe', 'ignore', 'inherit'],
+        env: { ...process.env, ...variables },
       },
     );
     child.on('error', (error) => options.log(`The courier could not be started: ${error.message}`));

@@ -1,12 +1,15 @@
 // The delivery of bundles as an operator sees and hastens it: the outbox, the spool before it, and the parts already sent.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type JobState, Outbox } from '../alerts/outbox.ts';
+import { pathToFileURL } from 'node:url';
+import { type JobState, Outbox, type OutboxRow } from '../alerts/outbox.ts';
 import { Failure } from '../host/failure.ts';
 import { becomeUser, findUser } from '../host/privileges.ts';
 import { outboxRows } from './alerts.ts';
 import type { Config } from './config.ts';
+import { readCustody } from './custody.ts';
 import { stateLayout } from './node-record.ts';
+import { bundleDelivered } from './receipts.ts';
 
 export interface UploadRow {
   readonly key: string;
@@ -17,20 +20,38 @@ export interface UploadRow {
   /** Of the file that is under way; null where none is in parts. */
   readonly partsSent: number | null;
   readonly error: string | null;
+  /** As the custody log has it, by the courier's word; null where it does not tell, or not yet. */
+  readonly delivered: { readonly where: string; readonly at: string; readonly record: number } | null;
 }
 
 export interface Uploads {
+  /** Where bundles go, without parameters: a directory of this node where nothing is configured. */
+  readonly target: string;
+  /** Null while all that was tried got through. */
+  readonly stuck: Stuck | null;
   /** The newest first. */
   readonly bundles: readonly UploadRow[];
   /** Bundles that no courier has taken from the spool yet. */
   readonly spooled: number;
 }
 
+/** Bundles that wait although they were tried. */
+export interface Stuck {
+  readonly bundles: number;
+  /** RFC 3339: since when the first of them waits. */
+  readonly since: string;
+  /** What was in the way of the last attempt. */
+  readonly why: string;
+}
+
 /** @throws Failure `outbox-unusable`. */
 export function uploadsOf(config: Config): Uploads {
   const layout = stateLayout(config.node.state_dir);
   const rows = outboxRows(config).filter(({ kind }) => kind === 'bundle');
+  const receipts = receiptsIn(config);
   return {
+    target: uploadTarget(config),
+    stuck: stuckOf(rows),
     bundles: rows.map(({ key, state, attempts, due, error }) => ({
       key,
       state,
@@ -38,9 +59,39 @@ export function uploadsOf(config: Config): Uploads {
       nextAttempt: state === 'queued' ? new Date(due).toISOString() : null,
       partsSent: state === 'queued' ? partsSent(layout.uploads, key) : null,
       error,
+      delivered: receipts.get(Number(/\d+$/.exec(key)?.[0])) ?? null,
     })),
     spooled: namesIn(layout.spool).filter((name) => /^\d+-\d+-\d+-bundle-.*\.json$/.test(name)).length,
   };
+}
+
+/** Without an upload, bundles stay where they are made, and that is where they are delivered to. */
+export const uploadTarget = ({ forensics, node }: Config): string =>
+  forensics.upload === ''
+    ? pathToFileURL(stateLayout(node.state_dir).bundles).href
+    : forensics.upload.replace(/\?.*/s, '');
+
+/** Of all that the outbox holds. */
+export function stuckOf(rows: readonly OutboxRow[]): Stuck | null {
+  const tried = rows.filter(
+    ({ kind, state, attempts }) => kind === 'bundle' && state === 'queued' && attempts > 0,
+  );
+  const [last] = tried.toSorted((a, b) => b.due - a.due);
+  if (last === undefined) return null;
+  const since = Math.min(...tried.map(({ enqueued }) => enqueued));
+  return { bundles: tried.length, since: new Date(since).toISOString(), why: last.error ?? '' };
+}
+
+/** By the number of the bundle. */
+function receiptsIn(config: Config): Map<number, NonNullable<UploadRow['delivered']>> {
+  if (!existsSync(stateLayout(config.node.state_dir).custody)) return new Map();
+  const delivered = readCustody(config).records.filter(({ event }) => event === bundleDelivered);
+  return new Map(
+    delivered.map(({ sequence: record, detail }) => [
+      Number(detail.sequence),
+      { where: String(detail.where), at: String(detail.at), record },
+    ]),
+  );
 }
 
 /** Makes the bundles that wait due at once. Returns how many. @throws Failure `outbox-unusable`. */

@@ -4,7 +4,7 @@ import { paint, printJson, printLine, table } from './output.ts';
 
 const status = command(
   'status',
-  'every bundle handed to the courier, what waits in its spool, and until when',
+  'where bundles go, every bundle handed to the courier and where it lies now, and why one waits',
   ['upload status', 'upload status --json'],
 ).action((options) =>
   ending(options.json, async () => {
@@ -14,18 +14,24 @@ const status = command(
       printJson(uploads);
       return;
     }
+    printLine(`Bundles go to ${uploads.target}.`);
     if (uploads.bundles.length === 0) printLine('No bundle has been handed to the courier yet.');
     for (const line of table(
-      uploads.bundles.map(({ key, state, attempts, nextAttempt, partsSent, error }) => [
+      uploads.bundles.map(({ key, state, attempts, nextAttempt, partsSent, error, delivered }) => [
         key,
         paint(state === 'delivered' ? 'green' : 'yellow', state),
         `${attempts} ${attempts === 1 ? 'attempt' : 'attempts'}`,
         nextAttempt === null ? '' : `next ${nextAttempt}`,
         partsSent === null ? '' : `${partsSent} parts there`,
-        error ?? '',
+        error ?? (delivered === null ? '' : `${delivered.where} (custody record ${delivered.record})`),
       ]),
     )) {
       printLine(line);
+    }
+    const { stuck } = uploads;
+    if (stuck !== null) {
+      const number = stuck.bundles === 1 ? 'One bundle waits' : `${stuck.bundles} bundles wait`;
+      printLine(paint('yellow', `No way out: ${number}, since ${stuck.since}. ${stuck.why}`));
     }
     if (uploads.spooled > 0) printLine(`${uploads.spooled} in the spool: no courier has taken them yet.`);
   }),

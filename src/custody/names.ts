@@ -8,7 +8,17 @@ import { readIfPresent, syncDirectory } from '../host/durable.ts';
 import { Failure } from '../host/failure.ts';
 
 /** Members of a detail that hold names, or words of a person. */
-const named = new Set(['interface', 'interfaces', 'reason', 'why', 'link', 'peer', 'from', 'source']);
+const named = new Set([
+  'interface',
+  'interfaces',
+  'reason',
+  'why',
+  'link',
+  'peer',
+  'from',
+  'source',
+  'where',
+]);
 const prefix = 'hmac-sha256:';
 const keyLength = 32;
 /** Hex digits of a commitment: 128 bits, which nobody finds a second name for. */

@@ -96,6 +96,10 @@ export const setrlimit: (resource: number, limits: BigUint64Array) => number = l
   'int setrlimit(int, const uint64_t *)',
 );
 
+/** The address of a variable's value; 0 where there is none. */
+export const getenv: (name: string) => bigint | number = libc.func('uintptr_t getenv(const char *)');
+export const strlen: (address: bigint) => bigint | number = libc.func('size_t strlen(uintptr_t)');
+
 /** A view of native memory. The memory must outlive every use of the view. */
 export function viewMemory(address: bigint, byteLength: number): Uint8Array {
   return new Uint8Array(koffi.view(address, byteLength));

@@ -144,6 +144,40 @@ export const events = {
     why: 'a sentence',
   }),
   BUNDLE_MADE: entry('notice', 'A forensic bundle lies ready.', { archive: 'path' }),
+  BUNDLE_DELIVERED: entry(
+    'notice',
+    'By the courier’s word a bundle lies where it was to go, and was read back.',
+    {
+      archive: 'name',
+      where: 's3://bucket/key or file:///path',
+    },
+  ),
+  BUNDLE_GIVEN_UP: entry(
+    'warning',
+    'A bundle is no longer kept on the node, by `forensics.keep_bytes` or `keep_days`.',
+    {
+      archive: 'name',
+      why: 'size or age',
+      delivered: 'whether a copy lies elsewhere; where none does, an alert follows',
+    },
+  ),
+  ALERT_GIVEN_UP: entry(
+    'error',
+    'An alert will not be sent: refused for good, too old, or beyond the limits.',
+    {
+      key: 'the alert’s key',
+      channel: 'identifier of the channel; empty where it lay in the spool',
+      why: 'a sentence',
+    },
+  ),
+  RECEIPT_REJECTED: entry(
+    'warning',
+    'What the courier left as a receipt is none, or tells of something that the node did not do.',
+    {
+      file: 'its name, or the key that it names',
+      why: 'a sentence',
+    },
+  ),
   BUNDLE_FAILED: entry('error', 'A forensic bundle could not be made.', { why: 'a sentence' }),
   NOTE: entry('informational', 'Anything else, in words. Its own severity is the entry’s PRIORITY.'),
   TUNING_START: reserved('notice', 'A tuner of interfaces begins to change settings.'),

@@ -117,14 +117,33 @@ describe('the outbox', () => {
     expect(outbox.failed(1, 'no')).toBe('dead-lettered');
   });
 
-  it('never gives a bundle up', () => {
+  it('never gives a bundle up, unless there is nothing left to deliver', () => {
     using outbox = open(0);
     outbox.enqueue(bundle('alpha-000003'));
     for (let attempt = 0; attempt < 50; attempt++) {
       now += day;
-      expect(outbox.failed(1, 'S3 refuses.', true)).toBe('queued');
+      expect(outbox.failed(1, 'S3 refuses.')).toBe('queued');
     }
     expect(outbox.due(now)).toHaveLength(1);
+    expect(outbox.failed(1, 'It is gone.', true)).toBe('dead-lettered');
+  });
+
+  it('gives up the least urgent and oldest alerts where more waits than may; bundles stay', () => {
+    using outbox = open();
+    outbox.enqueue(
+      sampleJob('a'),
+      sampleJob('a', { key: 'mild', severity: 'notice' }),
+      bundle('alpha-000003'),
+    );
+    const within = (bytes: number, ageMilliseconds = day) => outbox.limit({ bytes, ageMilliseconds });
+    expect(within(10_000)).toEqual([]);
+    expect(within(300)).toEqual([{ key: 'mild', channel: 'a', severity: 'notice', why: 'size' }]);
+    expect(within(300)).toEqual([]);
+    outbox.enqueue(sampleJob('b', { key: 'old', severity: 'warning' }));
+    now += 2 * day;
+    expect(within(10_000)).toEqual([{ key: 'old', channel: 'b', severity: 'warning', why: 'age' }]);
+    expect(outbox.counts()).toEqual({ queued: 2, deadLettered: 2, delivered: 0 });
+    expect(outbox.status()[0]?.error).toBe('Given up because of its age, by the limits of the spool.');
   });
 
   it('makes everything due at once when flushed, or when the clock was set back', () => {

@@ -74,7 +74,7 @@ describe(`users and directories${noTmpfiles}`, () => {
     const made = run('systemd-tmpfiles', '--create', `--root=${root}`);
     expect(made).toMatchObject({ status: 0, stderr: '' });
 
-    const courier = { name: 'esoteric-courier', uid: Number(uid), gid: Number(gid) };
+    const courier = { name: 'esoteric-courier', uid: Number(uid), gid: Number(gid), home: '/' };
     makeStateDirectories(stateLayout(join(root, 'provisioned')), courier);
     expect(directoriesOf(join(root, 'var/lib/esoteric-appliance'))).toEqual(
       directoriesOf(join(root, 'provisioned')),

@@ -145,7 +145,7 @@ describe('the service of the courier', () => {
     expect(valuesOf(units[1], 'ProtectSystem')).toEqual(['strict']);
     expect(valuesOf(units[1], 'User')).toEqual(['esoteric-courier']);
     expect(valuesOf(units[1], 'ReadWritePaths')).toEqual(
-      ['spool', 'courier'].map((name) => `/var/lib/esoteric-appliance/${name}`),
+      ['spool', 'courier', 'receipts'].map((name) => `/var/lib/esoteric-appliance/${name}`),
     );
   });
 

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type OutboxRow, readRows } from '../../src/alerts/outbox.ts';
 import type { BundleMade } from '../../src/appliance/evidence.ts';
 import type { ZeroizeSummary } from '../../src/appliance/incident.ts';
+import type { Uploads } from '../../src/appliance/uploads.ts';
 import type { LabNode } from '../lab/node.ts';
 import { type S3Server, startS3 } from '../lab/s3.ts';
 import { startWebhook, type Webhook } from '../lab/webhook.ts';
@@ -83,7 +84,7 @@ describe('after a zeroize', () => {
   it('a bundle that S3 refuses is kept and tried again until it lies there', async () => {
     await using node = await deliveringNode('refused');
     await node.run();
-    s3.faults.failNext(2, 403);
+    s3.faults.failNext(1000, 403);
     await node.ask(['zeroize', '--reason', 'a test']);
     const kept = await until('the first attempt has failed', () =>
       rowsOf(node).find(({ kind, attempts }) => kind === 'bundle' && attempts > 0),
@@ -91,10 +92,17 @@ describe('after a zeroize', () => {
     expect(kept).toMatchObject({ state: 'queued' });
     expect(kept.error).not.toMatch(new RegExp(credentials.secretAccessKey));
     expect((await node.status()).alerts.queued).toBeGreaterThan(0);
+    s3.faults.failNext(0, 403);
     const rows = await settled(node);
-    expect(rows.find(({ kind }) => kind === 'bundle')?.attempts).toBe(3);
+    expect(rows.find(({ kind }) => kind === 'bundle')?.attempts).toBeGreaterThan(1);
     expect(await node.ask(['alert', 'status'])).toEqual(rows);
     expectUploaded(node, 'refused');
+    const { bundles, stuck } = await until('the receipt is in the custody log', async () => {
+      const uploads = await node.ask<Uploads>(['upload', 'status']);
+      return uploads.bundles.every(({ delivered }) => delivered !== null) ? uploads : undefined;
+    });
+    expect(stuck).toBeNull();
+    expect(bundles[0]?.delivered?.where).toMatch(/^s3:\/\/evidence\/refused\/refused-.*\.tar\.gz$/);
   });
 
   it('a channel that hangs delays no other, and its alert is delivered with the same key by the next courier', async () => {
@@ -186,6 +194,25 @@ describe('after a zeroize', () => {
     const rows = await settled(node);
     expect(rows.map(({ kind }) => kind).sort()).toEqual(['alert', 'alert', 'bundle']);
     expectUploaded(node, 'crashed');
+  });
+});
+
+describe('credentials in the environment', () => {
+  it('are wiped by the node daemon, and its courier gets what leads to them only', async () => {
+    await using node = await deliveringNode('environment');
+    const variables = { AWS_SECRET_ACCESS_KEY: credentials.secretAccessKey, AWS_PROFILE: 'evidence' };
+    Object.assign(process.env, variables);
+    try {
+      await node.run();
+    } finally {
+      for (const name of Object.keys(variables)) delete process.env[name];
+    }
+    const environmentOf = (pid: number) => readFileSync(`/proc/${pid}/environ`, 'latin1');
+    const courier = await courierOf(node);
+    for (const pid of [node.pid, courier])
+      expect(environmentOf(pid)).not.toContain(credentials.secretAccessKey);
+    expect(environmentOf(courier)).toContain('AWS_PROFILE=evidence');
+    expect(node.log).toMatch(/AWS_SECRET_ACCESS_KEY stood in the environment of the node daemon/);
   });
 });
 

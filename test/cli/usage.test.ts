@@ -43,7 +43,7 @@ describe('what cannot be meant', () => {
   });
 
   it.each([
-    [['verify'], /missing required argument 'archive'/],
+    [['verify'], /missing required argument 'bundle'/],
     [['zeroize'], /required option '--reason <text>' not specified/],
     [['zeroize', '--level', 'scorch', '--reason', 'x'], /purge, lock, destroy/],
     [['maintenance', 'begin'], /--reason/],

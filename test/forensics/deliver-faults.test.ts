@@ -142,6 +142,8 @@ describe('in the end there is one good copy', () => {
     [500, 'POST', 8],
     [500, 'GET', 4],
     [503, 'HEAD', 4],
+    [507, 'PUT', 2],
+    [507, 'POST', 2],
     ['slow', 'PUT', 8],
     ['slow', 'POST', 4],
     ['reset', 'PUT', 8],

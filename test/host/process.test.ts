@@ -120,7 +120,7 @@ describe('this process', () => {
     expect(() => findUser('ea-nobody-here')).toThrow(
       expect.objectContaining({ code: 'user-unknown', status: 2 }),
     );
-    expect(findUser('root')).toEqual({ name: 'root', uid: 0, gid: 0 });
+    expect(findUser('root')).toEqual({ name: 'root', uid: 0, gid: 0, home: '/root' });
   });
 });
 

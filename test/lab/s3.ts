@@ -221,7 +221,9 @@ async function refuse(request: IncomingMessage, fault: number | 'slow' | string)
   if (fault === 'expired') throw new S3Error(400, 'ExpiredToken', 'The provided token has expired.');
   const status = Number(fault);
   const code =
-    { 500: 'InternalError', 503: 'ServiceUnavailable', 403: 'AccessDenied' }[status] ?? `Error${status}`;
+    { 500: 'InternalError', 503: 'ServiceUnavailable', 403: 'AccessDenied', 507: 'InsufficientStorage' }[
+      status
+    ] ?? `Error${status}`;
   throw new S3Error(status, code, 'A failure on request of the test.');
 }
 

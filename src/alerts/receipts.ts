@@ -1,0 +1,119 @@
+// Receipts: what the courier tells the node of its deliveries, as files in a directory of the courier's. The node reads them with more
+// rights than the courier has and so believes nothing of their form: no link is followed, nothing waits, no file is read beyond its limit,
+// and what is no receipt goes away.
+import { closeSync, constants, fstatSync, mkdirSync, opendirSync, openSync, readSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { writeDurably } from '../host/durable.ts';
+import { reasonOf } from '../host/failure.ts';
+import { severities, visibleWord } from './alert.ts';
+
+const largestReceipt = 16_384;
+/** Directory entries that one look takes in; the rest waits for the next. */
+const mostEntries = 512;
+
+const line = (most: number) =>
+  z
+    .string()
+    .regex(/^[\x20-\x7e]+$/)
+    .max(most);
+const at = z.iso.datetime();
+
+const deliveredFile = z.strictObject({
+  name: line(255),
+  /** `s3://bucket/key` or `file:///path`, without parameters. */
+  where: line(2048).regex(/^(s3|file):\/\/[^?#]+$/),
+  size: z.int().nonnegative(),
+  sha256: z.string().regex(/^[0-9a-f]{64}$/),
+  version: line(1024).optional(),
+  lock: z.strictObject({ mode: z.enum(['GOVERNANCE', 'COMPLIANCE']), until: at }).optional(),
+});
+export const receiptSchema = z.discriminatedUnion('kind', [
+  z.strictObject({
+    kind: z.literal('delivered'),
+    /** Of the job. */
+    key: z.string().regex(visibleWord),
+    at,
+    files: z.array(deliveredFile).min(1).max(4),
+  }),
+  /** An alert that will not be sent any more. */
+  z.strictObject({
+    kind: z.literal('given-up'),
+    key: z.string().regex(visibleWord),
+    at,
+    /** The identifier of the channel. */
+    channel: z.string().regex(visibleWord),
+    severity: z.enum(severities),
+    why: z.string().min(1).max(2000),
+  }),
+]);
+export type Receipt = z.infer<typeof receiptSchema>;
+
+/** Leaves a receipt, on disk when it returns; one about the same thing is replaced. */
+export function writeReceipt(directory: string, receipt: Receipt): void {
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const channel = receipt.kind === 'given-up' ? `-${receipt.channel}` : '';
+  const name = `${receipt.kind}-${receipt.key}${channel}`.slice(0, 200);
+  writeDurably(join(directory, `${name}.json`), JSON.stringify(receiptSchema.parse(receipt)));
+}
+
+export interface TakenReceipt {
+  readonly receipt: Receipt;
+  /** Removes the file; to be called once the receipt is recorded. */
+  done(): void;
+}
+
+/** The receipts that lie there; none where there is no such directory. What is no receipt is removed and told to `onRejected`. */
+export function takeReceipts(
+  directory: string,
+  onRejected: (file: string, why: string) => void,
+): TakenReceipt[] {
+  return fileNames(directory).flatMap((name) => {
+    const path = join(directory, name);
+    const remove = (): void => rmSync(path, { force: true });
+    try {
+      return [{ receipt: readReceipt(path), done: remove }];
+    } catch (error) {
+      try {
+        remove();
+        onRejected(name.slice(0, 200), reasonOf(error).slice(0, 500));
+      } catch {
+        // A directory, which only the courier can have made: it is in nobody's way.
+      }
+      return [];
+    }
+  });
+}
+
+/** Sorted. A file that is still being written has another ending. */
+function fileNames(directory: string): string[] {
+  const names: string[] = [];
+  try {
+    using entries = opendirSync(directory);
+    for (let count = 0; count < mostEntries; count += 1) {
+      const entry = entries.readSync();
+      if (entry === null) break;
+      if (entry.name.endsWith('.json')) names.push(entry.name);
+    }
+  } catch {
+    // Not there yet, or not ours to read: nothing to take.
+  }
+  return names.sort();
+}
+
+/** @throws where it is none. */
+function readReceipt(path: string): Receipt {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    const found = fstatSync(fd);
+    if (!found.isFile()) throw new Error('it is not a regular file');
+    if (found.size > largestReceipt) throw new Error(`it is larger than ${largestReceipt} bytes`);
+    const bytes = Buffer.alloc(largestReceipt);
+    const length = readSync(fd, bytes, 0, largestReceipt, 0);
+    const checked = receiptSchema.safeParse(JSON.parse(bytes.toString('utf8', 0, length)));
+    if (!checked.success) throw new Error(z.prettifyError(checked.error).replaceAll('\n', ' '));
+    return checked.data;
+  } finally {
+    closeSync(fd);
+  }
+}

@@ -1,0 +1,155 @@
+// The delivery of one bundle by the courier: countersigned, uploaded, read back, and a receipt for the node.
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { DeliveryFailure } from '../alerts/delivery-failure.ts';
+import { writeReceipt } from '../alerts/receipts.ts';
+import { countersign } from '../attestation/countersign.ts';
+import { parseEnrolment } from '../attestation/enrolment.ts';
+import { deliver, parseUploadUrl, type UploadCredentials } from '../forensics/deliver.ts';
+import { writeDurably } from '../host/durable.ts';
+import { Failure } from '../host/failure.ts';
+import { utcNow } from '../host/time.ts';
+import type { Config } from './config.ts';
+import type { BundleJob } from './evidence.ts';
+import type { StateLayout } from './node-record.ts';
+import { receiptFiles } from './receipts.ts';
+
+/** Requests to Sigstore services give up after this; the delivery is tried again. */
+const sigstoreTimeout = 15_000;
+
+/** What is imported late for the sake of start time is imported now: afterwards the program's files may be out of reach. */
+export async function loadBeforeDropping(config: Config): Promise<void> {
+  if (config.forensics.upload.startsWith('s3://')) await import('@aws-sdk/client-s3');
+}
+
+/** @throws Failure: the job stays queued. DeliveryFailure `bundle-gone` where the node no longer keeps the bundle. */
+export async function deliverBundle(
+  config: Config,
+  layout: StateLayout,
+  { key, job, signal }: { readonly key: string; readonly job: BundleJob; readonly signal: AbortSignal },
+): Promise<void> {
+  if (isGone(job.archive)) {
+    rmSync(join(layout.countersigned, basename(job.sigstore)), { force: true });
+    throw DeliveryFailure.gone(`${basename(job.archive)} is no longer kept on this node.`);
+  }
+  const sigstore = await countersigned(config, layout, job);
+  if (job.upload === '') return;
+  // A node provisioned by an earlier version has none.
+  mkdirSync(layout.uploads, { recursive: true, mode: 0o700 });
+  const delivered = await deliver({
+    stateDirectory: layout.uploads,
+    files: [job.archive, sigstore],
+    target: parseUploadUrl(job.upload),
+    credentials: async () => credentialsFrom(config.courier.s3_credentials_file),
+    signal,
+  });
+  // Before the outbox forgets the job: a kill in between delivers once more, which finds all there and changes nothing.
+  writeReceipt(layout.receipts, {
+    kind: 'delivered',
+    key,
+    at: utcNow(),
+    files: receiptFiles(delivered),
+  });
+}
+
+/** Not where its directory is missing or closed to this user as well: that passes. */
+function isGone(path: string): boolean {
+  try {
+    statSync(path);
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ENOENT' && existsSync(dirname(path));
+  }
+}
+
+/** Signature files of bundles that the node has given up. */
+export function forgetGone(layout: StateLayout): void {
+  if (!existsSync(layout.countersigned) || !existsSync(layout.bundles)) return;
+  const kept = new Set(readdirSync(layout.bundles));
+  for (const name of readdirSync(layout.countersigned).filter((each) => each.endsWith('.json'))) {
+    if (!kept.has(name)) rmSync(join(layout.countersigned, name), { force: true });
+  }
+}
+
+/**
+ * The signature file to deliver: countersigned, in a directory of the courier's own, or the node's where there is nothing to
+ * countersign. What the node signed stays as it is, byte for byte, and where it is.
+ */
+async function countersigned(config: Config, layout: StateLayout, job: BundleJob): Promise<string> {
+  const own = join(layout.countersigned, basename(job.sigstore));
+  if (existsSync(own)) return own;
+  const {
+    mode,
+    fulcio,
+    rekor,
+    rekor_version: rekorVersion,
+    tsa,
+    identity_token_file: tokenFile,
+    trusted_root: rootFile,
+  } = config.sigstore;
+  const enrolment = parseEnrolment(readFileSync(layout.enrolment, 'utf8'));
+  const bundle: unknown = JSON.parse(readFileSync(job.sigstore, 'utf8'));
+  const anyService = [fulcio, rekor, tsa].some((url) => url !== '');
+  if (mode === 'none' || !anyService || enrolment.tpm === null || !isPending(bundle)) return job.sigstore;
+  const proof = job.proofOfPossession;
+  const complete = await countersign({
+    bundle,
+    publicKeyPem: enrolment.tpm.signingKey.publicKey,
+    proofOfPossession:
+      proof === null
+        ? null
+        : { subject: proof.subject, signatureDer: Buffer.from(proof.signature, 'base64') },
+    services: {
+      ...(fulcio === '' ? {} : { fulcio }),
+      ...(rekor === '' ? {} : { rekor, rekorVersion }),
+      ...(tsa === '' ? {} : { tsa }),
+    },
+    ...(tokenFile === '' || !existsSync(tokenFile)
+      ? {}
+      : { identityToken: readFileSync(tokenFile, 'utf8').trim() }),
+    ...(rootFile === '' ? {} : { trustedRoot: JSON.parse(readFileSync(rootFile, 'utf8')) }),
+    timeoutMilliseconds: sigstoreTimeout,
+  });
+  writeDurably(own, `${JSON.stringify(complete)}\n`, 0o644);
+  return own;
+}
+
+/** Signed by the node, and by no witness yet. */
+function isPending(bundle: unknown): boolean {
+  const { verificationMaterial: material, dsseEnvelope: envelope } = bundle as {
+    verificationMaterial?: {
+      tlogEntries?: unknown[];
+      certificate?: unknown;
+      timestampVerificationData?: { rfc3161Timestamps?: unknown[] };
+    };
+    dsseEnvelope?: { signatures?: unknown[] };
+  };
+  return (
+    (envelope?.signatures?.length ?? 0) > 0 &&
+    material?.certificate === undefined &&
+    (material?.tlogEntries?.length ?? 0) === 0 &&
+    (material?.timestampVerificationData?.rfc3161Timestamps?.length ?? 0) === 0
+  );
+}
+
+/**
+ * The `[default]` profile of a file in the format of ~/.aws/credentials; undefined where none is named, which leaves it to the
+ * chain of the AWS SDK.
+ */
+function credentialsFrom(path: string): UploadCredentials | undefined {
+  if (path === '') return undefined;
+  const missing = (why: string): Failure =>
+    new Failure('s3-credentials', `The courier has no S3 credentials: ${why}.`, {
+      kept: 'The bundle is kept on this node, and its delivery will be tried again.',
+      remedy: 'Name a file with aws_access_key_id and aws_secret_access_key in courier.s3_credentials_file.',
+    });
+  if (!existsSync(path)) throw missing(`${path} is missing`);
+  const text = readFileSync(path, 'utf8');
+  const value = (key: string): string | undefined =>
+    new RegExp(`^\\s*${key}\\s*=\\s*(\\S+)\\s*$`, 'm').exec(text)?.[1];
+  const accessKeyId = value('aws_access_key_id');
+  const secretAccessKey = value('aws_secret_access_key');
+  if (accessKeyId === undefined || secretAccessKey === undefined) throw missing(`${path} holds none`);
+  const sessionToken = value('aws_session_token');
+  return { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) };
+}

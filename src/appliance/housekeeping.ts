@@ -1,0 +1,50 @@
+// What a running node looks after every few seconds: receipts of the courier, and that neither spool nor bundles outgrow their limits.
+import { limitSpool } from '../alerts/spool.ts';
+import { reasonOf } from '../host/failure.ts';
+import type { Announcer } from './announce.ts';
+import type { Config } from './config.ts';
+import { type Recording, recordReceipts, tellGivenUp } from './receipts.ts';
+import { limitBundles } from './retention.ts';
+
+const everyMilliseconds = 1000;
+const day = 86_400_000;
+
+export class Housekeeping implements Disposable {
+  readonly #node: Recording & { readonly config: Config; readonly announcer: Announcer };
+  readonly #timer: NodeJS.Timeout;
+  /** What was in the way last time, so that it is told once. */
+  #trouble = '';
+
+  constructor(node: Recording & { readonly config: Config; readonly announcer: Announcer }) {
+    this.#node = node;
+    this.#timer = setInterval(() => this.#look(), everyMilliseconds);
+    this.#timer.unref();
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
+  }
+
+  #look(): void {
+    try {
+      keepHouse(this.#node);
+      this.#trouble = '';
+    } catch (error) {
+      const why = reasonOf(error);
+      if (why === this.#trouble) return;
+      this.#trouble = why;
+      this.#node.announcer.note('warning', `Receipts and limits could not be looked after: ${why}`, { why });
+    }
+  }
+}
+
+/** Once, also where no node runs. */
+export function keepHouse(node: Recording & { readonly config: Config }): void {
+  const { config, layout } = node;
+  recordReceipts(node);
+  const { spool_bytes: bytes, spool_days: days } = config.courier;
+  limitSpool(layout.spool, { bytes, ageMilliseconds: days * day }, ({ key, severity, why }) =>
+    tellGivenUp({ key, channel: '', severity, why: `${why} of the spool` }, node),
+  );
+  limitBundles(node);
+}

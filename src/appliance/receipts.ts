@@ -1,0 +1,143 @@
+// What the courier says became of deliveries, into the custody log. It is the courier's word: where a bundle went and what was read
+// back. A courier that has been taken over can lie about bundles that there are, each once a place, and about nothing else.
+import { existsSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { type Receipt, takeReceipts } from '../alerts/receipts.ts';
+import type { CustodyLog } from '../custody/log.ts';
+import type { Delivered } from '../forensics/deliver.ts';
+import { bundleMade } from '../forensics/format.ts';
+import { utcNow } from '../host/time.ts';
+import type { Announcer } from './announce.ts';
+import type { NodeRecord, StateLayout } from './node-record.ts';
+
+export interface Recording {
+  readonly layout: StateLayout;
+  readonly record: NodeRecord;
+  readonly custody: CustodyLog;
+  /** Undefined where no node runs. */
+  readonly announcer?: Announcer;
+}
+
+type DeliveredReceipt = Extract<Receipt, { kind: 'delivered' }>;
+type GivenUp = Extract<Receipt, { kind: 'given-up' }>;
+
+/** Of a bundle, in the custody log; beside it `by`, whose word it is. */
+export const bundleDelivered = 'bundle-delivered';
+export const alertGivenUp = 'alert-given-up';
+
+/** How many alerts a custody log takes in an hour as given up: each is a line for ever, and the courier could invent them. */
+const mostGivenUpAnHour = 100;
+
+/** @returns how many were recorded. */
+export function recordReceipts(recording: Recording): number {
+  const { layout, announcer } = recording;
+  const taken = takeReceipts(layout.receipts, (file, why) =>
+    announcer?.event('RECEIPT_REJECTED', `A receipt of the courier is none: ${why}`, { file, why }),
+  );
+  if (taken.length === 0) return 0;
+  const history = [...recording.custody.records()];
+  let recorded = 0;
+  for (const { receipt, done } of taken) {
+    const problem =
+      receipt.kind === 'delivered'
+        ? recordDelivery(receipt, recording, history)
+        : recordGivenUp(receipt, recording, history);
+    if (problem === 'later') continue;
+    if (problem === undefined) recorded += 1;
+    else if (problem !== 'known') {
+      const { key } = receipt;
+      announcer?.event('RECEIPT_REJECTED', `A receipt of the courier is refused: ${problem}`, {
+        file: key,
+        why: problem,
+      });
+    }
+    done();
+  }
+  return recorded;
+}
+
+type Records = { event: string; time: string; detail: Readonly<Record<string, unknown>> }[];
+
+/** Undefined when recorded, `known` when it was before, else why it is not. */
+function recordDelivery(
+  { key, at, files }: DeliveredReceipt,
+  { layout, record, custody, announcer }: Recording,
+  history: Records,
+): string | undefined {
+  const sequence = sequenceOf(key, record.node);
+  const made = history.findLast(({ event, detail }) => event === bundleMade && detail.sequence === sequence);
+  const [archive, signature] = files;
+  if (made === undefined || sequence === undefined || archive === undefined)
+    return 'no bundle of that number was made here';
+  const named = new RegExp(`^${record.node}-0*${sequence}-\\d{8}T\\d{6}Z\\.tar\\.gz(\\.age)?$`);
+  if (!named.test(archive.name) || !existsSync(join(layout.bundles, archive.name)))
+    return 'that is not the name of the bundle';
+  // What was encrypted has another digest than the archive that the log tells of.
+  if (!archive.name.endsWith('.age') && made.detail.sha256 !== archive.sha256)
+    return 'another content was delivered than was made';
+  const { where } = archive;
+  const earlier = history.find(
+    ({ event, detail }) =>
+      event === bundleDelivered && detail.sequence === sequence && detail.where === where,
+  );
+  if (earlier !== undefined) return 'known';
+  const detail = {
+    sequence,
+    where,
+    at,
+    sha256: archive.sha256,
+    ...(archive.version === undefined ? {} : { version: archive.version }),
+    ...(archive.lock === undefined ? {} : { lock: archive.lock }),
+    ...(signature === undefined ? {} : { signature: { name: signature.name, sha256: signature.sha256 } }),
+    by: 'courier',
+  };
+  custody.append(bundleDelivered, detail);
+  history.push({ event: bundleDelivered, time: at, detail });
+  announcer?.event('BUNDLE_DELIVERED', `Forensic bundle ${archive.name} lies at ${where}.`, {
+    archive: archive.name,
+    where,
+  });
+  return undefined;
+}
+
+function recordGivenUp(
+  { key, channel, severity, why }: GivenUp,
+  { custody, announcer }: Recording,
+  history: Records,
+): string | undefined {
+  const known = history.some(
+    ({ event, detail }) => event === alertGivenUp && detail.key === key && detail.channel === channel,
+  );
+  if (known) return 'known';
+  const hour = Date.now() - 3_600_000;
+  const lately = history.filter(({ event, time }) => event === alertGivenUp && Date.parse(time) > hour);
+  if (lately.length >= mostGivenUpAnHour) return 'later';
+  tellGivenUp({ key, channel, severity, why }, { custody, announcer });
+  history.push({ event: alertGivenUp, time: utcNow(), detail: { key, channel } });
+  return undefined;
+}
+
+/** An alert that will not be sent, in the custody log and as an event. `channel` is empty where no courier had it yet. */
+export function tellGivenUp(
+  given: { readonly key: string; readonly channel: string; readonly severity: string; readonly why: string },
+  { custody, announcer }: { readonly custody: CustodyLog; readonly announcer?: Announcer | undefined },
+): void {
+  custody.append(alertGivenUp, given);
+  const { key, channel, why } = given;
+  const place = channel === '' ? 'the spool' : channel;
+  announcer?.event('ALERT_GIVEN_UP', `The alert ${key} will not be sent (${place}): ${why}`, {
+    key,
+    channel,
+    why,
+  });
+}
+
+function sequenceOf(key: string, node: string): number | undefined {
+  const start = `${node}-bundle-`;
+  const digits = key.startsWith(start) ? key.slice(start.length) : '';
+  return /^\d{1,15}$/.test(digits) ? Number(digits) : undefined;
+}
+
+/** The files of a delivery as a receipt names them. */
+export const receiptFiles = (delivered: readonly Delivered[]): DeliveredReceipt['files'] =>
+  delivered.map(({ file, ...rest }) => ({ name: basename(file), ...rest }));

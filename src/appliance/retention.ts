@@ -1,0 +1,83 @@
+// How long bundles are kept on the node: within the limits of `[forensics]`, and never so that one goes silently. What was delivered
+// goes first, then what matters least, then what is oldest.
+import { readdirSync, rmSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { type Severity, severities } from '../alerts/alert.ts';
+import { toGiveUp, type Waiting } from '../alerts/limits.ts';
+import { bundleGivenUp, bundleMade, sigstoreName } from '../forensics/format.ts';
+import type { Config } from './config.ts';
+import { bundleDelivered, type Recording } from './receipts.ts';
+
+const day = 86_400_000;
+/** Of a bundle that was made before its severity was recorded, or by hand. */
+const ordinary: Severity = 'notice';
+
+interface KeptBundle extends Waiting {
+  readonly name: string;
+  readonly sequence: number;
+  readonly sha256: unknown;
+}
+
+/** Removes what goes beyond the limits, each recorded first and told. @returns the names of the archives. */
+export function limitBundles(recording: Recording & { readonly config: Config }, now = Date.now()): string[] {
+  const { config, layout, custody, announcer } = recording;
+  const { keep_bytes: bytes, keep_days: days } = config.forensics;
+  const files = filesIn(layout.bundles);
+  const total = files.reduce((sum, file) => sum + file.bytes, 0);
+  const limits = { bytes, ageMilliseconds: days * day };
+  // The log is read only where something may have to go.
+  if (total <= limits.bytes && files.every(({ at }) => now - at <= limits.ageMilliseconds)) return [];
+  const bundles = describe(files, recording);
+  return toGiveUp(bundles, limits, now).map(({ item, why }) => {
+    const { name, sequence, sha256, copied } = item;
+    custody.append(bundleGivenUp, { sequence, sha256: sha256 ?? null, cause: why, delivered: copied });
+    for (const file of [name, sigstoreName(name)]) rmSync(join(layout.bundles, file), { force: true });
+    const where = copied ? 'A copy lies where it was delivered.' : 'It was delivered nowhere.';
+    const message = `Forensic bundle ${name} is no longer kept (${why}). ${where}`;
+    announcer?.event('BUNDLE_GIVEN_UP', message, { archive: name, why, delivered: copied });
+    if (!copied) {
+      announcer?.alert({
+        key: `${recording.record.node}-bundle-given-up-${sequence}`,
+        severity: 'error',
+        title: `${recording.record.node}: forensic bundle ${sequence} was given up`,
+        body: `${message} Raise forensics.keep_${why === 'size' ? 'bytes' : 'days'}, or see why nothing is delivered: \`esoteric-appliance upload status\`.`,
+        facts: { archive: name, why },
+      });
+    }
+    return name;
+  });
+}
+
+/** Archives, each with the bytes of both files. */
+function filesIn(directory: string): { name: string; sequence: number; bytes: number; at: number }[] {
+  return readdirSync(directory).flatMap((name) => {
+    const sequence = /-(\d{6,15})-\d{8}T\d{6}Z\.tar\.gz(?:\.age)?$/.exec(name)?.[1];
+    const found = statSync(join(directory, name), { throwIfNoEntry: false });
+    if (sequence === undefined || found === undefined) return [];
+    const signature = statSync(join(directory, sigstoreName(name)), { throwIfNoEntry: false });
+    const bytes = found.size + (signature?.size ?? 0);
+    return [{ name, sequence: Number(sequence), bytes, at: found.mtimeMs }];
+  });
+}
+
+/** As the custody log tells of them. */
+function describe(files: ReturnType<typeof filesIn>, { custody, layout }: Recording): KeptBundle[] {
+  const here = `${pathToFileURL(layout.bundles).href}/`;
+  const told = new Map<number, { severity: Severity; copied: boolean; sha256: unknown }>();
+  for (const { event, detail } of custody.records()) {
+    const sequence = Number(detail.sequence);
+    if (event === bundleMade) {
+      const severity = severities.find((name) => name === detail.severity) ?? ordinary;
+      told.set(sequence, { severity, copied: false, sha256: detail.sha256 });
+    } else if (event === bundleDelivered && !String(detail.where).startsWith(here)) {
+      const made = told.get(sequence);
+      if (made !== undefined) told.set(sequence, { ...made, copied: true });
+    }
+  }
+  // One that the log does not tell of is being made just now, or its node was killed then: it stays.
+  return files.flatMap((file) => {
+    const made = told.get(file.sequence);
+    return made === undefined ? [] : [{ ...file, ...made }];
+  });
+}

@@ -1,0 +1,275 @@
+// What becomes of deliveries and of what is kept, in the custody log: a real log, spool and directory of receipts.
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Alert, Severity } from '../../src/alerts/alert.ts';
+import { type Receipt, writeReceipt } from '../../src/alerts/receipts.ts';
+import { dropJob, takeJobs } from '../../src/alerts/spool.ts';
+import type { Announcer } from '../../src/appliance/announce.ts';
+import { type Config, loadConfig } from '../../src/appliance/config.ts';
+import { keepHouse } from '../../src/appliance/housekeeping.ts';
+import { makeStateDirectories, type NodeRecord, stateLayout } from '../../src/appliance/node-record.ts';
+import { recordReceipts } from '../../src/appliance/receipts.ts';
+import { limitBundles } from '../../src/appliance/retention.ts';
+import { uploadsOf } from '../../src/appliance/uploads.ts';
+import { CustodyLog } from '../../src/custody/log.ts';
+
+const now = Date.UTC(2026, 10, 20, 16, 30);
+const day = 86_400_000;
+let directory: string;
+let custody: CustodyLog;
+let told: string[];
+let alerts: string[];
+let config: Config;
+const layout = () => stateLayout(directory);
+const record = { node: 'alpha' } as NodeRecord;
+/** Journald is not needed to see what is told. */
+const announcer = {
+  event: (name: string, message: string) => void told.push(`${name} ${message}`),
+  alert: ({ key }: { key: string }) => void alerts.push(key),
+} as unknown as Announcer;
+const recording = () => ({ layout: layout(), record, custody, announcer, config });
+const events = () => [...custody.records()].map(({ event, detail }) => ({ event, detail }));
+
+function configure(lines = ''): void {
+  const path = join(directory, 'config.toml');
+  writeFileSync(path, `[node]\nname = "alpha"\nstate_dir = "${directory}"\n${lines}`);
+  config = loadConfig({ path, overrides: {} });
+}
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'ea-kept-'));
+  makeStateDirectories(layout(), undefined);
+  custody = CustodyLog.open(layout().custody);
+  told = [];
+  alerts = [];
+  configure();
+});
+afterEach(() => {
+  custody.close();
+  rmSync(directory, { recursive: true });
+});
+
+const nameOf = (sequence: number) => `alpha-${String(sequence).padStart(6, '0')}-20261120T163000Z.tar.gz`;
+const digest = 'ab'.repeat(32);
+
+/** A bundle of so many bytes, as old as said, in the state directory and in the log. */
+function make(sequence: number, choices: { bytes?: number; days?: number; severity?: Severity } = {}): void {
+  custody.append('bundle-begun', { sequence });
+  const path = join(layout().bundles, nameOf(sequence));
+  writeFileSync(path, '');
+  truncateSync(path, choices.bytes ?? 100);
+  const made = new Date(now - (choices.days ?? 0) * day + sequence * 1000);
+  utimesSync(path, made, made);
+  writeFileSync(`${path}.sigstore.json`, '');
+  const { severity = 'notice' } = choices;
+  custody.append('bundle-made', { sequence, sha256: digest, signed: 'tpm', severity });
+}
+
+const receiptOf = (sequence: number, changes: object = {}): Receipt => ({
+  kind: 'delivered',
+  key: `alpha-bundle-${String(sequence).padStart(6, '0')}`,
+  at: '2026-11-20T16:31:00.000Z',
+  files: [
+    {
+      name: nameOf(sequence),
+      where: `s3://evidence/alpha/${nameOf(sequence)}`,
+      size: 100,
+      sha256: digest,
+      lock: { mode: 'COMPLIANCE', until: '2027-11-20T16:30:00.000Z' },
+      ...changes,
+    },
+  ],
+});
+const leave = (receipt: Receipt) => writeReceipt(layout().receipts, receipt);
+
+describe('a receipt of a delivery', () => {
+  it('is recorded once: where, when, which content, under which lock', () => {
+    make(7);
+    leave(receiptOf(7));
+    expect(recordReceipts(recording())).toBe(1);
+    expect(events().at(-1)).toEqual({
+      event: 'bundle-delivered',
+      detail: {
+        sequence: 7,
+        where: `s3://evidence/alpha/${nameOf(7)}`,
+        at: '2026-11-20T16:31:00.000Z',
+        sha256: digest,
+        lock: { mode: 'COMPLIANCE', until: '2027-11-20T16:30:00.000Z' },
+        by: 'courier',
+      },
+    });
+    expect(told).toEqual([expect.stringMatching(/^BUNDLE_DELIVERED /)]);
+    leave(receiptOf(7));
+    expect(recordReceipts(recording())).toBe(0);
+    expect(events().filter(({ event }) => event === 'bundle-delivered')).toHaveLength(1);
+    expect(readdirSync(layout().receipts)).toEqual([]);
+  });
+
+  it('names the place as a commitment, so that no bundle tells of a bucket', () => {
+    make(7);
+    leave(receiptOf(7));
+    recordReceipts(recording());
+    expect(readFileSync(layout().custody, 'utf8')).not.toContain('evidence/alpha');
+  });
+
+  it.each<[string, number, object]>([
+    ['a bundle that was never made', 8, {}],
+    ['another content than was made', 7, { sha256: 'cd'.repeat(32) }],
+    ['a file that is none of ours', 7, { name: 'passwd' }],
+    ['the name of another bundle', 7, { name: nameOf(8) }],
+  ])('that tells of %s is refused, told, and recorded nowhere', (_, sequence, changes) => {
+    make(7);
+    leave(receiptOf(sequence, changes));
+    const before = custody.head();
+    expect(recordReceipts(recording())).toBe(0);
+    expect(custody.head()).toEqual(before);
+    expect(told).toEqual([expect.stringMatching(/^RECEIPT_REJECTED /)]);
+    expect(readdirSync(layout().receipts)).toEqual([]);
+  });
+
+  it('is shown by `upload status`', () => {
+    make(7);
+    leave(receiptOf(7));
+    recordReceipts(recording());
+    expect(uploadsOf(config)).toMatchObject({ target: pathToFileURL(layout().bundles).href, stuck: null });
+  });
+});
+
+describe('alerts that a courier gave up', () => {
+  const givenUp = (at: number): Receipt => ({
+    kind: 'given-up',
+    key: `alpha-${at}`,
+    at: '2026-11-20T16:31:00.000Z',
+    channel: 'json-1',
+    severity: 'error',
+    why: 'It was refused.',
+  });
+
+  it('are recorded and told, once each', () => {
+    for (let round = 0; round < 2; round += 1) {
+      leave(givenUp(1));
+      recordReceipts(recording());
+    }
+    expect(events()).toEqual([
+      { event: 'alert-given-up', detail: expect.objectContaining({ key: 'alpha-1' }) },
+    ]);
+    expect(told).toEqual([expect.stringMatching(/^ALERT_GIVEN_UP .*json-1/)]);
+  });
+
+  it('cannot fill the log: a hundred in an hour, and the rest waits', () => {
+    for (let at = 0; at < 130; at += 1) leave(givenUp(at));
+    expect(recordReceipts(recording())).toBe(100);
+    expect(recordReceipts(recording())).toBe(0);
+    expect(readdirSync(layout().receipts)).toHaveLength(30);
+  });
+});
+
+describe('bundles that are kept', () => {
+  const kept = () =>
+    readdirSync(layout().bundles)
+      .filter((name) => name.endsWith('.tar.gz'))
+      .map((name) => Number(name.split('-')[1]));
+
+  it('stay while they fit', () => {
+    for (const sequence of [1, 2, 3]) make(sequence);
+    expect(limitBundles(recording(), now + 10_000)).toEqual([]);
+  });
+
+  it('go by size: what was delivered, then the ordinary and old; the newest security event stays longest', () => {
+    make(1, { severity: 'critical' });
+    make(2);
+    make(3);
+    make(4);
+    make(5, { severity: 'critical' });
+    leave(receiptOf(4));
+    recordReceipts(recording());
+    const left = (bytes: number) => {
+      configure(`[forensics]\nkeep_bytes = ${bytes}\n`);
+      limitBundles(recording(), now + 10_000);
+      return kept();
+    };
+    expect(left(450)).toEqual([1, 2, 3, 5]);
+    expect(left(300)).toEqual([1, 3, 5]);
+    expect(left(100)).toEqual([5]);
+    expect(left(1)).toEqual([5]);
+    const gone = events().filter(({ event }) => event === 'bundle-given-up');
+    expect(gone.map(({ detail }) => [detail.sequence, detail.cause, detail.delivered])).toEqual([
+      [4, 'size', true],
+      [2, 'size', false],
+      [3, 'size', false],
+      [1, 'size', false],
+    ]);
+    expect(told.filter((line) => line.startsWith('BUNDLE_GIVEN_UP'))).toHaveLength(4);
+    // What lies elsewhere is no loss.
+    expect(alerts).toEqual([2, 3, 1].map((sequence) => `alpha-bundle-given-up-${sequence}`));
+    expect(existsSync(join(layout().bundles, `${nameOf(2)}.sigstore.json`))).toBe(false);
+  });
+
+  it('go by age, but for a security event that was delivered nowhere', () => {
+    configure('[forensics]\nkeep_days = 30\n');
+    make(1, { days: 40, severity: 'critical' });
+    make(2, { days: 40 });
+    make(3, { days: 40, severity: 'critical' });
+    make(4);
+    leave(receiptOf(3));
+    recordReceipts(recording());
+    expect(limitBundles(recording(), now)).toEqual([nameOf(3), nameOf(2)]);
+    expect(kept()).toEqual([1, 4]);
+  });
+
+  it('are not touched while they are being made', () => {
+    configure('[forensics]\nkeep_bytes = 1\n');
+    make(1);
+    writeFileSync(join(layout().bundles, nameOf(2)), 'half');
+    custody.append('bundle-begun', { sequence: 2 });
+    limitBundles(recording(), now);
+    expect(kept()).toEqual([1, 2]);
+  });
+});
+
+describe('alerts in the spool', () => {
+  const alert = (key: string, severity: Severity): Alert => ({
+    key,
+    node: 'alpha',
+    severity,
+    title: 'title',
+    body: 'x'.repeat(500),
+    time: '2026-11-20T16:30:00.000Z',
+    facts: {},
+  });
+  const left = () =>
+    takeJobs(layout().spool).map(({ job }) => (job.kind === 'alert' ? job.alert.key : job.key));
+
+  it('go by size and by age, each recorded and told; bundles stay', () => {
+    configure('[courier]\nspool_bytes = 1500\nspool_days = 30\n');
+    const drop = (key: string, severity: Severity, at: number) =>
+      dropJob(layout().spool, { kind: 'alert', alert: alert(key, severity) }, () => at);
+    const today = Date.now();
+    drop('old', 'notice', today - 40 * day);
+    drop('old-and-critical', 'critical', today - 40 * day);
+    for (const key of ['a', 'b', 'c']) drop(key, 'warning', today);
+    dropJob(
+      layout().spool,
+      { kind: 'bundle', key: 'alpha-bundle-000007', payload: {} },
+      () => today - 40 * day,
+    );
+    keepHouse(recording());
+    expect(left()).toEqual(['old-and-critical', 'alpha-bundle-000007', 'c']);
+    const given = events().filter(({ event }) => event === 'alert-given-up');
+    expect(given.map(({ detail }) => detail.key)).toEqual(['old', 'a', 'b']);
+    expect(told).toHaveLength(3);
+    keepHouse(recording());
+    expect(told).toHaveLength(3);
+  });
+});
