@@ -1,7 +1,7 @@
 // The making of a forensic bundle: collect -> redact -> pack -> quote and sign -> hand to the courier. Works while the node runs,
 // when it is zeroized, and with the TPM gone: what is missing is said in the manifest and never stops the bundle.
 import { randomBytes } from 'node:crypto';
-import { chmodSync, chownSync, mkdirSync, readFileSync, rmSync, statfsSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { basename, join } from 'node:path';
 import { dropJob } from '../alerts/spool.ts';
@@ -21,16 +21,26 @@ import {
   type Manifest,
   sigstoreName,
 } from '../forensics/format.ts';
-import { hostCollectors } from '../forensics/host-state.ts';
 import { packBundle } from '../forensics/pack.ts';
 import { caseKeyBytes, Redactor } from '../forensics/redact.ts';
 import { readRedactionRules } from '../forensics/redaction-policy.ts';
+import type { Room } from '../forensics/room.ts';
 import { readIfPresent, writeDurably } from '../host/durable.ts';
-import { Failure, reasonOf } from '../host/failure.ts';
+import { reasonOf } from '../host/failure.ts';
 import { findUser } from '../host/privileges.ts';
 import { utcNow } from '../host/time.ts';
 import { parseAttest, publicKeyPem } from '../tpm/structures.ts';
-import { type BundleSubject, bundleMembers, canaryMember, eventLogPath } from './bundle-members.ts';
+import {
+  diskFull,
+  isForFullDisk,
+  keepCollected,
+  requireTurn,
+  roomFor,
+  sweepUnfinished,
+  type Trigger,
+} from './bundle-limits.ts';
+import { type BundleSubject, canaryMember, eventLogPath } from './bundle-members.ts';
+import { membersOf, runOptions } from './bundle-plan.ts';
 import type { Config } from './config.ts';
 import { type Anchored, type NodeKeys, signedText } from './node-keys.ts';
 import { policyPath } from './policies.ts';
@@ -39,6 +49,8 @@ import { assuranceUnder, troubleWithTpm } from './unsigned-bundle.ts';
 /** What the bundle is about, beside what every bundle holds. */
 export interface BundleRequest {
   readonly reason: string;
+  /** Default `hand`. */
+  readonly trigger?: Trigger | undefined;
   readonly since?: string | undefined;
   readonly until?: string | undefined;
   /** Instead of journal.units. */
@@ -83,60 +95,26 @@ export interface EvidenceContext extends BundleSubject {
   readonly onProgress?: (step: string) => void;
 }
 
-const collectorTimeout = 60_000;
-
+/**
+ * One at a time: the caller holds the state, and lets nobody else begin meanwhile.
+ * @throws Failure `bundles-limited`, `disk-full`, `canary-survived`, `pack-failed`.
+ */
 export async function makeBundle(context: EvidenceContext, request: BundleRequest): Promise<BundleMade> {
-  const { layout, custody, record } = context;
-  const progress = context.onProgress ?? (() => {});
+  const { layout, custody, record, config } = context;
+  const trigger = request.trigger ?? 'hand';
+  requireTurn(config, layout, trigger);
+  sweepUnfinished(layout);
+  const room = roomFor(config, layout, trigger);
   const created = utcNow();
   const sequence = await nextSequence(context);
-  custody.append(bundleBegun, { sequence, reason: request.reason });
-  const anchored = await context.anchor();
-  const directory = layout.bundles;
-  requireRoom(directory, context.config.forensics.reserve_bytes);
-  const work = join(directory, `.collecting-${sequence}`);
-  rmSync(work, { recursive: true, force: true });
-  mkdirSync(work, { mode: 0o700 });
-  const redactor = redactorOf(context.config);
-  const canaries = plantCanaries();
-  const collected = await collectInto(
-    work,
-    [...bundleMembers(context, request), canaryMember(canaries), ...context.collectors, ...hostCollectors()],
-    {
-      timeoutMilliseconds: collectorTimeout,
-      redactor,
-      onProgress: ({ name, status }) => progress(`${name}: ${status}`),
-    },
-  );
-  await refuseCanaries(work, canaries);
-  const trouble = await troubleWithTpm(context);
-  const manifest: Manifest = {
-    format: bundleFormat,
-    node: record.node,
-    sequence,
-    created,
-    reason: request.reason,
-    assurance: assuranceUnder(record.assurance, trouble),
-    files: collected.files,
-    collectors: collected.collectors,
-    redaction: { keyId: redactor.keyId },
-    ...(request.caseName === undefined ? {} : { case: request.caseName }),
-    ...(request.examiner === undefined ? {} : { examiner: request.examiner }),
-  };
-  progress('packing');
-  const archive = join(directory, archiveName(record.node, sequence, created));
-  const packed = await packBundle(work, manifest, archive);
-  progress('signing');
-  const { head } = checkChain(readFileSync(join(work, custodyPath)));
-  const signed = await sign(context, manifest, packed, basename(archive), {
-    custodyHead: { ...head },
-    anchored,
+  const work = join(layout.bundles, `.collecting-${sequence}`);
+  const archive = join(layout.bundles, archiveName(record.node, sequence, created));
+  const begun: BegunBundle = { created, sequence, work, archive, room, trigger };
+  const made = await fillBundle(context, request, begun).catch((error: unknown) => {
+    throw givenUp(context, begun, error);
   });
-  const sigstore = sigstoreName(archive);
-  writeDurably(sigstore, `${JSON.stringify(signed.bundle)}\n`);
-  shareWithCourier(context.config, archive, sigstore);
-  rmSync(work, { recursive: true, force: true });
-  custody.append('bundle-made', { sequence, sha256: packed.sha256, signed: signed.by });
+  custody.append('bundle-made', { sequence, sha256: made.packed.sha256, signed: made.signed.by });
+  const { sigstore, packed, signed, problems } = made;
   const upload = request.upload ?? context.config.forensics.upload;
   if (upload !== '' || signed.by === 'tpm') {
     const job: BundleJob = { archive, sigstore, upload, proofOfPossession: signed.challenge };
@@ -150,13 +128,89 @@ export async function makeBundle(context: EvidenceContext, request: BundleReques
     sha256: packed.sha256,
     bytes: packed.size,
     upload: upload === '' ? null : upload,
-    problems: [
-      ...(trouble === undefined ? [] : [`TPM: ${trouble.why}`]),
-      ...collected.collectors
-        .filter(({ status }) => status === 'failed' || status === 'truncated')
-        .map(({ name, detail }) => `${name}: ${detail}`),
-    ],
+    problems,
   };
+}
+
+interface BegunBundle {
+  readonly created: string;
+  readonly sequence: number;
+  /** Where members are collected. */
+  readonly work: string;
+  readonly archive: string;
+  readonly room: Room;
+  readonly trigger: Trigger;
+}
+
+async function fillBundle(context: EvidenceContext, request: BundleRequest, begun: BegunBundle) {
+  const { custody, record } = context;
+  const { created, sequence, work, archive, room, trigger } = begun;
+  const progress = context.onProgress ?? (() => {});
+  custody.append(bundleBegun, { sequence, reason: request.reason });
+  const anchored = await context.anchor();
+  rmSync(work, { recursive: true, force: true });
+  mkdirSync(work, { mode: 0o700 });
+  const redactor = redactorOf(context.config);
+  const canaries = plantCanaries();
+  const members = [...membersOf(context, request), canaryMember(canaries)];
+  const collected = await collectInto(work, members, {
+    ...runOptions(members, progress),
+    redactor,
+    room,
+    clock: utcNow,
+  });
+  await refuseCanaries(work, canaries);
+  const trouble = await troubleWithTpm(context);
+  const manifest: Manifest = {
+    format: bundleFormat,
+    node: record.node,
+    sequence,
+    created,
+    reason: request.reason,
+    trigger,
+    assurance: assuranceUnder(record.assurance, trouble),
+    files: collected.files,
+    collectors: collected.collectors,
+    redaction: { keyId: redactor.keyId },
+    ...(request.caseName === undefined ? {} : { case: request.caseName }),
+    ...(request.examiner === undefined ? {} : { examiner: request.examiner }),
+  };
+  progress('packing');
+  const packed = await packBundle(work, manifest, archive);
+  progress('signing');
+  const { head } = checkChain(readFileSync(join(work, custodyPath)));
+  const signed = await sign(context, manifest, packed, basename(archive), {
+    custodyHead: { ...head },
+    anchored,
+  });
+  const sigstore = sigstoreName(archive);
+  writeDurably(sigstore, `${JSON.stringify(signed.bundle)}\n`);
+  shareWithCourier(context.config, archive, sigstore);
+  rmSync(work, { recursive: true, force: true });
+  const problems = [
+    ...(trouble === undefined ? [] : [`TPM: ${trouble.why}`]),
+    ...collected.collectors
+      .filter(({ status }) => status === 'failed' || status === 'truncated')
+      .map(({ name, detail }) => `${name}: ${detail}`),
+  ];
+  return { sigstore, packed, signed, problems };
+}
+
+/** Clears away what is of no use to anyone, and returns what to say. */
+function givenUp(
+  context: EvidenceContext,
+  { sequence, work, archive }: BegunBundle,
+  error: unknown,
+): unknown {
+  for (const file of [archive, sigstoreName(archive)]) rmSync(file, { force: true });
+  const isFull = isForFullDisk(error);
+  if (isFull) rmSync(work, { recursive: true, force: true });
+  else keepCollected(work);
+  const why = isFull ? diskFull(context.layout, error) : error;
+  try {
+    context.custody.append('bundle-given-up', { sequence, why: reasonOf(why) });
+  } catch {} // That disk is full as well; the next bundle's number tells that this one is missing.
+  return why;
 }
 
 /** For the courier's group to read. Their directory is the node's alone, so the paths are what they were. */
@@ -193,15 +247,6 @@ async function nextSequence(context: EvidenceContext): Promise<number> {
   }
   writeDurably(path, `${next}\n`);
   return next;
-}
-
-function requireRoom(directory: string, reserve: number): void {
-  const { bavail, bsize } = statfsSync(directory);
-  if (bavail * bsize > reserve) return;
-  throw new Failure('disk-full', `Less than ${reserve} bytes are free at ${directory}.`, {
-    kept: 'Earlier bundles and the custody log are intact.',
-    remedy: 'Make room there, then collect again.',
-  });
 }
 
 /**
