@@ -12,12 +12,16 @@ import type { StateLayout } from './node-record.ts';
 
 type Details = Readonly<Record<string, unknown>>;
 
+/** Whether an alert's severity decides about a bundle, or whoever raises it. */
+type Evidence = 'by severity' | 'with its own bundle' | 'without a bundle';
+
 export class Announcer implements Disposable {
   readonly #node: string;
   readonly #spool: string;
   readonly #journal: JournalWriter;
   readonly #sinks: readonly EventSink[];
   readonly #log: (line: string) => void;
+  #hear: (alert: Pick<Alert, 'key' | 'severity'>) => void = () => {};
 
   constructor(config: Config, layout: StateLayout, log: (line: string) => void) {
     this.#node = config.node.name;
@@ -42,7 +46,7 @@ export class Announcer implements Disposable {
   }
 
   /** An event and an alert. `key` is the same whenever the same thing is announced. */
-  alert(alert: Omit<Alert, 'node' | 'time'>): void {
+  alert(alert: Omit<Alert, 'node' | 'time'>, evidence: Evidence = 'by severity'): void {
     const { key } = alert;
     this.#tell('ALERT_RAISED', alert.severity, `${alert.title} [${key}]`, { key });
     try {
@@ -51,6 +55,12 @@ export class Announcer implements Disposable {
       const why = reasonOf(error);
       this.event('ALERT_UNSPOOLED', `The alert ${key} could not be spooled: ${why}`, { key, why });
     }
+    if (evidence === 'by severity') this.#hear(alert);
+  }
+
+  /** Who is told of alerts that may ask for a bundle. */
+  onAlert(hear: (alert: Pick<Alert, 'key' | 'severity'>) => void): void {
+    this.#hear = hear;
   }
 
   [Symbol.dispose](): void {

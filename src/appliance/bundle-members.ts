@@ -5,7 +5,9 @@ import { readFile } from 'node:fs/promises';
 import { wholeLog } from '../custody/segments.ts';
 import type { Collector } from '../forensics/collect.ts';
 import { custodyPath, journalPath } from '../forensics/format.ts';
-import { type JournalSelection, journalArguments, readJournal } from '../journal/read.ts';
+import { readNewest } from '../journal/newest.ts';
+import { type JournalSelection, journalArguments } from '../journal/read.ts';
+import { unitSelection } from '../journal/units.ts';
 import type { Config } from './config.ts';
 import type { BundleRequest } from './evidence.ts';
 import type { NodeRecord, StateLayout } from './node-record.ts';
@@ -18,6 +20,7 @@ export interface BundleSubject {
 
 export const eventLogPath = 'evidence/eventlog.bin';
 const journalLimit = 1 << 30;
+const journalTimeout = 300_000;
 
 /** The journal, the custody log, and what the TPM and enrolment leave on the node. */
 export function bundleMembers(node: BundleSubject, request: BundleRequest): Collector[] {
@@ -28,6 +31,7 @@ export function bundleMembers(node: BundleSubject, request: BundleRequest): Coll
       name: 'custody log',
       path: custodyPath,
       source: 'The custody log of this node, whole and unredacted: names in it are commitments',
+      volatility: 'disk',
       limitBytes: journalLimit,
       redact: false,
       gather: async () => wholeLog(layout.custody),
@@ -39,6 +43,7 @@ export function bundleMembers(node: BundleSubject, request: BundleRequest): Coll
             name: 'event log',
             path: eventLogPath,
             source: `${config.tpm.event_log}: what the firmware measured into the PCRs`,
+            volatility: 'configuration' as const,
             limitBytes: 16 << 20,
             redact: false,
             gather: () => readFile(config.tpm.event_log),
@@ -48,6 +53,7 @@ export function bundleMembers(node: BundleSubject, request: BundleRequest): Coll
       name: 'enrolment record',
       path: 'evidence/enrolment.json',
       source: 'The enrolment record as the node holds it; compare with the one that the verifier holds',
+      volatility: 'disk',
       limitBytes: 1 << 20,
       redact: false,
       gather: () => readFile(layout.enrolment),
@@ -61,23 +67,30 @@ function journalCollector(config: Config, request: BundleRequest): Collector {
     name: 'journal',
     path: journalPath,
     source: `${['journalctl --output=export --all', ...journalArguments(selection)].join(' ')}: what was logged`,
+    volatility: isPutAside(selection) ? 'archive' : 'temporary',
     limitBytes: journalLimit,
     redact: true,
     form: 'journal',
-    gather: (signal) => readJournal({ signal, ...selection }),
+    yields: true,
+    timeoutMilliseconds: journalTimeout,
+    gather: (signal, room) => readNewest({ signal, ...selection }, room),
   };
 }
+
+/** Files that no journald clears away. */
+const isPutAside = ({ directory, file }: JournalSelection): boolean =>
+  directory !== undefined || file !== undefined;
 
 /** What the request says, and where it is silent the configuration. A path that is named holds more than one namespace. */
 function journalSelection(config: Config, request: BundleRequest): JournalSelection {
   const { since, until, boot, lines } = request;
-  const units = request.units ?? config.journal.units;
   const path = request.journalPath ?? config.journal.directory;
   const isFile = path !== '' && existsSync(path) && statSync(path).isFile();
   const configured = request.journalPath === undefined && path === '' ? config.journal.namespace : '';
   const namespace = request.namespace ?? configured;
+  const units = request.units ?? config.journal.units;
   return {
-    units,
+    ...unitSelection(units, path === '' && namespace === ''),
     ...(path === '' ? {} : isFile ? { file: path } : { directory: path }),
     ...(namespace === '' ? {} : { namespace }),
     ...(since === undefined ? {} : { since }),

@@ -251,7 +251,12 @@ const journal = z.strictObject({
     .default('')
     .describe('Namespace of journald; "" for the default one'),
   directory: pathOrNone.default('').describe('Journal files to read instead; "" for none'),
-  units: z.array(z.string().min(1)).default([]).describe('Units that a bundle takes; none means all'),
+  units: z
+    .array(z.string().min(1))
+    .default(['default'])
+    .describe(
+      'Units that a bundle takes: names, "default" (own and network units of the machine\'s own journal), "all"',
+    ),
   events_file: pathOrNone.default('').describe('Events as JSON lines, for a SIEM; "" for none'),
   events_stdout: z
     .enum(['auto', 'on', 'off'])
@@ -300,7 +305,6 @@ const forensics = z.strictObject({
     .array(z.string().regex(/^age1[0-9a-z]+$/, 'an age recipient (age1…)'))
     .default([])
     .describe('Bundles are encrypted to these age recipients; none leaves them in clear'),
-  reserve_bytes: z.int().min(0).default(67_108_864).describe('Room kept free on the disk for evidence'),
   keep_bytes: z
     .int()
     .min(1)
@@ -314,6 +318,33 @@ const forensics = z.strictObject({
     .max(36_500)
     .default(365)
     .describe('Days that a bundle is kept; of a security event longer, until it is delivered'),
+  reserve_bytes: z
+    .int()
+    .min(0)
+    .default(67_108_864)
+    .describe('Room kept free on the disk; bundles of a zeroize and by hand may take three quarters of it'),
+  per_hour: z
+    .int()
+    .min(0)
+    .max(1000)
+    .default(30)
+    .describe('Bundles that may be made within an hour, those of a zeroize aside; 0 for any number'),
+  on_severity: z
+    .union([z.literal(''), z.enum(severities)], `"" or one of ${severities.join(', ')}`)
+    .default('')
+    .describe('Least severity of an alert that gets a bundle; "" for none'),
+  pause_seconds: z
+    .int()
+    .min(0)
+    .max(86_400)
+    .default(900)
+    .describe('Least time between two bundles that alerts ask for'),
+  every_seconds: z
+    .int()
+    .min(0)
+    .max(31_536_000)
+    .default(0)
+    .describe('How often a running node makes a bundle by itself; 0 for never'),
 });
 
 const courier = z.strictObject({

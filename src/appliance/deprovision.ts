@@ -65,6 +65,8 @@ export async function deprovision(config: Config, options: DeprovisionOptions): 
     layout.approvals,
     layout.approvalRequest,
     layout.seed,
+    layout.zeroizeCertificate,
+    layout.collectedByTimer,
     layout.development,
     layout.enrolment,
     join(layout.directory, 'running.json'),

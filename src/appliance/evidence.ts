@@ -1,7 +1,7 @@
 // The making of a forensic bundle: collect -> redact -> pack -> quote and sign -> hand to the courier. Works while the node runs,
 // when it is zeroized, and with the TPM gone: what is missing is said in the manifest and never stops the bundle.
 import { randomBytes } from 'node:crypto';
-import { chmodSync, chownSync, readFileSync, statfsSync } from 'node:fs';
+import { chmodSync, chownSync, readFileSync, rmSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { Severity } from '../alerts/alert.ts';
@@ -18,24 +18,27 @@ import {
   archiveName,
   bundleBegun,
   bundleFormat,
+  bundleGivenUp,
   bundleMade,
   custodyPath,
   type Manifest,
   numbersSkipped,
   sigstoreName,
 } from '../forensics/format.ts';
-import { hostCollectors } from '../forensics/host-state.ts';
 import { packBundle } from '../forensics/pack.ts';
 import { caseKeyBytes } from '../forensics/pseudonym.ts';
 import { Redactor } from '../forensics/redact.ts';
 import { readRedactionRules } from '../forensics/redaction-policy.ts';
-import { WorkingDirectory } from '../forensics/working-directory.ts';
+import type { Room } from '../forensics/room.ts';
+import { removeAbandoned, WorkingDirectory } from '../forensics/working-directory.ts';
 import { readIfPresent, writeDurably } from '../host/durable.ts';
-import { Failure, reasonOf } from '../host/failure.ts';
+import { reasonOf } from '../host/failure.ts';
 import { findUser } from '../host/privileges.ts';
 import { utcNow } from '../host/time.ts';
 import { parseAttest, publicKeyPem } from '../tpm/structures.ts';
-import { type BundleSubject, bundleMembers, eventLogPath } from './bundle-members.ts';
+import { diskFull, isForFullDisk, requireTurn, roomFor, type Trigger } from './bundle-limits.ts';
+import { type BundleSubject, eventLogPath } from './bundle-members.ts';
+import { membersOf, runOptions } from './bundle-plan.ts';
 import type { Config } from './config.ts';
 import { type Anchored, type NodeKeys, signedText } from './node-keys.ts';
 import { policyPath } from './policies.ts';
@@ -44,6 +47,8 @@ import { assuranceUnder, troubleWithTpm } from './unsigned-bundle.ts';
 /** What the bundle is about, beside what every bundle holds. */
 export interface BundleRequest {
   readonly reason: string;
+  /** Default `hand`. */
+  readonly trigger?: Trigger | undefined;
   readonly since?: string | undefined;
   readonly until?: string | undefined;
   /** Instead of journal.units. */
@@ -95,59 +100,28 @@ export interface EvidenceContext extends BundleSubject {
   readonly onProgress?: (step: string) => void;
 }
 
-const collectorTimeout = 60_000;
-
+/**
+ * One at a time: the caller holds the state, and lets nobody else begin meanwhile.
+ * @throws Failure `bundles-limited`, `disk-full`, `canary-survived`, `pack-failed`.
+ */
 export async function makeBundle(context: EvidenceContext, request: BundleRequest): Promise<BundleMade> {
-  const { layout, custody, record } = context;
-  const progress = context.onProgress ?? (() => {});
-  const recipients = request.recipients ?? context.config.forensics.recipients;
+  const { layout, custody, record, config } = context;
+  const trigger = request.trigger ?? 'hand';
+  const recipients = request.recipients ?? config.forensics.recipients;
   if (recipients.length > 0) await requireRecipients(recipients);
+  requireTurn(config, layout, trigger);
+  removeAbandoned(layout.bundles);
+  const room = roomFor(config, layout, trigger);
   const created = utcNow();
   const sequence = await nextSequence(context);
-  custody.append(bundleBegun, { sequence, reason: request.reason });
-  const anchored = await context.anchor();
-  const directory = layout.bundles;
-  requireRoom(directory, context.config.forensics.reserve_bytes);
-  using working = new WorkingDirectory(directory, sequence, recipients.length > 0);
-  const work = working.path;
-  const redactor = redactorOf(context.config);
-  const collected = await collectInto(
-    work,
-    [...bundleMembers(context, request), ...context.collectors, ...hostCollectors()],
-    {
-      timeoutMilliseconds: collectorTimeout,
-      redactor,
-      onProgress: ({ name, status }) => progress(`${name}: ${status}`),
-    },
-  );
-  const trouble = await troubleWithTpm(context);
-  const manifest: Manifest = {
-    format: bundleFormat,
-    node: record.node,
-    sequence,
-    created,
-    reason: request.reason,
-    assurance: assuranceUnder(record.assurance, trouble),
-    files: collected.files,
-    collectors: collected.collectors,
-    redaction: { keyId: redactor.keyId },
-    ...(request.caseName === undefined ? {} : { case: request.caseName }),
-    ...(request.examiner === undefined ? {} : { examiner: request.examiner }),
-  };
-  progress('packing');
+  using working = new WorkingDirectory(layout.bundles, sequence, recipients.length > 0);
   const name = archiveName(record.node, sequence, created);
-  const archive = join(directory, recipients.length === 0 ? name : `${name}${encryptedSuffix}`);
-  const packed = await packBundle(work, manifest, archive, recipients);
-  progress('signing');
-  const { head } = checkChain(readFileSync(join(work, custodyPath)));
-  const signed = await sign(context, manifest, packed, name, {
-    custodyHead: { ...head },
-    anchored,
+  const archive = join(layout.bundles, recipients.length === 0 ? name : `${name}${encryptedSuffix}`);
+  const begun: BegunBundle = { created, sequence, working, name, archive, recipients, room, trigger };
+  const made = await fillBundle(context, request, begun).catch((error: unknown) => {
+    throw givenUp(context, begun, error);
   });
-  const sigstore = sigstoreName(archive);
-  writeDurably(sigstore, `${JSON.stringify(signed.bundle)}\n`);
-  shareWithCourier(context.config, archive, sigstore);
-  working.remove();
+  const { sigstore, packed, signed, problems } = made;
   custody.append(bundleMade, {
     sequence,
     sha256: packed.sha256,
@@ -169,13 +143,87 @@ export async function makeBundle(context: EvidenceContext, request: BundleReques
     bytes: packed.size,
     recipients: recipients.length,
     upload: upload === '' ? null : upload,
-    problems: [
-      ...(trouble === undefined ? [] : [`TPM: ${trouble.why}`]),
-      ...collected.collectors
-        .filter(({ status }) => status === 'failed' || status === 'truncated')
-        .map(({ name, detail }) => `${name}: ${detail}`),
-    ],
+    problems,
   };
+}
+
+interface BegunBundle {
+  readonly created: string;
+  readonly sequence: number;
+  /** Where members are collected. */
+  readonly working: WorkingDirectory;
+  /** Of the archive before it is encrypted. */
+  readonly name: string;
+  readonly archive: string;
+  readonly recipients: readonly string[];
+  readonly room: Room;
+  readonly trigger: Trigger;
+}
+
+async function fillBundle(context: EvidenceContext, request: BundleRequest, begun: BegunBundle) {
+  const { custody, record } = context;
+  const { created, sequence, working, name, archive, recipients, room, trigger } = begun;
+  const work = working.path;
+  const progress = context.onProgress ?? (() => {});
+  custody.append(bundleBegun, { sequence, reason: request.reason });
+  const anchored = await context.anchor();
+  const redactor = redactorOf(context.config);
+  const members = membersOf(context, request);
+  const collected = await collectInto(work, members, {
+    ...runOptions(members, progress),
+    redactor,
+    room,
+    clock: utcNow,
+  });
+  const trouble = await troubleWithTpm(context);
+  const manifest: Manifest = {
+    format: bundleFormat,
+    node: record.node,
+    sequence,
+    created,
+    reason: request.reason,
+    trigger,
+    assurance: assuranceUnder(record.assurance, trouble),
+    files: collected.files,
+    collectors: collected.collectors,
+    redaction: { keyId: redactor.keyId },
+    ...(request.caseName === undefined ? {} : { case: request.caseName }),
+    ...(request.examiner === undefined ? {} : { examiner: request.examiner }),
+  };
+  progress('packing');
+  const packed = await packBundle(work, manifest, archive, recipients);
+  progress('signing');
+  const { head } = checkChain(readFileSync(join(work, custodyPath)));
+  const signed = await sign(context, manifest, packed, name, {
+    custodyHead: { ...head },
+    anchored,
+  });
+  const sigstore = sigstoreName(archive);
+  writeDurably(sigstore, `${JSON.stringify(signed.bundle)}\n`);
+  shareWithCourier(context.config, archive, sigstore);
+  const problems = [
+    ...(trouble === undefined ? [] : [`TPM: ${trouble.why}`]),
+    ...collected.collectors
+      .filter(({ status }) => status === 'failed' || status === 'truncated')
+      .map(({ name, detail }) => `${name}: ${detail}`),
+  ];
+  return { sigstore, packed, signed, problems };
+}
+
+/** Clears away what is of no use to anyone, and returns what to say. */
+function givenUp(
+  context: EvidenceContext,
+  { sequence, working, archive }: BegunBundle,
+  error: unknown,
+): unknown {
+  for (const file of [archive, sigstoreName(archive)]) rmSync(file, { force: true });
+  const isFull = isForFullDisk(error);
+  if (!isFull) working.keep();
+  const why = isFull ? diskFull(context.layout, error) : error;
+  try {
+    context.custody.append(bundleGivenUp, { sequence, why: reasonOf(why) });
+  } catch {} // That disk is full as well; the next bundle's number tells that this one is missing.
+  return why;
 }
 
 /** For the courier's group to read. Their directory is the node's alone, so the paths are what they were. */
@@ -214,15 +262,6 @@ async function nextSequence(context: EvidenceContext): Promise<number> {
   if (last > 0 && next > last + 1) custody.append(numbersSkipped, { from: last + 1, to: next - 1 });
   writeDurably(path, `${next}\n`);
   return next;
-}
-
-function requireRoom(directory: string, reserve: number): void {
-  const { bavail, bsize } = statfsSync(directory);
-  if (bavail * bsize > reserve) return;
-  throw new Failure('disk-full', `Less than ${reserve} bytes are free at ${directory}.`, {
-    kept: 'Earlier bundles and the custody log are intact.',
-    remedy: 'Make room there, then collect again.',
-  });
 }
 
 /**

@@ -103,15 +103,16 @@ export class NodeGuard implements Disposable {
     const { severity, bundle } = this.#consequence(cause);
     custody.append('cause-told', { cause, value });
     announcer.event('CAUSE_OBSERVED', `${cause} was observed (value ${value}).`, { cause, value });
-    announcer.alert({
+    const alert = {
       key: `${record.node}-${cause}-${randomUUID().slice(0, 8)}`,
       severity,
       title: `${record.node}: ${cause}`,
       body: `${cause} was observed (value ${value}). The policy says to tell it, so nothing was wiped.`,
       facts: { cause, value: `${value}` },
-    });
+    };
+    announcer.alert(alert, bundle ? 'with its own bundle' : 'without a bundle');
     if (!bundle) return;
-    void collect({ reason: `observed: ${cause}` }).catch((error: unknown) =>
+    void collect({ reason: `observed: ${cause}`, trigger: 'observed' }).catch((error: unknown) =>
       announcer.event('BUNDLE_FAILED', `No bundle was made of ${cause}: ${reasonOf(error)}`, {
         why: reasonOf(error),
       }),

@@ -1,12 +1,14 @@
 // What follows a zeroize, in this order: custody log, certificate, alert, bundle. A step that fails is told and does not stop
 // the next.
 import { createHash } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
 import canonicalize from 'canonicalize';
 import type { Severity } from '../alerts/alert.ts';
 import { checkChain } from '../custody/chain.ts';
 import type { CustodyLog } from '../custody/log.ts';
 import { wholeLog } from '../custody/segments.ts';
 import type { Collector } from '../forensics/collect.ts';
+import { writeDurably } from '../host/durable.ts';
 import { reasonOf } from '../host/failure.ts';
 import { utcNow } from '../host/time.ts';
 import type { ZeroizeOutcome } from '../interlock/outcome.ts';
@@ -29,6 +31,7 @@ export interface IncidentOptions {
   readonly severity: Severity;
   readonly bundle: boolean;
   readonly record: NodeRecord;
+  readonly layout: StateLayout;
   readonly custody: CustodyLog;
   readonly announcer: Announcer;
   readonly keys: NodeKeys | null;
@@ -60,19 +63,7 @@ export class Incident {
 
   /** The certificate, as a member of every bundle from now on. */
   get collectors(): Collector[] {
-    const certificate = this.#certificate;
-    if (certificate === undefined) return [];
-    return [
-      {
-        name: 'zeroize certificate',
-        path: 'evidence/zeroize-certificate.json',
-        source:
-          'What was destroyed, when and why; its `proven` part is quoted by the TPM over the digest of `asserted`',
-        limitBytes: 1 << 20,
-        redact: false,
-        gather: async () => certificate,
-      },
-    ];
+    return certificateMember(this.#certificate);
   }
 
   async #tell(): Promise<void> {
@@ -89,6 +80,7 @@ export class Incident {
     await this.#step('bundle', async () => {
       const made = await this.#options.collect({
         reason: `zeroize: ${outcome.cause}`,
+        trigger: 'zeroize',
         severity: this.#options.severity,
       });
       this.#bundle = made.archive;
@@ -111,7 +103,7 @@ export class Incident {
 
   /** The certificate: asserted by the node, and quoted with the capped PCR over its digest where there is a TPM. */
   async #certify(): Promise<void> {
-    const { outcome, record, destroyed, retained, keys, custody } = this.#options;
+    const { outcome, record, layout, destroyed, retained, keys, custody } = this.#options;
     const asserted = {
       format: 'esoteric-appliance-zeroize/1',
       node: record.node,
@@ -142,13 +134,14 @@ export class Incident {
         : { ...signedText(quoted), pcrs: quoted.pcrs, armedCounter: signedText(counters.armed) };
     this.#certificate = `${JSON.stringify({ asserted, proven }, null, 2)}\n`;
     custody.append('zeroize-certified', { sha256: digest.toString('hex'), quoted: proven !== null });
+    writeDurably(layout.zeroizeCertificate, this.#certificate);
   }
 
   #alert(key: string): void {
     const { outcome, record, announcer, severity } = this.#options;
     const where = outcome.interface === null ? '' : ` on ${outcome.interface}`;
     const { memory, kernel, tpm, disk } = outcome.stages;
-    announcer.alert({
+    const alert = {
       key,
       severity,
       title: `${record.node} zeroized: ${outcome.cause}${where}`,
@@ -166,8 +159,29 @@ export class Incident {
         'TPM stage': `${tpm.micros} us, ${tpm.result}`,
         'disk stage': `${disk.micros} us, ${disk.result}`,
       },
-    });
+    };
+    announcer.alert(alert, 'with its own bundle');
   }
+}
+
+/** The certificate of the last zeroize, for a node that does not run; none once it is armed again. */
+export const storedCertificate = ({ zeroizeCertificate: path }: StateLayout): Collector[] =>
+  certificateMember(existsSync(path) ? readFileSync(path, 'utf8') : undefined);
+
+function certificateMember(certificate: string | undefined): Collector[] {
+  if (certificate === undefined) return [];
+  return [
+    {
+      name: 'zeroize certificate',
+      path: 'evidence/zeroize-certificate.json',
+      source:
+        'What was destroyed, when and why; its `proven` part is quoted by the TPM over the digest of `asserted`',
+      volatility: 'disk',
+      limitBytes: 1 << 20,
+      redact: false,
+      gather: async () => certificate,
+    },
+  ];
 }
 
 /** Tells of a zeroize whose node was killed before it had told all; the bundle is the operator's to collect. */

@@ -1,10 +1,14 @@
-// The state of a running node, as `status` shows it and as a bundle carries it.
+// The state of a node, as `status` shows it and as a bundle carries it; of one that does not run, what its files tell.
 import type { EntropyStatus } from '../entropy/status.ts';
 import type { Collector } from '../forensics/collect.ts';
+import { readIfPresent } from '../host/durable.ts';
 import type { Interlock } from '../interlock/interlock.ts';
+import { readMarker } from '../interlock/marker.ts';
+import { Lifecycle } from '../keys/lifecycle.ts';
 import type { WireGuardStatus } from '../links/wireguard.ts';
 import type { ZeroizeSummary } from './incident.ts';
 import type { Decided } from './lookout.ts';
+import type { StateLayout } from './node-record.ts';
 import type { TpmCondition } from './tpm-condition.ts';
 
 export interface LiveState {
@@ -23,6 +27,7 @@ export function liveCollectors(live: () => Promise<LiveState>): Collector[] {
     name: `${name} state`,
     path,
     source,
+    volatility: 'memory',
     limitBytes: 1 << 20,
     redact: true,
     gather: async () => `${JSON.stringify((await live())[name], null, 2)}\n`,
@@ -37,5 +42,33 @@ export function liveCollectors(live: () => Promise<LiveState>): Collector[] {
       'links/interlock.json',
       'Watched interfaces, carrier counters, maintenance window, decisions',
     ),
+  ];
+}
+
+/** In the place of what the running node would tell: that it does not run, and in which state it was left. */
+export function stoppedCollectors(layout: StateLayout): Collector[] {
+  const member = (name: string, path: string, source: string, tell: () => object): Collector => ({
+    name,
+    path,
+    source: `${source}; the node does not run`,
+    volatility: 'disk',
+    limitBytes: 1 << 20,
+    redact: true,
+    gather: async () => `${JSON.stringify(tell(), null, 2)}\n`,
+  });
+  return [
+    member('interlock state', 'links/interlock.json', 'How the interlock was left', () => {
+      const lifecycle = new Lifecycle(layout.directory);
+      return {
+        phase: 'stopped',
+        lifecycle: lifecycle.read(),
+        endedUncleanly: lifecycle.endedUncleanly,
+        zeroizeUnderWay: readMarker(lifecycle.path) ?? null,
+        maintenanceForbidden: JSON.parse(readIfPresent(layout.forbidden) ?? 'null'),
+      };
+    }),
+    member('entropy state', 'entropy/entropy.json', 'Noise sources are not collected', () => ({
+      state: 'stopped',
+    })),
   ];
 }

@@ -36,6 +36,10 @@ export interface StateLayout {
   readonly commandNumber: string;
   /** What the last run leaves to the next for its first seed. */
   readonly seed: string;
+  /** Of the last zeroize, until the node is armed again. */
+  readonly zeroizeCertificate: string;
+  /** When the timer last asked for a bundle. */
+  readonly collectedByTimer: string;
   /** The courier's: signature files with what the Sigstore services added, under the names that they have in `bundles`. */
   readonly countersigned: string;
   /** What the courier knows of uploads that are under way. */
@@ -64,6 +68,8 @@ export function stateLayout(directory: string): StateLayout {
     forbidden: at('maintenance-forbidden.json'),
     commandNumber: at('command-number'),
     seed: at('seed'),
+    zeroizeCertificate: at('zeroize-certificate.json'),
+    collectedByTimer: at('collected-by-timer'),
     countersigned: join(directory, 'courier', 'countersigned'),
     uploads: join(directory, 'courier', 'uploads'),
     receipts: at('receipts'),

@@ -1,6 +1,7 @@
 // The node daemon: unseals, brings the links up, collects entropy, serves it, and stands by when the interlock has struck. The
 // watcher is armed before the first unseal; a marker written before it makes an unclean end visible at the next start.
 
+import { rmSync } from 'node:fs';
 import { CustodyLog } from '../custody/log.ts';
 import type { RandomServer } from '../entropy/outputs/http.ts';
 import { Turns } from '../entropy/outputs/turns.ts';
@@ -20,10 +21,11 @@ import { Lifecycle } from '../keys/lifecycle.ts';
 import { Announcer } from './announce.ts';
 import { type Installed, installApproval, parseBrought } from './approvals.ts';
 import { assuranceNow, bypassLines, requireSameKind } from './assurance.ts';
+import { Collecting } from './collecting.ts';
 import type { Config } from './config.ts';
 import { alertRewritten, anchorCustody } from './custody-anchor.ts';
 import { kernelFeed, poolNews, serveAt } from './entropy-node.ts';
-import { type BundleMade, type BundleRequest, makeBundle } from './evidence.ts';
+import { type BundleMade, type BundleRequest, type EvidenceContext, makeBundle } from './evidence.ts';
 import { NodeGuard } from './guard.ts';
 import { Housekeeping } from './housekeeping.ts';
 import { Incident, tellInterrupted } from './incident.ts';
@@ -43,6 +45,7 @@ import {
 import { NodeSecrets } from './node-secrets.ts';
 import { policyPath } from './policies.ts';
 import { startPool } from './pool.ts';
+import { type Preview, previewBundle } from './preview.ts';
 import { stagePlan } from './stage-plan.ts';
 import { conditionOf } from './tpm-condition.ts';
 
@@ -70,8 +73,7 @@ export class Node implements AsyncDisposable {
   #guard: NodeGuard | undefined;
   /** The marker of a running node is on disk. */
   #marked = false;
-  /** Bundles are made one at a time. */
-  #collecting: Promise<unknown> = Promise.resolve();
+  readonly #collecting: Collecting;
 
   private constructor(
     config: Config,
@@ -89,6 +91,10 @@ export class Node implements AsyncDisposable {
     this.announcer = this.#cleanup.use(new Announcer(config, layout, log));
     this.arena = this.#cleanup.use(arena);
     this.maintenance = this.#maintain();
+    this.#collecting = new Collecting({
+      ...this.#standing,
+      make: (request, onProgress) => makeBundle({ ...this.#evidence, onProgress }, request),
+    });
   }
 
   /**
@@ -137,6 +143,7 @@ export class Node implements AsyncDisposable {
       );
     }
     this.#requireUnzeroized();
+    rmSync(this.layout.zeroizeCertificate, { force: true }); // Of another life.
     const unclean = this.#lifecycle.endedUncleanly;
     if (record.tpm !== null) this.#tpm = this.#cleanup.use(await NodeKeys.open(this.config, record.tpm));
     this.#interlock = this.#cleanup.use(await this.#arm());
@@ -173,6 +180,7 @@ export class Node implements AsyncDisposable {
     await this.#serve();
     this.#guard = this.#cleanup.use(this.#standGuard());
     announcer.event('NODE_STARTED', `Node ${record.node} is running.`);
+    this.#collecting.start();
   }
 
   #maintain(): Maintenance {
@@ -226,24 +234,26 @@ export class Node implements AsyncDisposable {
   }
 
   /** One bundle after the other. */
-  async collect(request: BundleRequest, onProgress?: (step: string) => void): Promise<BundleMade> {
-    const turn = this.#collecting.then(async () =>
-      makeBundle(
-        {
-          config: this.config,
-          layout: this.layout,
-          record: this.record,
-          custody: this.custody,
-          keys: this.#tpm,
-          anchor: () => this.#anchor(),
-          collectors: [...liveCollectors(() => this.live()), ...(this.#incident?.collectors ?? [])],
-          ...(onProgress === undefined ? {} : { onProgress }),
-        },
-        request,
-      ),
-    );
-    this.#collecting = turn.catch(() => {});
-    return await turn;
+  collect(request: BundleRequest, onProgress?: (step: string) => void): Promise<BundleMade> {
+    return this.#collecting.collect(request, onProgress);
+  }
+
+  /** What `collect` would do now; changes nothing. */
+  preview(request: BundleRequest, onProgress: (step: string) => void): Promise<Preview> {
+    return previewBundle(this.#evidence, request, onProgress);
+  }
+
+  get #evidence(): EvidenceContext {
+    const { config, layout, record, custody } = this;
+    return {
+      config,
+      layout,
+      record,
+      custody,
+      keys: this.#tpm,
+      anchor: () => this.#anchor(),
+      collectors: [...liveCollectors(() => this.live()), ...(this.#incident?.collectors ?? [])],
+    };
   }
 
   /** Keeps an approval for the state after an update, or for this one. @throws as `parseBrought`; Failure `no-tpm`. */
@@ -278,6 +288,7 @@ export class Node implements AsyncDisposable {
     // The watcher may have struck just now: what it did is told although its message has not come yet.
     if (this.#interlock !== undefined && this.zeroized) await this.#strike('operator');
     await this.#incident?.done;
+    await this.#collecting[Symbol.asyncDispose]();
     for (const server of this.#servers) {
       server.closeAllConnections();
       server.close();
@@ -397,6 +408,7 @@ export class Node implements AsyncDisposable {
       severity: consequence.severity,
       bundle: consequence.bundle,
       record: this.record,
+      layout: this.layout,
       custody: this.custody,
       announcer: this.announcer,
       keys: this.#tpm,

@@ -8,6 +8,7 @@ import { levels, type ZeroizeLevel } from '../interlock/causes.ts';
 import { attestMethods } from './attest-methods.ts';
 import type { Config } from './config.ts';
 import { type Methods, serveControl } from './control.ts';
+import type { BundleRequest } from './evidence.ts';
 import { Node } from './node.ts';
 import { stateLayout } from './node-record.ts';
 import { packageRoot } from './policies.ts';
@@ -52,15 +53,34 @@ function leaveCredentials(log: (line: string) => void): Readonly<Record<string, 
   return handed;
 }
 
+const text = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
+
+function number(value: unknown, name: string, low: number, high: number): number {
+  if (typeof value === 'number' && value >= low && value <= high) return value;
+  throw new Failure('usage', `${name} must be a number from ${low} to ${high}.`, {
+    status: exitStatus.usage,
+  });
+}
+
+/** By hand, whatever the caller says. */
+const bundleRequest = (params: Record<string, unknown>): BundleRequest => ({
+  reason: text(params.reason) ?? 'by hand',
+  trigger: 'hand',
+  since: text(params.since),
+  until: text(params.until),
+  units: Array.isArray(params.units) ? params.units.map(String) : undefined,
+  boot: text(params.boot),
+  lines: params.lines === undefined ? undefined : number(params.lines, 'The number of lines', 1, 2 ** 31),
+  journalPath: text(params.journalPath),
+  namespace: text(params.namespace),
+  caseName: text(params.caseName),
+  examiner: text(params.examiner),
+  recipients: Array.isArray(params.recipients) ? params.recipients.map(String) : undefined,
+  upload: text(params.upload),
+});
+
 /** What the control socket answers. Parameters come from other processes and are checked here. */
 function methodsOf(node: Node): Methods {
-  const text = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
-  const number = (value: unknown, name: string, low: number, high: number): number => {
-    if (typeof value === 'number' && value >= low && value <= high) return value;
-    throw new Failure('usage', `${name} must be a number from ${low} to ${high}.`, {
-      status: exitStatus.usage,
-    });
-  };
   return {
     ...attestMethods(node),
     status: async () => await liveStatus(node),
@@ -91,25 +111,8 @@ function methodsOf(node: Node): Methods {
     predict: async (params) =>
       node.guard.predict(text(params.source) ?? 'unknown', number(params.confidence, 'The confidence', 0, 1)),
     approve: async (params) => await node.approve(text(params.approval) ?? ''),
-    collect: async (params, caller) =>
-      await node.collect(
-        {
-          reason: text(params.reason) ?? 'by hand',
-          since: text(params.since),
-          until: text(params.until),
-          units: Array.isArray(params.units) ? params.units.map(String) : undefined,
-          boot: text(params.boot),
-          lines:
-            params.lines === undefined ? undefined : number(params.lines, 'The number of lines', 1, 2 ** 31),
-          journalPath: text(params.journalPath),
-          namespace: text(params.namespace),
-          caseName: text(params.caseName),
-          examiner: text(params.examiner),
-          recipients: Array.isArray(params.recipients) ? params.recipients.map(String) : undefined,
-          upload: text(params.upload),
-        },
-        caller.progress,
-      ),
+    collect: async (params, caller) => await node.collect(bundleRequest(params), caller.progress),
+    'collect-preview': async (params, caller) => await node.preview(bundleRequest(params), caller.progress),
     stream: async (params, caller) => {
       const wanted =
         params.bytes === null ? Number.POSITIVE_INFINITY : number(params.bytes, 'bytes', 0, 2 ** 53);
@@ -136,13 +139,14 @@ function methodsOf(node: Node): Methods {
     },
     alert: async (params) => {
       const key = `${node.record.node}-test-${Date.now()}`;
-      node.announcer.alert({
+      const alert = {
         key,
-        severity: 'critical',
+        severity: 'critical' as const,
         title: `${node.record.node}: test of the alert channels`,
         body: text(params.message) ?? 'This is a test. Nothing has happened.',
         facts: {},
-      });
+      };
+      node.announcer.alert(alert, 'without a bundle');
       return { key };
     },
   };

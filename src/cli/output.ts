@@ -62,7 +62,7 @@ export function progressLine(): { readonly step: (text: string) => void; readonl
   const clear = '\r\u001b[2K';
   return {
     step: (text) => {
-      stderr.write(`${clear}${paint('dim', `… ${text}`.slice(0, (stderr.columns ?? 80) - 1), stderr)}`);
+      stderr.write(`${clear}${paint('dim', `… ${text}`.slice(0, (stderr.columns || 80) - 1), stderr)}`);
     },
     done: () => {
       stderr.write(clear);

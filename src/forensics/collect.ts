@@ -1,12 +1,10 @@
 // Collects the members of a bundle into a directory. A collector that fails, hangs or floods is recorded and never stops
-// the others: what can be had is taken, and what is missing is said.
-import { createHash } from 'node:crypto';
-import { closeSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+// the others: what can be had is taken, and what is missing is said. What is gone soonest is taken first.
 import { setTimeout as delay } from 'node:timers/promises';
 import { reasonOf } from '../host/failure.ts';
 import { Canaries, refuseSurvivors } from './canary.ts';
 import { type CollectorOutcome, isMemberPath, type ManifestFile } from './format.ts';
+import { type FileAbout, MemberFile, writeBoth } from './member-file.ts';
 import {
   type RedactionForm,
   type RedactionRecord,
@@ -14,6 +12,16 @@ import {
   type Redactor,
   replacements,
 } from './redact.ts';
+import type { Room } from './room.ts';
+
+/**
+ * How soon what is read may be gone, the soonest first (RFC 3227, section 2.1). `memory`: routing table, ARP cache, process table,
+ * kernel statistics, memory. `temporary`: temporary file systems, and logs that are cleared away by their size and age.
+ * `disk`. `configuration`: physical configuration and topology. `archive`: archival media, a journal that was put aside. Registers
+ * and caches are out of a program's reach, and nothing remote is read.
+ */
+const volatilities = ['memory', 'temporary', 'disk', 'configuration', 'archive'] as const;
+export type Volatility = (typeof volatilities)[number];
 
 export interface Collector {
   /** Shown in progress and manifest. */
@@ -22,35 +30,56 @@ export interface Collector {
   readonly path: string;
   /** What is read and why, as the manifest tells it. */
   readonly source: string;
+  readonly volatility: Volatility;
   /** More than this is cut off and the cut recorded. */
   readonly limitBytes: number;
   /** The custody log is never redacted; what is made of text from elsewhere is. */
   readonly redact: boolean;
   /** Text unless said: a journal is redacted field by field. */
   readonly form?: RedactionForm;
-  /** Called once. `signal` is aborted when the time is up; what was given until then is kept. */
-  gather(signal: AbortSignal): Promise<Uint8Array | string> | AsyncIterable<Uint8Array | string>;
+  /** Where the disk is nearly full, it leaves the others their share. */
+  readonly yields?: true;
+  /** Instead of that of all. */
+  readonly timeoutMilliseconds?: number;
+  /**
+   * Called once. `signal` is aborted when the time is up; what was given until then is kept. `room`: more bytes than that would be cut
+   * off, because the disk is nearly full. What an iteration returns at its end, if anything, says what was left out.
+   */
+  gather(signal: AbortSignal, room?: number): Promise<Uint8Array | string> | Chunks;
 }
 
-export interface CollectOptions {
-  /** For each collector; they run at the same time. */
+type Chunks = AsyncIterable<Uint8Array | string, unknown>;
+
+export interface RunOptions {
+  /** For each collector; those of one volatility run at the same time. */
   readonly timeoutMilliseconds: number;
+  /** The less volatile begin when the more volatile have ended, or after this long. Default 5000. */
+  readonly patienceMilliseconds?: number;
+  readonly onProgress?: (outcome: CollectorOutcome) => void;
+  /** Bytes read so far by one that takes long, once a MiB. */
+  readonly onGrowth?: (name: string, bytes: number) => void;
+}
+
+export interface CollectOptions extends RunOptions {
   /** Undefined: nothing is redacted. */
   readonly redactor?: Redactor;
-  readonly onProgress?: (outcome: CollectorOutcome) => void;
+  /** Undefined: as much as there is. */
+  readonly room?: Room;
+  /** RFC 3339. Where it is given, each outcome says when its collector began. */
+  readonly clock?: () => string;
 }
 
 export interface Collected {
   /** For the manifest, sorted by path; records of redaction included. */
   readonly files: ManifestFile[];
-  /** In the order of the collectors. */
+  /** In the order in which they were begun. */
   readonly collectors: CollectorOutcome[];
 }
 
 interface Gathered {
   readonly files: readonly ManifestFile[];
   readonly outcome: CollectorOutcome;
-  /** Rules that let a planted secret through. */
+  /** Rules that let a planted secret through, and where. */
   readonly survivors?: readonly string[];
 }
 
@@ -63,26 +92,21 @@ export async function collectInto(
   collectors: readonly Collector[],
   options: CollectOptions,
 ): Promise<Collected> {
-  const paths = new Set<string>();
-  const gathered = await Promise.all(
-    collectors.map(async (collector): Promise<Gathered> => {
-      const one: Gathered =
-        isMemberPath(collector.path) &&
-        !paths.has(collector.path.toLowerCase()) &&
-        paths.add(collector.path.toLowerCase())
-          ? await gatherOne(directory, collector, options)
-          : {
-              files: [],
-              outcome: outcomeOf(collector, 'failed', `Its path ${collector.path} is not usable.`),
-            };
-      options.onProgress?.(one.outcome);
-      return one;
-    }),
-  );
+  const usable = usablePaths(collectors);
+  const keep = shareOfOthers(options.room);
+  const gathered = await inOrder(collectors, options, async (collector): Promise<Gathered> => {
+    const started = options.clock?.();
+    const one: Gathered = usable.has(collector)
+      ? await gatherOne(directory, collector, options, collector.yields ? keep : 0)
+      : {
+          files: [],
+          outcome: outcomeOf(collector, 'failed', `Its path ${collector.path} is not usable.`),
+        };
+    options.onProgress?.(one.outcome);
+    return started === undefined ? one : { ...one, outcome: { ...one.outcome, started } };
+  });
   refuseSurvivors(
-    gathered.flatMap(({ survivors = [] }, at) =>
-      survivors.map((rule) => `${rule} in ${collectors[at]?.path}`),
-    ),
+    gathered.flatMap(({ survivors = [] }) => survivors),
     `What was collected is in ${directory}, and has to stay on the node; where bundles are to be encrypted it is removed.`,
   );
   return {
@@ -91,10 +115,81 @@ export async function collectInto(
   };
 }
 
+export interface Measured {
+  readonly outcome: CollectorOutcome;
+  readonly collector: Collector;
+  /** As they are read: neither redacted nor compressed. */
+  readonly bytes: number;
+}
+
+/** Runs all collectors and keeps nothing but how much they gave. */
+export async function measure(collectors: readonly Collector[], options: RunOptions): Promise<Measured[]> {
+  return await inOrder(collectors, options, async (collector) => {
+    let bytes = 0;
+    const growth = growthOf(collector, options);
+    const count = (chunk: Uint8Array): boolean => {
+      bytes += chunk.length;
+      growth(bytes);
+      return true;
+    };
+    const way = { feed: count, settle: () => true };
+    const { status, problem } = await drain(collector, timeoutOf(collector, options), undefined, way);
+    const outcome = outcomeOf(collector, status, problem ?? `${bytes} bytes`);
+    options.onProgress?.(outcome);
+    return { outcome, collector, bytes };
+  });
+}
+
+/** Begins one volatility after the other, and returns the results in this order. */
+async function inOrder<T>(
+  collectors: readonly Collector[],
+  { patienceMilliseconds = 5000 }: RunOptions,
+  run: (collector: Collector) => Promise<T>,
+): Promise<T[]> {
+  const results: Promise<T>[] = [];
+  for (const volatility of volatilities) {
+    const wave = collectors.filter((collector) => collector.volatility === volatility).map(run);
+    results.push(...wave);
+    const patience = new AbortController();
+    const impatient = delay(patienceMilliseconds, undefined, { signal: patience.signal }).catch(() => {});
+    await Promise.race([Promise.allSettled(wave), impatient]);
+    patience.abort();
+  }
+  return await Promise.all(results);
+}
+
+/** Those whose path may stand in an archive and is taken by no other. */
+function usablePaths(collectors: readonly Collector[]): ReadonlySet<Collector> {
+  const taken = new Set<string>();
+  return new Set(
+    collectors.filter(({ path }) => {
+      const folded = path.toLowerCase();
+      return isMemberPath(path) && !taken.has(folded) && taken.add(folded);
+    }),
+  );
+}
+
+/** What a member that yields leaves to the others: none of them is as large as that. */
+const shareOfOthers = (room: Room | undefined): number =>
+  room === undefined ? 0 : Math.min(16 << 20, Math.floor(room.left / 4));
+
+const timeoutOf = (collector: Collector, options: RunOptions): number =>
+  collector.timeoutMilliseconds ?? options.timeoutMilliseconds;
+
+function growthOf({ name }: Collector, { onGrowth }: RunOptions): (bytes: number) => void {
+  let told = 0;
+  return (bytes) => {
+    if (bytes - told < 1 << 20) return;
+    told = bytes;
+    onGrowth?.(name, bytes);
+  };
+}
+
 async function gatherOne(
   directory: string,
   collector: Collector,
   options: CollectOptions,
+  keep: number,
 ): Promise<Gathered> {
   const form = collector.form ?? 'text';
   const redaction = collector.redact ? options.redactor?.stream(form) : undefined;
@@ -105,16 +200,29 @@ async function gatherOne(
   const member = new MemberFile(directory, collector.path);
   const records = new MemberFile(directory, recordsPath(collector.path));
   const counts = new Map<string, number>();
-  const keep: Outlet = (bytes, replaced) => {
-    member.write(bytes);
+  const growth = growthOf(collector, options);
+  // Member and records belong together: there is room for both, or the member ends here.
+  const outlet: Outlet = (bytes, replaced) => {
+    const lines = Buffer.from(replaced.map((record) => `${JSON.stringify(record)}\n`).join(''));
+    if (options.room?.take(bytes.length + lines.length, keep) === false) return false;
+    if (
+      !writeBoth([
+        [member, bytes],
+        [records, lines],
+      ])
+    )
+      return false;
     for (const record of replaced) {
       counts.set(record.rule, (counts.get(record.rule) ?? 0) + replacements(record));
-      records.write(`${JSON.stringify(record)}\n`);
     }
+    growth(member.size);
+    return true;
   };
-  const way = wayThrough(redaction, keep);
+  const way = wayThrough(redaction, outlet);
   const survivors = new Set(canaries === undefined ? [] : way.plant(canaries));
-  const { status, problem } = await drain(collector, options.timeoutMilliseconds, way);
+  const left = options.room === undefined ? Number.POSITIVE_INFINITY : options.room.left - keep;
+  const room = left < collector.limitBytes ? Math.max(0, left) : undefined;
+  const { status, problem } = await drain(collector, timeoutOf(collector, options), room, way);
   if (canaries !== undefined) for (const rule of way.plant(canaries)) survivors.add(rule);
   const about: FileAbout = {
     source: collector.source,
@@ -131,42 +239,53 @@ async function gatherOne(
   return {
     files,
     outcome: outcomeOf(collector, status, problem === undefined ? got : `${problem} (${got} kept)`),
-    survivors: [...survivors],
+    survivors: [...survivors].map((rule) => `${rule} in ${collector.path}`),
   };
 }
 
-type Outlet = (bytes: Uint8Array, records: readonly RedactionRecord[]) => void;
+/** False where there is no room. */
+type Outlet = (bytes: Uint8Array, records: readonly RedactionRecord[]) => boolean;
 
-/** The way of every byte from a collector to its member. */
+/** The way of every byte from a collector to its member. Both are false where the member has no room for more. */
 interface Way {
-  feed(bytes: Uint8Array): void;
+  feed(bytes: Uint8Array): boolean;
   /** What was held back goes out; what is fed next is another text. */
-  settle(): void;
+  settle(): boolean;
+}
+interface WayWithCanaries extends Way {
   /** Leads planted secrets over the same way, but for the member at its end. @returns the rules that let one through. */
   plant(canaries: Canaries): readonly string[];
 }
 
-function wayThrough(redaction: RedactionStream | undefined, keep: Outlet): Way {
-  let outlet = keep;
-  const out = (bytes: Uint8Array): void => outlet(bytes, redaction?.takeRecords() ?? []);
+function wayThrough(redaction: RedactionStream | undefined, member: Outlet): WayWithCanaries {
+  let outlet = member;
+  const out = (bytes: Uint8Array): boolean => outlet(bytes, redaction?.takeRecords() ?? []);
   const way: Way = {
     feed: (bytes) => out(redaction === undefined ? bytes : redaction.write(bytes)),
     settle: () => out(redaction === undefined ? new Uint8Array() : redaction.end()),
+  };
+  return {
+    ...way,
     plant: (canaries) => {
-      outlet = (bytes, records) => canaries.take(bytes, records);
+      outlet = () => true;
+      way.settle(); // What a member without room has left behind.
+      outlet = (bytes, records) => {
+        canaries.take(bytes, records);
+        return true;
+      };
       way.feed(canaries.planted);
       way.settle();
-      outlet = keep;
+      outlet = member;
       return canaries.survivors();
     },
   };
-  return way;
 }
 
-/** Takes what the collector gives until its end, its limit, its failure or the end of its time. */
+/** Takes what the collector gives until its end, its limit, its failure or the end of its time, or until the way has no room for more. */
 async function drain(
   collector: Collector,
   timeoutMilliseconds: number,
+  room: number | undefined,
   way: Way,
 ): Promise<{ status: CollectorOutcome['status']; problem?: string }> {
   const timeUp = new AbortController();
@@ -176,19 +295,30 @@ async function drain(
   let left = collector.limitBytes;
   let problem: string | undefined;
   let status: CollectorOutcome['status'] = 'ok';
+  let full = false;
   try {
-    const iterator = chunksOf(collector, timeUp.signal);
+    const iterator = chunksOf(collector, timeUp.signal, room);
     for (;;) {
       const step = await Promise.race([iterator.next(), timer]);
       if (typeof step === 'symbol') {
         void iterator.return(undefined).catch(() => undefined);
         throw new Error(`it did not end within ${timeoutMilliseconds} ms`);
       }
-      if (step.done) break;
+      if (step.done) {
+        if (typeof step.value === 'string') {
+          status = 'truncated';
+          problem = step.value;
+        }
+        break;
+      }
       const chunk = typeof step.value === 'string' ? Buffer.from(step.value) : step.value;
       const part = chunk.subarray(0, left);
       left -= part.length;
-      way.feed(part);
+      full = !way.feed(part);
+      if (full) {
+        void iterator.return(undefined).catch(() => undefined);
+        break;
+      }
       if (part.length < chunk.length) {
         status = 'truncated';
         problem = `It was cut off at its limit of ${collector.limitBytes} bytes.`;
@@ -203,63 +333,29 @@ async function drain(
     timeUp.abort();
     ended.abort();
   }
-  way.settle();
+  if (!full) full = !way.settle();
+  if (full) return { status: 'truncated', problem: noRoom };
   if (status === 'ok' && left === collector.limitBytes) status = 'empty';
   return problem === undefined ? { status } : { status, problem };
 }
 
-async function* chunksOf(collector: Collector, signal: AbortSignal): AsyncGenerator<Uint8Array | string> {
-  const given = collector.gather(signal);
-  if (Symbol.asyncIterator in given) yield* given;
-  else yield await given;
+const noRoom = 'It was cut off because the disk is nearly full.';
+
+async function* chunksOf(
+  collector: Collector,
+  signal: AbortSignal,
+  room: number | undefined,
+): AsyncGenerator<Uint8Array | string, unknown> {
+  const given = collector.gather(signal, room);
+  if (Symbol.asyncIterator in given) return yield* given;
+  yield await given;
 }
 
 const outcomeOf = (
-  { name }: Collector,
+  { name, volatility }: Collector,
   status: CollectorOutcome['status'],
   detail: string,
-): CollectorOutcome => ({ name, status, detail });
+): CollectorOutcome => ({ name, status, detail, volatility });
 
 /** Where the redactions of a member are recorded, one JSON object a line. */
 export const recordsPath = (path: string): string => `redaction/${path}.jsonl`;
-
-type FileAbout = Pick<ManifestFile, 'source' | 'redactions' | 'redactionRecords' | 'canaries' | 'error'>;
-
-/** A member as it is written: made at the first byte, hashed as it grows. */
-class MemberFile {
-  readonly path: string;
-  readonly #file: string;
-  readonly #hash = createHash('sha256');
-  #fd: number | undefined;
-  size = 0;
-
-  constructor(directory: string, path: string) {
-    this.path = path;
-    this.#file = join(directory, path);
-  }
-
-  write(content: Uint8Array | string): void {
-    const bytes = typeof content === 'string' ? Buffer.from(content) : content;
-    if (bytes.length === 0) return;
-    const fd = this.#open();
-    for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
-    this.#hash.update(bytes);
-    this.size += bytes.length;
-  }
-
-  /** Its entry for the manifest; none where nothing was written, unless an empty file says something. */
-  finish(about: FileAbout, evenEmpty: boolean): ManifestFile[] {
-    if (this.size === 0 && !evenEmpty) return [];
-    closeSync(this.#open());
-    this.#fd = undefined;
-    return [{ ...about, path: this.path, size: this.size, sha256: this.#hash.digest('hex') }];
-  }
-
-  #open(): number {
-    if (this.#fd !== undefined) return this.#fd;
-    mkdirSync(dirname(this.#file), { recursive: true, mode: 0o700 });
-    rmSync(this.#file, { force: true });
-    this.#fd = openSync(this.#file, 'wx', 0o600);
-    return this.#fd;
-  }
-}

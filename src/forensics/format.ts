@@ -56,6 +56,10 @@ const collectorSchema = z.looseObject({
   name: z.string(),
   status: z.enum(['ok', 'failed', 'truncated', 'empty']),
   detail: z.string(),
+  /** Absent in earlier bundles; the order of the collectors is the one in which they were begun. */
+  volatility: z.string().optional(),
+  /** RFC 3339: when it was begun. */
+  started: z.string().optional(),
 });
 export type CollectorOutcome = z.infer<typeof collectorSchema>;
 
@@ -67,6 +71,8 @@ export const manifestSchema = z.looseObject({
   /** RFC 3339, UTC. */
   created: z.string(),
   reason: z.string(),
+  /** Who asked for it: `hand`, `zeroize`, `observed`, `alert`, `timer`; absent in earlier bundles. */
+  trigger: z.string().optional(),
   assurance: assuranceSchema,
   files: z.array(fileSchema),
   collectors: z.array(collectorSchema),

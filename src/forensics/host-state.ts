@@ -1,8 +1,9 @@
-// Collectors of the state of the host: links, processes, sockets, mounts, kernel and program. Read from /proc (proc(5)) and `ip`.
+// Collectors of the state of the host: links, routes, neighbours, processes, sockets, mounts, kernel. Read from /proc (proc(5)), with
+// `ip` and with `dmesg`.
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { requireChild } from '../host/child.ts';
-import { reasonOf } from '../host/failure.ts';
+import { Failure, reasonOf } from '../host/failure.ts';
 import type { Collector } from './collect.ts';
 
 const mebibyte = 1 << 20;
@@ -12,18 +13,19 @@ export function hostCollectors(roots: { readonly proc?: string; readonly etc?: s
   const proc = roots.proc ?? '/proc';
   const etc = roots.etc ?? '/etc';
   return [
-    {
-      name: 'host links',
-      path: 'host/links.json',
-      source: '`ip -json -details link`: which interfaces were up, and how often their carrier changed',
-      limitBytes: 4 * mebibyte,
-      redact: true,
-      gather: async () => (await requireChild('ip', ['-json', '-details', '-statistics', 'link'])).stdout,
-    },
+    ipCollector(
+      'links',
+      ['-details', '-statistics', 'link'],
+      'which interfaces were up, and how often their carrier changed',
+    ),
+    ipCollector('addresses', ['address'], 'which addresses this machine had'),
+    ipCollector('routes', ['route', 'show', 'table', 'all'], 'where its packets went'),
+    ipCollector('neighbours', ['neighbour'], 'which machines answered on its links (ARP and NDP)'),
     {
       name: 'host processes',
       path: 'host/processes.jsonl',
       source: `${proc}/[0-9]*: what was running, by whom, with which arguments`,
+      volatility: 'memory',
       limitBytes: 16 * mebibyte,
       redact: true,
       gather: () => processes(proc),
@@ -32,6 +34,7 @@ export function hostCollectors(roots: { readonly proc?: string; readonly etc?: s
       name: 'host sockets',
       path: 'host/sockets.txt',
       source: `${proc}/net: which addresses were listening or connected`,
+      volatility: 'memory',
       limitBytes: 16 * mebibyte,
       redact: true,
       gather: () => sockets(proc),
@@ -40,19 +43,61 @@ export function hostCollectors(roots: { readonly proc?: string; readonly etc?: s
       name: 'host mounts',
       path: 'host/mounts.txt',
       source: `${proc}/self/mounts: what was mounted where`,
+      volatility: 'memory',
       limitBytes: mebibyte,
       redact: true,
       gather: () => readFile(join(proc, 'self/mounts')),
     },
     {
+      name: 'kernel log',
+      path: 'host/kernel.log',
+      source:
+        '`dmesg`, or where that is not permitted `journalctl --dmesg`: what the kernel told since this boot',
+      volatility: 'memory',
+      limitBytes: 16 * mebibyte,
+      redact: true,
+      gather: kernelLog,
+    },
+    {
       name: 'host versions',
       path: 'host/versions.json',
       source: `${proc}/version, ${proc}/cmdline, ${etc}/os-release and the running Node: which software this was`,
+      volatility: 'configuration',
       limitBytes: mebibyte,
       redact: true,
       gather: () => versions(proc, etc),
     },
   ];
+}
+
+const ipCollector = (what: string, words: readonly string[], why: string): Collector => ({
+  name: `host ${what}`,
+  path: `host/${what}.json`,
+  source: `\`${['ip', '-json', ...words].join(' ')}\`: ${why}`,
+  volatility: 'memory',
+  limitBytes: 4 * mebibyte,
+  redact: true,
+  gather: async () => (await requireChild('ip', ['-json', ...words])).stdout,
+});
+
+/** The ring buffer itself needs a capability that the node's service has not; journald keeps a copy. */
+async function kernelLog(): Promise<Uint8Array> {
+  const env = { ...process.env, LC_ALL: 'C' };
+  const tries: [string, string[]][] = [
+    ['dmesg', ['--time-format=iso', '--decode', '--nopager']],
+    ['journalctl', ['--dmesg', '--boot', '--no-pager', '--output=short-iso-precise', '--quiet']],
+  ];
+  const refusals: string[] = [];
+  for (const [command, words] of tries) {
+    try {
+      const { stdout } = await requireChild(command, words, { env });
+      if (stdout.length > 0) return stdout;
+      refusals.push(`\`${command}\` told nothing`);
+    } catch (error) {
+      refusals.push(reasonOf(error));
+    }
+  }
+  throw new Failure('kernel-log-unreadable', refusals.join('; '));
 }
 
 async function* processes(proc: string): AsyncGenerator<string> {

@@ -1,35 +1,49 @@
 // Where the members of one bundle lie while it is made. Of a bundle that will be encrypted nothing stays in clear, however its making
 // ends: what a kill left is removed at the next start.
-import { mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
+const prefix = '.collecting-';
 const secretPrefix = '.encrypting-';
+const keptMark = 'kept';
 
+/** It goes with this object, unless it is to be kept. */
 export class WorkingDirectory implements Disposable {
   readonly path: string;
   readonly #secret: boolean;
+  #kept = false;
 
-  /** `secret`: it goes with this object, else what was collected is kept where the bundle fails. */
+  /** `secret`: nothing is ever kept. */
   constructor(parent: string, sequence: number, secret: boolean) {
     this.#secret = secret;
-    this.path = join(parent, `${secret ? secretPrefix : '.collecting-'}${sequence}`);
-    this.remove();
+    this.path = join(parent, `${secret ? secretPrefix : prefix}${sequence}`);
+    this.#remove();
     mkdirSync(this.path, { mode: 0o700 });
   }
 
-  remove(): void {
-    rmSync(this.path, { recursive: true, force: true });
+  /** What was collected and not packed stays for whoever has to look at it. */
+  keep(): void {
+    if (this.#secret) return;
+    writeFileSync(join(this.path, keptMark), '', { mode: 0o600 });
+    this.#kept = true;
   }
 
   [Symbol.dispose](): void {
-    if (this.#secret) this.remove();
+    if (!this.#kept) this.#remove();
+  }
+
+  #remove(): void {
+    rmSync(this.path, { recursive: true, force: true });
   }
 }
 
-/** Removes what was left by a kill while a bundle was made to be encrypted. Only where none is being made. */
+/** Removes what a kill left of bundles that were being made. Only where none is. */
 export function removeAbandoned(parent: string): void {
   for (const name of readdirSync(parent)) {
-    if (name.startsWith(secretPrefix) || /\.age\.\d+\.new$/.test(name))
-      rmSync(join(parent, name), { recursive: true, force: true });
+    const path = join(parent, name);
+    const unfinished = name.startsWith(prefix) && !existsSync(join(path, keptMark));
+    if (unfinished || name.startsWith(secretPrefix) || /\.\d+\.new$/.test(name)) {
+      rmSync(path, { recursive: true, force: true });
+    }
   }
 }

@@ -14,6 +14,8 @@ export interface JournalSelection {
   readonly since?: Date | string;
   readonly until?: Date | string;
   readonly units?: readonly string[];
+  /** `FIELD=VALUE`, of which `+` separates alternatives; beside what the others choose. */
+  readonly matches?: readonly string[];
   /** A boot ID or an offset from the current boot ("0", "-1"). */
   readonly boot?: string;
   /** At most this many, the newest. */
@@ -84,7 +86,7 @@ async function journalExists(query: JournalQuery): Promise<boolean> {
 
 /** Every value sits behind its own `--option=`, so that none can be read as an option. */
 export function journalArguments(selection: JournalSelection): string[] {
-  const { namespace, directory, file, since, until, units, boot, lines } = selection;
+  const { namespace, directory, file, since, until, units, boot, lines, matches = [] } = selection;
   return [
     ...(namespace === undefined ? [] : [`--namespace=${namespace}`]),
     ...(directory === undefined ? [] : [`--directory=${directory}`]),
@@ -94,6 +96,7 @@ export function journalArguments(selection: JournalSelection): string[] {
     ...(units ?? []).map((unit) => `--unit=${unit}`),
     ...(boot === undefined ? [] : [`--boot=${boot}`]),
     ...(lines === undefined ? [] : [`--lines=${lines}`]),
+    ...matches,
   ];
 }
 

@@ -1,12 +1,24 @@
 // Collection under bad luck: every collector's fate is told, none stops the others, and no planted secret gets out.
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { type Collector, collectInto } from '../../src/forensics/collect.ts';
+import { type Collector, collectInto, measure } from '../../src/forensics/collect.ts';
 import { sha256 } from '../../src/forensics/format.ts';
 import { hostCollectors } from '../../src/forensics/host-state.ts';
 import { Redactor } from '../../src/forensics/redact.ts';
+import { Room } from '../../src/forensics/room.ts';
+import { softwareCollectors } from '../../src/forensics/software.ts';
+import { memoryDisk, memoryDiskMissing } from '../lab/memory-disk.ts';
 import { caseKey, rules } from './sample.ts';
 
 let directory: string;
@@ -20,6 +32,7 @@ const collector = (path: string, gather: Collector['gather'], more: Partial<Coll
   name: path,
   path,
   source: 'a test',
+  volatility: 'disk',
   limitBytes: 1 << 20,
   redact: false,
   gather,
@@ -153,6 +166,191 @@ describe('collection', () => {
   });
 });
 
+describe('the order of collection', () => {
+  it('is that of volatility, and told with the time at which each was begun', async () => {
+    let tick = 0;
+    const begun: string[] = [];
+    const given = (['archive', 'disk', 'memory', 'configuration', 'temporary'] as const).map((volatility) =>
+      collector(
+        `${volatility}.txt`,
+        async () => {
+          begun.push(volatility);
+          return volatility;
+        },
+        { volatility },
+      ),
+    );
+    const { collectors } = await collectInto(directory, given, {
+      timeoutMilliseconds: 1000,
+      clock: () => `2026-11-20T16:30:0${tick++}Z`,
+    });
+    const order = ['memory', 'temporary', 'disk', 'configuration', 'archive'];
+    expect(begun).toEqual(order);
+    expect(collectors.map(({ volatility }) => volatility)).toEqual(order);
+    expect(collectors.map(({ started }) => started)).toEqual(
+      order.map((_, at) => `2026-11-20T16:30:0${at}Z`),
+    );
+  });
+
+  it('holds the less volatile back for a while only: one that hangs delays them, and no longer', async () => {
+    const hanging = collector('hangs.txt', () => new Promise<string>(() => {}), { volatility: 'memory' });
+    const fine = collector('fine.txt', async () => 'fine');
+    const told: string[] = [];
+    await collectInto(directory, [hanging, fine], {
+      timeoutMilliseconds: 400,
+      patienceMilliseconds: 20,
+      onProgress: ({ name }) => told.push(name),
+    });
+    expect(told).toEqual(['fine.txt', 'hangs.txt']);
+  });
+});
+
+describe('a disk that is nearly full', () => {
+  const flood = (chunk: number) =>
+    async function* () {
+      for (;;) yield `a peer 10.0.0.1 ${'x'.repeat(1000)}\n`.repeat(chunk);
+    };
+  const written = (): number =>
+    readdirSync(directory, { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .reduce((sum, entry) => sum + statSync(join(entry.parentPath, entry.name)).size, 0);
+  /** What the manifest says of a file is what lies there. */
+  const asListed = (file: { path: string; size: number; sha256: string } | undefined) => {
+    const bytes = readFileSync(join(directory, file?.path ?? ''));
+    expect({ size: bytes.length, sha256: sha256(bytes) }).toEqual({ size: file?.size, sha256: file?.sha256 });
+  };
+
+  it('has the largest member cut, with its records, and leaves the others their share', async () => {
+    const room = new Room(() => (4 << 20) - written());
+    const { files, collectors } = await collectInto(
+      directory,
+      [
+        collector('journal.txt', flood(20), {
+          volatility: 'memory',
+          redact: true,
+          yields: true,
+          limitBytes: 1 << 30,
+        }),
+        collector('small.txt', async () => 'x'.repeat(400_000)),
+      ],
+      { timeoutMilliseconds: 10_000, redactor, room },
+    );
+    expect(collectors.map(({ name, status }) => [name, status])).toEqual([
+      ['journal.txt', 'truncated'],
+      ['small.txt', 'ok'],
+    ]);
+    expect(collectors[0]?.detail).toMatch(/disk is nearly full/);
+    const [journal, records] = files;
+    expect([journal?.path, records?.path]).toEqual(['journal.txt', 'redaction/journal.txt.jsonl']);
+    asListed(journal);
+    asListed(records);
+    const pseudonyms = text('journal.txt').match(/‹ip:[0-9a-f]{8}›/g) ?? [];
+    expect(text('redaction/journal.txt.jsonl').split('\n')).toHaveLength(pseudonyms.length + 1);
+    expect(journal?.redactions).toEqual([{ rule: 'ipv4-address', count: pseudonyms.length }]);
+    // Each byte would fit a second time, in the archive.
+    const taken = files.reduce((sum, { size }) => sum + size, 0);
+    expect(taken).toBeGreaterThan(1 << 20);
+    expect(2 * taken).toBeLessThanOrEqual(4 << 20);
+  });
+
+  it('is looked at again and again: what others write meanwhile counts', async () => {
+    let free = 64 << 20;
+    const room = new Room(() => free - written());
+    const { files } = await collectInto(
+      directory,
+      [
+        collector(
+          'journal.txt',
+          async function* () {
+            for (let chunk = 0; ; chunk += 1) {
+              if (chunk === 8) free = 6 << 20;
+              yield Buffer.alloc(1 << 19, 'x');
+            }
+          },
+          { limitBytes: 1 << 30 },
+        ),
+      ],
+      { timeoutMilliseconds: 10_000, room },
+    );
+    // Four MiB lie there by then, and the archive of them has two.
+    expect(files[0]?.size).toBeLessThanOrEqual(5 << 20);
+  });
+
+  const missing = memoryDiskMissing();
+  it.skipIf(missing !== undefined)(
+    `ends a member where it is full at last, and what is listed is what lies there${missing ? ` (skipped: ${missing})` : ''}`,
+    async () => {
+      using disk = memoryDisk(directory, '1m');
+      const { files, collectors } = await collectInto(
+        directory,
+        [
+          collector('small.txt', async () => 'small', { volatility: 'memory' }),
+          collector('flood.txt', flood(20), { redact: true, limitBytes: 1 << 30 }),
+        ],
+        { timeoutMilliseconds: 10_000, redactor },
+      );
+      expect(disk.free()).toBeLessThan(1 << 19);
+      expect(collectors.map(({ name, status }) => [name, status])).toEqual([
+        ['small.txt', 'ok'],
+        ['flood.txt', 'truncated'],
+      ]);
+      for (const file of files) asListed(file);
+      expect(files.map(({ path }) => path)).toContain('flood.txt');
+    },
+  );
+});
+
+describe('a rehearsal', () => {
+  it('tells how much each gives, and writes nothing', async () => {
+    const grown: number[] = [];
+    const measured = await measure(
+      [
+        collector('fails.txt', async () => Promise.reject(new Error('no'))),
+        collector(
+          'large.txt',
+          async function* () {
+            for (let at = 0; at < 4; at += 1) yield Buffer.alloc(1 << 20);
+          },
+          { limitBytes: 1 << 30 },
+        ),
+        collector('floods.txt', async () => 'x'.repeat(100), { limitBytes: 10 }),
+      ],
+      { timeoutMilliseconds: 1000, onGrowth: (_, bytes) => grown.push(bytes >> 20) },
+    );
+    expect(measured.map(({ outcome, bytes }) => [outcome.status, bytes])).toEqual([
+      ['failed', 0],
+      ['ok', 4 << 20],
+      ['truncated', 10],
+    ]);
+    expect(grown).toEqual([1, 2, 3, 4]);
+    expect(existsSync(join(directory, 'large.txt'))).toBe(false);
+  });
+});
+
+describe('the software of this host', () => {
+  it('is told by digest and package: what runs, what it runs, and what it consists of', async () => {
+    const root = join(directory, 'root');
+    mkdirSync(join(root, 'policies'), { recursive: true });
+    writeFileSync(join(root, 'package.json'), '{}');
+    writeFileSync(join(root, 'policies/rules.toml'), 'x = 1\n');
+    const { collectors } = await collectInto(directory, softwareCollectors(root), {
+      timeoutMilliseconds: 30_000,
+    });
+    expect(collectors.map(({ status }) => status)).toEqual(['ok', 'ok']);
+    const lines = text('host/binaries.jsonl')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { path: string; sha256: string | null; package?: string });
+    const of = (end: string) => lines.find(({ path }) => path.endsWith(end));
+    expect(of(process.execPath)?.sha256).toBe(sha256(readFileSync(process.execPath)));
+    expect(of('/policies/rules.toml')?.sha256).toBe(sha256('x = 1\n'));
+    expect(of('/node_modules/.package-lock.json')).toMatchObject({ sha256: null });
+    // The C library belongs to a package, whatever distribution this is.
+    expect(lines.find(({ path }) => /\/libc\.so\.6$/.test(path))?.package).toMatch(/^\S+ \S+/);
+    expect(statSync(join(directory, 'host/packages.tsv')).size).toBeGreaterThan(100);
+  });
+});
+
 describe('the state of this host', () => {
   it('is collected, readable, and without an address once redacted', async () => {
     const { collectors } = await collectInto(directory, hostCollectors(), {
@@ -162,6 +360,8 @@ describe('the state of this host', () => {
     const fate = Object.fromEntries(collectors.map(({ name, status }) => [name, status]));
     expect(fate).toMatchObject({
       'host links': 'ok',
+      'host addresses': 'ok',
+      'host routes': 'ok',
       'host processes': 'ok',
       'host mounts': 'ok',
       'host versions': 'ok',
@@ -169,6 +369,7 @@ describe('the state of this host', () => {
     expect(JSON.parse(text('host/links.json'))).toEqual(
       expect.arrayContaining([expect.objectContaining({ ifname: 'lo' })]),
     );
+    expect(text('host/addresses.json')).not.toContain('127.0.0.1');
     const processes = text('host/processes.jsonl')
       .trim()
       .split('\n')

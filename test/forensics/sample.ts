@@ -320,6 +320,7 @@ function collectors(
     name: path,
     path,
     source: 'the sample',
+    volatility: 'disk',
     limitBytes: 1 << 20,
     redact,
     gather,
