@@ -56,7 +56,12 @@ export interface Measured {
 
 export async function measure(file: string, signal: AbortSignal): Promise<Measured> {
   try {
-    return await digest(createReadStream(file, { signal }));
+    let sum = 0;
+    const bytes = createReadStream(file, { signal, highWaterMark: 1 << 20 });
+    const measured = await digest(bytes, (chunk) => {
+      sum = crc32(chunk, sum);
+    });
+    return { ...measured, crc32: sum };
   } catch (error) {
     signal.throwIfAborted();
     throw sourceFailure(file, error);
@@ -79,22 +84,27 @@ export async function* counted(
   }
 }
 
+/** Of what came back; the transport's own checksum is the SDK's to compare. */
 export async function digest(
   stream: AsyncIterable<Uint8Array>,
-  onChunk?: (chunk: Uint8Array) => void,
-): Promise<Measured> {
+  onChunk: (chunk: Uint8Array) => void,
+): Promise<Omit<Measured, 'crc32'>> {
   const hash = createHash('sha256');
   let size = 0;
-  let sum = 0;
-  for await (const chunk of onChunk === undefined ? stream : counted(stream, onChunk)) {
+  for await (const chunk of stream) {
+    onChunk(chunk);
     hash.update(chunk);
-    sum = crc32(chunk, sum);
     size += chunk.length;
   }
-  return { size, sha256: hash.digest('hex'), crc32: sum };
+  return { size, sha256: hash.digest('hex') };
 }
 
-export function requireSame(local: Measured, remote: Measured, where: string, alreadyThere: boolean): void {
+export function requireSame(
+  local: Measured,
+  remote: Omit<Measured, 'crc32'>,
+  where: string,
+  alreadyThere: boolean,
+): void {
   if (remote.sha256 === local.sha256) return;
   if (alreadyThere) {
     throw new Failure('upload-conflict', `Other content already lies at ${where}; it was not overwritten.`, {

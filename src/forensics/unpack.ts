@@ -33,6 +33,8 @@ export interface ArchiveContent {
 }
 
 const block = 512;
+/** Bytes that come out of the inflater at once: with few, a large archive takes its time going to and fro. */
+const chunkSize = 1 << 18;
 /** RFC 1952: deflate, no flags, no time, no extra flags, made on Unix. */
 const gzipHeader = Buffer.from('1f8b0800000000000003', 'hex');
 /** RFC 1952: CRC-32 and size of what is in it. */
@@ -54,7 +56,7 @@ export async function readArchive(
   const reader = new TarReader(limits, keep);
   const source = archive instanceof Uint8Array ? slices(archive) : archive;
   // Not gunzip, which would go on with a second member, whatever its header holds.
-  const inflate = createInflateRaw();
+  const inflate = createInflateRaw({ chunkSize });
   const seen = { bytes: 0, tail: Buffer.alloc(0) };
   let plain = 0;
   let sum = 0;

@@ -18,6 +18,8 @@ import { measureUnseal, unsealing } from './unseal.ts';
 import { measureUnsealInC, unsealingInC } from './unseal-c.ts';
 import { measureUnsealNode, unsealingNode } from './unseal-node.ts';
 import { measureUnsealProcess, unsealingProcess } from './unseal-process.ts';
+import { measureUpload, uploading } from './upload.ts';
+import { measureVerify, verifyingBundle } from './verify-bundle.ts';
 
 const undisturbed: Progress = { signal: new AbortController().signal, say: () => {} };
 
@@ -113,6 +115,16 @@ describe('a measurement gives a value and a reference', () => {
   it('of a stream', async (context) => {
     skipWhereMissing(context, streamOneGibibyte);
     expectWellFormed(await measureStream({ rounds: 1, byteLength: 1 << 20 }, undisturbed), 2);
+  });
+
+  it('of the verification of a bundle', async (context) => {
+    skipWhereMissing(context, verifyingBundle);
+    expectWellFormed(await measureVerify({ rounds: 1, byteLength: 1 << 20 }, undisturbed), 1);
+  });
+
+  it('of an upload', async (context) => {
+    skipWhereMissing(context, uploading);
+    expectWellFormed(await measureUpload({ rounds: 1, byteLength: 20 << 20 }, undisturbed), 1);
   });
 
   it('of unsealing', async (context) => {

@@ -20,6 +20,8 @@ import { unsealing } from './unseal.ts';
 import { unsealingInC } from './unseal-c.ts';
 import { unsealingNode } from './unseal-node.ts';
 import { unsealingProcess } from './unseal-process.ts';
+import { uploading } from './upload.ts';
+import { verifyingBundle } from './verify-bundle.ts';
 
 export const benchmarks: readonly Benchmark[] = [
   drbgOneMebibyte,
@@ -37,6 +39,8 @@ export const benchmarks: readonly Benchmark[] = [
   quoting,
   signing,
   provisioning,
+  verifyingBundle,
+  uploading,
   carrierLossToWipe,
 ];
 

@@ -1,0 +1,126 @@
+// The delivery of a gibibyte to the lab's S3 server, which is a process of its own, against the SDK's own upload manager
+// (@aws-sdk/lib-storage) with as many parts of the same size at once. Ours also measures the file, reads back what lies there and
+// compares; the reference sends. ESOTERIC_BENCH_BYTES makes it smaller.
+import { spawn } from 'node:child_process';
+import { randomFillSync } from 'node:crypto';
+import { once } from 'node:events';
+import { closeSync, createReadStream, openSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { DeleteObjectCommand, S3Client } from '@aws-sdk/client-s3';
+import { Upload } from '@aws-sdk/lib-storage';
+import type { BenchResult } from '../../src/appliance/checkout.ts';
+import { deliver, parseUploadUrl } from '../../src/forensics/deliver.ts';
+import { type Benchmark, judge, median, type Progress, timed, words } from './benchmark.ts';
+import { scratchDirectory } from './scratch.ts';
+import { largeLoad } from './verify-bundle.ts';
+
+const name = 'upload-1gb';
+const target = { atMost: 1.15 } as const;
+const credentials = { accessKeyId: 'BENCH', secretAccessKey: 'a-secret-that-protects-nothing' };
+const bucket = 'evidence';
+const partSize = 8 << 20;
+const queueSize = 4;
+
+export const uploading: Benchmark = {
+  name,
+  target: words(target),
+  needs: { programs: ['setpriv'] },
+  run: (progress) => measureUpload({ rounds: 3, byteLength: largeLoad() }, progress),
+};
+
+export async function measureUpload(
+  load: { readonly rounds: number; readonly byteLength: number },
+  { signal, say }: Progress,
+): Promise<BenchResult> {
+  using scratch = scratchDirectory();
+  const file = join(scratch.path, 'bench-000001-20261120T163000Z.tar.gz');
+  writeNoise(file, load.byteLength);
+  await using store = await startStore();
+  const client = new S3Client({
+    endpoint: store.endpoint,
+    region: 'us-east-1',
+    forcePathStyle: true,
+    credentials,
+  });
+  const remove = async (key: string) =>
+    void (await client.send(new DeleteObjectCommand({ Bucket: bucket, Key: key })));
+  const ours = async (): Promise<number> => {
+    const spent = await timed(() =>
+      deliver({
+        files: [file],
+        target: parseUploadUrl(`s3://${bucket}/ours?endpoint=${store.endpoint}`),
+        credentials: async () => credentials,
+        partBytes: partSize,
+        stateDirectory: scratch.path,
+        signal,
+      }),
+    );
+    await remove('ours/bench-000001-20261120T163000Z.tar.gz');
+    return spent;
+  };
+  const reference = async (): Promise<number> => {
+    const params = { Bucket: bucket, Key: 'bare', Body: createReadStream(file) };
+    const spent = await timed(() => new Upload({ client, params, partSize, queueSize }).done());
+    await remove('bare');
+    return spent;
+  };
+  const samples = { ours: [] as number[], reference: [] as number[] };
+  for (let round = 0; round < load.rounds; round++) {
+    say(`round ${round + 1} of ${load.rounds}`);
+    samples.ours.push((await ours()) / 1000);
+    samples.reference.push((await reference()) / 1000);
+    signal.throwIfAborted();
+  }
+  client.destroy();
+  return judge({
+    name,
+    value: median(samples.ours),
+    unit: 's',
+    reference: { name: '@aws-sdk/lib-storage', value: median(samples.reference) },
+    target,
+  });
+}
+
+/** Incompressible, as an archive is. */
+function writeNoise(path: string, byteLength: number): void {
+  const block = Buffer.alloc(Math.min(byteLength, 16 << 20));
+  const fd = openSync(path, 'w');
+  try {
+    for (let left = byteLength; left > 0; left -= block.length)
+      writeSync(fd, randomFillSync(block), 0, Math.min(left, block.length));
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** The lab's server in a process of its own, so that it is no part of either side. */
+async function startStore(): Promise<AsyncDisposable & { readonly endpoint: string }> {
+  const source = JSON.stringify(new URL('../lab/s3.ts', import.meta.url).href);
+  const program = `
+    const { startS3 } = await import(${source});
+    const { endpoint } = await startS3(${JSON.stringify({ credentials, buckets: [bucket] })});
+    console.log(endpoint);`;
+  const child = spawn(
+    'setpriv',
+    [
+      '--pdeathsig',
+      'KILL',
+      process.execPath,
+      '--disable-warning=ExperimentalWarning',
+      '--input-type=module',
+      '--eval',
+      program,
+    ],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  const [endpoint] = (await once(createInterface(child.stdout), 'line')) as [string];
+  return {
+    endpoint,
+    async [Symbol.asyncDispose]() {
+      const exited = once(child, 'exit');
+      child.kill('SIGKILL');
+      await exited;
+    },
+  };
+}
