@@ -1,14 +1,17 @@
-// What a node looks at from time to time: its own threads, the clock, the virtual machine, noise, links, the TPM.
+// What a node looks at from time to time: its own threads, the clock, the virtual machine, noise, links, MACsec, the TPM.
 import type { EntropyStatus } from '../entropy/status.ts';
+import { requireChild } from '../host/child.ts';
 import { bootMilliseconds } from '../host/time.ts';
 import { Uevents } from '../host/uevents.ts';
 import { referenceOf, setBack } from '../interlock/detectors/clock.ts';
 import { tracedThreads } from '../interlock/detectors/debugger.ts';
+import { hasMacsec, integrityFailures, rise } from '../interlock/detectors/macsec.ts';
 import { announcesGeneration, generationIn } from '../interlock/detectors/snapshot.ts';
+import { defaultSysfs } from '../interlock/watched.ts';
 import { openTpm } from '../tpm/context.ts';
 import type { Config } from './config.ts';
 import { entropyEvents } from './entropy-events.ts';
-import type { Probe } from './lookout.ts';
+import type { Probe, Seen } from './lookout.ts';
 import type { NodeRecord } from './node-record.ts';
 
 export interface ProbedNode {
@@ -39,6 +42,7 @@ export function probesOf(
       everyMilliseconds: often,
       look: noiseProbe(entropy, onEvent),
     },
+    { name: 'MACsec', everyMilliseconds: 2 * often, look: macsecProbe() },
   ];
   if (config.links.length > 0) {
     const look = async () => ({ 'wireguard-changed': await linkChanges() });
@@ -82,6 +86,22 @@ function generationProbe(path: string, uevents: Uevents): Probe['look'] {
     for (const event of uevents.take()) restored ||= announcesGeneration(event);
     restored ||= path !== '' && generationIn(path) !== first;
     return { 'snapshot-restored': restored ? 1 : 0 };
+  };
+}
+
+/** Frames that failed since the last look, of all MACsec interfaces of this network namespace. */
+export function macsecProbe(
+  sysfs = defaultSysfs,
+  ask: () => Promise<string> = async () =>
+    (await requireChild('ip', ['-json', '-statistics', 'macsec', 'show'])).stdout.toString(),
+): () => Promise<Seen> {
+  let before: number | undefined;
+  return async () => {
+    if (!hasMacsec(sysfs)) return {};
+    const now = integrityFailures(JSON.parse(await ask()));
+    const more = before === undefined ? 0 : rise(before, now);
+    before = now;
+    return { 'macsec-integrity': more };
   };
 }
 

@@ -8,6 +8,7 @@ import type { Interface } from '../host/netlink.ts';
 import { Board, type KernelAction, moment, nowMicros, phase, windowState, word } from './board.ts';
 import { type Cause, causeNamed, causeNumber, levels, type ZeroizeLevel } from './causes.ts';
 import { outcomeOf, type ZeroizeOutcome } from './outcome.ts';
+import { PlannedFlaps } from './planned-flaps.ts';
 import { type StagePlan, Stages } from './stages.ts';
 import type { WatcherEvent } from './watch.ts';
 import { defaultSysfs, missing, watchedInterfaces } from './watched.ts';
@@ -49,7 +50,8 @@ export interface MaintenanceWindow {
   readonly flaps: number;
 }
 
-const hour = 3_600_000;
+/** How long a watcher may take to end: it may be in its TPM stage. One that is lost is not waited for as long. */
+const longestEndMilliseconds = { watching: 10_000, lost: 500 } as const;
 
 export class Interlock implements AsyncDisposable {
   readonly #options: InterlockOptions;
@@ -58,12 +60,12 @@ export class Interlock implements AsyncDisposable {
   readonly #watched: Interface[];
   readonly #worker: Worker;
   readonly #beat: NodeJS.Timeout;
-  /** Times of planned flaps of the last hour, by interface. */
-  readonly #planned = new Map<string, number[]>();
+  readonly #planned = new PlannedFlaps(() => this.#board.now());
   #window: MaintenanceWindow | undefined;
   #reported = false;
   #stopped = false;
   #first = false;
+  #lost = false;
 
   private constructor(options: InterlockOptions) {
     this.#options = options;
@@ -87,6 +89,7 @@ export class Interlock implements AsyncDisposable {
     Atomics.store(this.#board.words, word.mainBeat, this.#board.now());
     this.#worker = new Worker(new URL(import.meta.url.replace(/interlock(\.[jt]s)$/, 'watcher$1')), {
       workerData: input,
+      name: 'watcher',
     });
     this.#beat = setInterval(() => this.#heartbeat(), Math.max(20, options.heartbeatMilliseconds / 10));
   }
@@ -157,7 +160,7 @@ export class Interlock implements AsyncDisposable {
       request.interfaces.length === 0 ? this.#watched.map((link) => link.name) : request.interfaces;
     const mask = names.reduce((bits, name) => bits | (1 << this.#positionOf(name)), 0);
     for (const name of names) {
-      if (this.#recentlyPlanned(name) >= this.#options.plannedFlapsPerHour) {
+      if (this.#planned.recent(name) >= this.#options.plannedFlapsPerHour) {
         throw new Failure(
           'window-refused',
           `${name} has had ${this.#options.plannedFlapsPerHour} planned flaps within an hour, which is the limit.`,
@@ -167,7 +170,7 @@ export class Interlock implements AsyncDisposable {
     }
     // One beyond the hourly limit ends the window; the watcher allows no more, however busy this thread is.
     const { plannedFlapsPerHour: limit } = this.#options;
-    const allowance = Math.min(...names.map((name) => limit + 1 - this.#recentlyPlanned(name)));
+    const allowance = Math.min(...names.map((name) => limit + 1 - this.#planned.recent(name)));
     Atomics.store(words, word.windowFlapsLeft, Math.min(request.flaps, allowance));
     Atomics.store(words, word.windowMask, mask);
     Atomics.store(words, word.windowUntil, this.#board.now() + request.seconds * 1000);
@@ -199,9 +202,7 @@ export class Interlock implements AsyncDisposable {
 
   /** Planned flaps of an earlier process, `milliseconds` ago: they count for the rest of their hour. */
   remember(name: string, flaps: number, milliseconds: number): void {
-    const times = this.#planned.get(name) ?? [];
-    const at = this.#board.now() - milliseconds;
-    this.#planned.set(name, [...times, ...Array.from({ length: Math.min(flaps, 1000) }, () => at)]);
+    this.#planned.remember(name, flaps, milliseconds);
   }
 
   /** The red button. Resolves when all stages have run; on a zeroized node it adds what a higher level asks for. */
@@ -272,11 +273,25 @@ export class Interlock implements AsyncDisposable {
     this.#reported = true;
     Atomics.store(this.#board.words, word.stop, 1);
     this.#wake();
-    await new Promise<void>((resolve) => {
-      this.#worker.once('exit', () => resolve());
-      if (this.#worker.threadId === -1) resolve();
+    if (await this.#ended()) closeDescriptor(this.#wakeup);
+  }
+
+  /** False where the thread did not end in its time: nobody tells of one that the kernel has ended, and it must not keep the process. */
+  #ended(): Promise<boolean> {
+    if (this.#worker.threadId === -1) return Promise.resolve(true);
+    return new Promise((resolve) => {
+      const timer = setTimeout(
+        () => {
+          this.#worker.unref();
+          resolve(false);
+        },
+        longestEndMilliseconds[this.#lost ? 'lost' : 'watching'],
+      );
+      this.#worker.once('exit', () => {
+        clearTimeout(timer);
+        resolve(true);
+      });
     });
-    closeDescriptor(this.#wakeup);
   }
 
   #wake(): void {
@@ -301,6 +316,7 @@ export class Interlock implements AsyncDisposable {
     if (this.#reported || Atomics.load(this.#board.words, word.stop) !== 0) return;
     // One that was never armed has guarded nothing yet: the start fails, and that is all.
     if (Atomics.load(this.#board.words, word.phase) === phase.starting) return;
+    this.#lost = true;
     if (Atomics.load(this.#board.words, word.cause) === 0) this.#runStagesHere('watcher-lost');
     else if (Atomics.load(this.#board.words, word.phase) !== phase.zeroized) {
       using stages = new Stages(this.#options.arena, this.#board, this.#options.plan);
@@ -329,17 +345,10 @@ export class Interlock implements AsyncDisposable {
     return position;
   }
 
-  #recentlyPlanned(name: string): number {
-    const recent = (this.#planned.get(name) ?? []).filter((at) => at > this.#board.now() - hour);
-    this.#planned.set(name, recent);
-    return recent.length;
-  }
-
   /** The limit ends the window: what flaps next is unplanned. */
   #countPlanned(name: string, flaps: number): void {
-    const times = this.#planned.get(name) ?? [];
-    this.#planned.set(name, [...times, ...Array.from({ length: flaps }, () => this.#board.now())]);
-    if (this.#recentlyPlanned(name) > this.#options.plannedFlapsPerHour && this.#window !== undefined) {
+    this.#planned.add(name, flaps);
+    if (this.#planned.recent(name) > this.#options.plannedFlapsPerHour && this.#window !== undefined) {
       this.closeWindow(
         `${name} had more than ${this.#options.plannedFlapsPerHour} planned flaps within an hour`,
         'limit',

@@ -10,17 +10,16 @@ import {
   interfaceOf,
   type LinkReport,
   linkDump,
-  linkQuery,
   messageType,
   type NetlinkSocket,
-  operstate,
   readLinkMessage,
 } from '../host/netlink.ts';
 import { type Board, nowMicros, phase, watchedLimit, windowState, word } from './board.ts';
 import { causeNumber } from './causes.ts';
-import { decide, isOlder, type Known, learn } from './decide.ts';
+import { decide, isOlder, learn } from './decide.ts';
 import type { Stages } from './stages.ts';
 import { isPhysical } from './watched.ts';
+import { differs, tellsAll, type Watched, watchedOf } from './watched-link.ts';
 
 /** Posted to the main thread; the zeroize itself waits for no one to read it. */
 export type WatcherEvent =
@@ -52,19 +51,6 @@ export interface WatchOptions {
   /** A main thread that has been silent this long is a cause. */
   readonly heartbeatMilliseconds: number;
   readonly post: (event: WatcherEvent) => void;
-}
-
-interface Watched extends Known {
-  readonly position: number;
-  readonly bit: number;
-  readonly index: number;
-  readonly name: Uint8Array;
-  readonly shownName: string;
-  readonly address: Uint8Array;
-  readonly query: Uint8Array;
-  readonly shared: Int32Array;
-  /** It has been lost inside the window that is open. */
-  fell: boolean;
 }
 
 const POLLIN = 1;
@@ -322,36 +308,6 @@ export class Watch {
     return this.#descriptorsView.getInt16(n * pollLength + 6, true);
   }
 }
-
-function watchedOf(link: Interface, position: number, board: Board): Watched {
-  return {
-    position,
-    bit: 1 << position,
-    index: link.index,
-    name: Buffer.from(link.name),
-    shownName: link.name,
-    address: Buffer.from(link.address.replaceAll(':', ''), 'hex'),
-    carrier: link.carrier ? 1 : 0,
-    upCount: link.upCount,
-    downCount: link.downCount,
-    admin: link.admin ? 1 : 0,
-    operational: link.carrier && [operstate.up, operstate.unknown].some((s) => s === link.operstate) ? 1 : 0,
-    query: linkQuery(link.index),
-    shared: board.watched(position),
-    fell: false,
-  };
-}
-
-/** Whether the bytes at `at` of the message differ from what is known. Absent means unchanged. */
-function differs(netlink: NetlinkSocket, at: number, length: number, known: Uint8Array): boolean {
-  if (length === 0) return false;
-  if (length !== known.length) return true;
-  for (let n = 0; n < length; n += 1) if (netlink.buffer[at + n] !== known[n]) return true;
-  return false;
-}
-
-const tellsAll = ({ type, carrier, upCount, downCount }: LinkReport): boolean =>
-  type === messageType.deleteLink || (carrier !== -1 && upCount !== -1 && downCount !== -1);
 
 /** Whether the watcher is armed now; false where it zeroized, or was stopped, before. */
 export const arm = (board: Board): boolean =>

@@ -49,7 +49,7 @@ export async function labNode(
 export async function until<T>(
   what: string,
   ask: () => T | undefined | Promise<T | undefined>,
-  milliseconds = 20_000,
+  milliseconds = 60_000,
 ): Promise<T> {
   for (const deadline = Date.now() + milliseconds; Date.now() < deadline; await sleep(20)) {
     const answer = await ask();

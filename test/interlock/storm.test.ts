@@ -207,18 +207,22 @@ describe('100,000 storms of flaps, windows, lost messages and requests', () => {
 
 describe('1,000 real flaps over 16 interfaces', () => {
   const names = Array.from({ length: 16 }, (_, n) => n);
+  const interfaces = names.map((n) => `near${n}`);
+  let far: number[];
   beforeAll(async () => {
     enterOwnNetwork();
     for (const n of names) await addCable(`near${n}`, `far${n}`);
+    const present = listInterfaces();
+    far = names.map((n) => present.find(({ name }) => name === `far${n}`)?.index ?? 0);
   });
   afterAll(async () => {
     for (const n of names) await ip('link', 'delete', `far${n}`);
   });
+  const count = (what: string): number => readdirSync(`/proc/self/${what}`).length;
 
+  /** As fast as the kernel takes them. */
   async function flapAll(): Promise<void> {
-    await using guard = await Guard.start({ interfaces: names.map((n) => `near${n}`) });
-    const present = listInterfaces();
-    const far = names.map((n) => present.find(({ name }) => name === `far${n}`)?.index ?? 0);
+    await using guard = await Guard.start({ interfaces });
     using hand = new NetlinkSocket({ events: false });
     for (let flap = 0; flap < 1000; flap += 1) {
       for (const up of [false, true]) expect(hand.request(linkState(far[(flap * 7) % 16] ?? 0, up))).toBe(0);
@@ -235,12 +239,48 @@ describe('1,000 real flaps over 16 interfaces', () => {
   }
 
   it('make one zeroize that lists its causes; nothing leaks', async () => {
-    const count = (what: string): number => readdirSync(`/proc/self/${what}`).length;
     await flapAll();
     const before = { fd: count('fd'), task: count('task'), memory: process.memoryUsage.rss() };
     for (let round = 0; round < 2; round += 1) await flapAll();
     expect(count('fd')).toBe(before.fd);
     await until('the threads to end', () => (count('task') <= before.task ? true : undefined));
     expect(process.memoryUsage.rss() - before.memory).toBeLessThan(64 << 20);
+  });
+
+  it('in 10 seconds, all of them planned, are counted to the last; the next makes one zeroize that lists all 16', async () => {
+    const rounds = 63;
+    const flaps = rounds * names.length;
+    await using guard = await Guard.start({ interfaces, plannedFlapsPerHour: 1_000_000 });
+    guard.interlock.openWindow({ interfaces: [], seconds: 60, flaps, reason: 'a storm' });
+    using hand = new NetlinkSocket({ events: false });
+    const before = { fd: count('fd'), task: count('task'), memory: 0 };
+    const began = performance.now();
+    for (let round = 0; round < rounds; round += 1) {
+      for (const up of [false, true])
+        for (const index of far) expect(hand.request(linkState(index, up))).toBe(0);
+      // The engine has grown to its work by then; from here on memory is to stay as it is.
+      if (round === 15) before.memory = process.memoryUsage.rss();
+      await sleep(Math.max(0, began + ((round + 1) * 10_000) / rounds - performance.now()));
+    }
+    const seconds = (performance.now() - began) / 1000;
+    console.log(`storm: ${flaps} flaps of 16 interfaces in ${seconds.toFixed(2)} s`);
+    expect(seconds).toBeLessThan(12);
+    const planned = (): number => guard.heard('planned-flap').reduce((sum, event) => sum + event.flaps, 0);
+    await until('every flap', () => (planned() >= flaps ? true : undefined));
+    expect(planned()).toBe(flaps);
+    expect(guard.outcomes).toEqual([]);
+    expect(count('fd')).toBe(before.fd);
+    expect(count('task')).toBeLessThanOrEqual(before.task);
+    expect(process.memoryUsage.rss() - before.memory).toBeLessThan(16 << 20);
+
+    // The kernel stage takes the other cables away, so that they have fallen by the end of the stages.
+    for (const index of far.slice(1)) guard.interlock.addKernelAction({ message: linkState(index, false) });
+    expect(hand.request(linkState(far[0] ?? 0, false))).toBe(0);
+    const { cause, interface: first, also } = await guard.struck();
+    expect([cause, first]).toEqual(['window-exceeded', 'near0']);
+    expect(new Set(also.map(({ interface: name }) => name))).toEqual(new Set(interfaces.slice(1)));
+    expect(guard.wiped).toBe(true);
+    await sleep(20);
+    expect(guard.outcomes).toHaveLength(1);
   });
 });

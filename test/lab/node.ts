@@ -36,7 +36,7 @@ export async function esoteric(
   const [program = '', ...words] = esotericWords(args);
   const [command, rest] =
     options.namespace === undefined ? [program, words] : inside(options.namespace, program, ...words);
-  return await runChild(command, rest, { timeoutMilliseconds: options.timeoutMilliseconds ?? 30_000 });
+  return await runChild(command, rest, { timeoutMilliseconds: options.timeoutMilliseconds ?? 120_000 });
 }
 
 /** As `esoteric`, with --json; throws what the program said when it fails. */
@@ -64,6 +64,8 @@ export interface LabNodeOptions {
   /** TOML after the tables that every lab node has; [courier] is in here. */
   readonly configuration: string;
   readonly interfaces: readonly string[];
+  /** Of `run`, beside this process's own. */
+  readonly environment?: Readonly<Record<string, string>>;
   /** Lines of [tpm]. */
   readonly tpmSettings?: readonly string[];
   readonly courierUser?: string;
@@ -145,13 +147,14 @@ export class LabNode implements AsyncDisposable {
       namespace === undefined ? [words[0] ?? '', words.slice(1)] : inside(namespace, ...words);
     const child = spawn('setpriv', ['--pdeathsig', 'KILL', command, ...args], {
       stdio: ['ignore', 'inherit', 'pipe'],
+      env: { ...process.env, ...this.#options.environment },
     });
     const before = this.log.length;
     child.stderr.on('data', (chunk: Buffer) => {
       this.log += chunk.toString('utf8');
     });
     this.#process = child;
-    for (let waited = 0; waited < 30_000; waited += 50) {
+    for (let waited = 0; waited < 120_000; waited += 50) {
       if (this.log.includes(' is running.', before)) return;
       if (child.exitCode !== null)
         throw new Error(`Node ${this.name} ended with ${child.exitCode}: ${this.log}`);

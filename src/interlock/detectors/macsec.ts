@@ -1,5 +1,6 @@
-// Integrity failures of a MACsec link (IEEE 802.1AE, 10.7.9), from `ip -json -statistics macsec show`. There are no MACsec links
-// yet: this is what their telemetry will be held against.
+// Integrity failures of MACsec (IEEE 802.1AE, 10.7.9), from `ip -json -statistics macsec show`. The node makes no MACsec links yet; it
+// looks at those that others have made in its network namespace.
+import { readdirSync, readFileSync } from 'node:fs';
 
 /** Received frames that failed: a wrong tag, no association, replayed. Frames without a tag at all are in here too. */
 const bad = /^(InPkts(NotValid|BadTag|NoSCI|NotUsingSA|Invalid|Late)|InPktsNoTag)$/;
@@ -12,6 +13,17 @@ export function integrityFailures(value: unknown): number {
     if (typeof each !== 'number') return sum + integrityFailures(each);
     return bad.test(name) ? sum + each : sum;
   }, 0);
+}
+
+/** Whether there is a MACsec interface, as sysfs shows interfaces: asking `ip` takes a process. */
+export function hasMacsec(sysfs: string): boolean {
+  return readdirSync(sysfs).some((name) => {
+    try {
+      return /^DEVTYPE=macsec$/m.test(readFileSync(`${sysfs}/${name}/uevent`, 'latin1'));
+    } catch {
+      return false; // It has just gone, or is no interface.
+    }
+  });
 }
 
 /** How many more there are. A counter that went back is one of an interface that was made anew: all of it counts. */

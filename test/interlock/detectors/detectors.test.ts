@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
+import { macsecProbe } from '../../../src/appliance/probes.ts';
 import { requireChild } from '../../../src/host/child.ts';
 import { lineRequest } from '../../../src/host/gpio.ts';
 import { poll } from '../../../src/host/libc.ts';
@@ -140,6 +141,26 @@ describe('a MACsec link', () => {
     expect(integrityFailures(shown)).toBe(31);
     expect(integrityFailures([])).toBe(0);
     expect(integrityFailures(null)).toBe(0);
+  });
+
+  it('is looked at by the node where there is one, for what has failed since the last look', async () => {
+    const sysfs = mkdtempSync(join(directory, 'net-'));
+    mkdirSync(join(sysfs, 'eth0'));
+    writeFileSync(join(sysfs, 'eth0', 'uevent'), 'INTERFACE=eth0\nIFINDEX=2\n');
+    let asked = 0;
+    let failed = 7;
+    const look = macsecProbe(sysfs, async () => {
+      asked += 1;
+      return JSON.stringify([{ ifname: 'macsec0', InPktsNotValid: failed }]);
+    });
+    expect(await look()).toEqual({});
+    expect(asked).toBe(0);
+    mkdirSync(join(sysfs, 'macsec0'));
+    writeFileSync(join(sysfs, 'macsec0', 'uevent'), 'DEVTYPE=macsec\nINTERFACE=macsec0\nIFINDEX=3\n');
+    expect(await look()).toEqual({ 'macsec-integrity': 0 }); // What was before the node is not its affair.
+    failed = 19;
+    expect(await look()).toEqual({ 'macsec-integrity': 12 });
+    expect(await look()).toEqual({ 'macsec-integrity': 0 });
   });
 
   it('is made anew when a counter goes back', () => {
