@@ -58,6 +58,8 @@ Examples:
         throw new Failure('usage', '--identity and --issuer belong together.', { status: exitStatus.usage });
       }
       const progress = progressLine();
+      // Of a bucket there are copies to be removed; else an interruption ends the process at once.
+      const signal = archive.startsWith('s3://') ? stopSignal() : new AbortController().signal;
       const verified = await verifyAt(
         {
           archive,
@@ -74,8 +76,12 @@ Examples:
             identity === undefined || issuer === undefined ? undefined : { subject: identity, issuer },
           allowBypassed: options.allowBypassed === true,
         },
-        { signal: stopSignal(), onProgress: progress.step },
-      ).finally(progress.done);
+        { signal, onProgress: progress.step },
+      )
+        .catch((error: unknown) => {
+          throw signal.aborted ? interrupted : error;
+        })
+        .finally(progress.done);
       const { accepted, report } = verified;
       if (options.json) printJson(explanation === undefined ? report : { ...report, explanation });
       else {
@@ -88,6 +94,10 @@ Examples:
       return accepted ? exitStatus.done : exitStatus.rejected;
     }),
   );
+
+const interrupted = new Failure('interrupted', 'The verification was interrupted.', {
+  kept: 'What had been fetched is removed; nothing else was touched.',
+});
 
 async function explanationOf(name: string): Promise<Explanation> {
   const { explain } = await import('../forensics/explain.ts');

@@ -363,7 +363,7 @@ describe('deprovision', () => {
     expect(gone).toMatchObject({ removed: owns, kept: [], lockoutRestored: true });
     expect(await heldBy(node)).toEqual(found);
     expect(readdirSync(node.stateDirectory).sort()).toEqual(
-      ['bundles', 'courier', 'custody.jsonl', 'lock', 'spool'].sort(),
+      ['bundles', 'courier', 'custody.jsonl', 'lock', 'receipts', 'spool'].sort(),
     );
     expect((await refusalOf(['deprovision', '--yes', ...node.arguments])).code).toBe('unprovisioned');
     expect((await node.ask<CustodyRecord[]>(['custody', 'show'])).at(-1)?.event).toBe('deprovisioned');
