@@ -1,6 +1,6 @@
 // Collects the members of a bundle into a directory. A collector that fails, hangs or floods is recorded and never stops
 // the others: what can be had is taken, and what is missing is said. What is gone soonest is taken first.
-import { setTimeout as delay } from 'node:timers/promises';
+import { setImmediate as breath, setTimeout as delay } from 'node:timers/promises';
 import { reasonOf } from '../host/failure.ts';
 import { Canaries, refuseSurvivors } from './canary.ts';
 import { type CollectorOutcome, isMemberPath, type ManifestFile } from './format.ts';
@@ -148,7 +148,13 @@ async function inOrder<T>(
 ): Promise<T[]> {
   const results: Promise<T>[] = [];
   for (const volatility of volatilities) {
-    const wave = collectors.filter((collector) => collector.volatility === volatility).map(run);
+    const wave: Promise<T>[] = [];
+    for (const collector of collectors.filter((one) => one.volatility === volatility)) {
+      const result = run(collector);
+      result.catch(() => {}); // Thrown below, when all have been begun.
+      wave.push(result);
+      await breath(); // Starting another program holds the event loop up, and the node's heartbeat is in there.
+    }
     results.push(...wave);
     const patience = new AbortController();
     const impatient = delay(patienceMilliseconds, undefined, { signal: patience.signal }).catch(() => {});
