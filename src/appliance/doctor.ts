@@ -7,6 +7,8 @@ import { listInterfaces } from '../host/netlink.ts';
 import type { Config } from './config.ts';
 import { checkTpm } from './doctor-tpm.ts';
 import { type Finding, missing, ok } from './finding.ts';
+import { readNodeRecord, stateLayout } from './node-record.ts';
+import { askedOfStopped } from './status.ts';
 
 export async function examine(config: Config): Promise<Finding[]> {
   return [
@@ -18,7 +20,21 @@ export async function examine(config: Config): Promise<Finding[]> {
     checkInterfaces(config),
     await checkProgram('journal', 'journalctl', ['--version'], 'systemd'),
     checkHardwareGenerator(),
+    ...checkMaintenance(config),
   ];
+}
+
+/** What windows have left to be done; nothing to say where there is no node yet. */
+function checkMaintenance(config: Config): Finding[] {
+  const layout = stateLayout(config.node.state_dir);
+  if (!existsSync(layout.node)) return [];
+  try {
+    return askedOfStopped(config, layout, readNodeRecord(layout)).map(({ what, since, remedy }) =>
+      missing(`maintenance: ${what}`, `asked for since ${since}, when a window ended`, remedy),
+    );
+  } catch (error) {
+    return [missing('maintenance', reasonOf(error), error instanceof Failure ? (error.remedy ?? '') : '')];
+  }
 }
 
 function checkRoot(): Finding {

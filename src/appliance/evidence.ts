@@ -89,11 +89,11 @@ export async function makeBundle(context: EvidenceContext, request: BundleReques
   const { layout, custody, record } = context;
   const progress = context.onProgress ?? (() => {});
   const created = utcNow();
+  requireRoom(layout.bundles, context.config.forensics.reserve_bytes); // Before a number is given up for it.
   const sequence = await nextSequence(context);
   custody.append(bundleBegun, { sequence, reason: request.reason });
   const anchored = await context.anchor();
   const directory = layout.bundles;
-  requireRoom(directory, context.config.forensics.reserve_bytes);
   const work = join(directory, `.collecting-${sequence}`);
   rmSync(work, { recursive: true, force: true });
   mkdirSync(work, { mode: 0o700 });

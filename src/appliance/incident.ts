@@ -167,9 +167,13 @@ export class Incident {
   }
 }
 
-/** Tells of a zeroize whose node was killed before it had told all; the bundle is the operator's to collect. */
+/**
+ * Tells of a zeroize whose node was killed before it had told all, or whose custody log could not be written then; the bundle is the
+ * operator's to collect. `unclean`: the node was killed, or a stage was left over.
+ */
 export function tellInterrupted(
   cause: string,
+  unclean: boolean,
   node: {
     readonly record: NodeRecord;
     readonly layout: StateLayout;
@@ -180,12 +184,13 @@ export function tellInterrupted(
   const { record, layout, custody, announcer } = node;
   const { records } = checkChain(wholeLog(layout.custody));
   const ofLastRun = records.slice(records.findLastIndex(({ event }) => event === 'started') + 1);
-  if (ofLastRun.some(({ event }) => event === 'bundle-begun' || event === 'zeroize-interrupted')) return;
+  const told = ofLastRun.some(({ event }) => event === 'bundle-begun' || event === 'zeroize-interrupted');
+  if (told || (!unclean && ofLastRun.some(({ event }) => event === 'zeroized'))) return;
   const { sequence } = custody.append('zeroize-interrupted', { cause });
   announcer.alert({
     key: `${record.node}-zeroize-${sequence}`,
     severity: 'critical',
-    title: `${record.node} zeroized: ${cause}, and was killed before it could tell`,
+    title: `${record.node} zeroized: ${cause}, and could not tell before now`,
     body: 'Its secrets are destroyed. Collect the evidence with `esoteric-appliance collect-forensics`.',
     facts: { cause },
   });
