@@ -1,8 +1,8 @@
 // What the node tells: events in the journal and beside it, and alerts that the courier carries. Neither may fail the caller, for it
-// is called while things go wrong; what the custody log holds is announced again at the next start.
+// is called while things go wrong. An alert that the spool does not take (a full disk) is kept and offered again.
 import { type Alert, type Severity, severityCode } from '../alerts/alert.ts';
 import { dropJob } from '../alerts/spool.ts';
-import { reasonOf } from '../host/failure.ts';
+import { Failure, reasonOf } from '../host/failure.ts';
 import { utcNow } from '../host/time.ts';
 import { type EventSink, fileSink, isContainersOwn, outputSink } from '../journal/event-sinks.ts';
 import { type EventName, events } from '../journal/events.ts';
@@ -15,6 +15,10 @@ type Details = Readonly<Record<string, unknown>>;
 /** Whether an alert's severity decides about a bundle, or whoever raises it. */
 type Evidence = 'by severity' | 'with its own bundle' | 'without a bundle';
 
+const againMilliseconds = 2000;
+/** Alerts that wait for room in the spool; beyond that the oldest goes. */
+const mostKept = 100;
+
 export class Announcer implements Disposable {
   readonly #node: string;
   readonly #spool: string;
@@ -22,6 +26,8 @@ export class Announcer implements Disposable {
   readonly #sinks: readonly EventSink[];
   readonly #log: (line: string) => void;
   #hear: (alert: Pick<Alert, 'key' | 'severity'>) => void = () => {};
+  readonly #kept: Alert[] = [];
+  #again: NodeJS.Timeout | undefined;
 
   constructor(config: Config, layout: StateLayout, log: (line: string) => void) {
     this.#node = config.node.name;
@@ -49,11 +55,14 @@ export class Announcer implements Disposable {
   alert(alert: Omit<Alert, 'node' | 'time'>, evidence: Evidence = 'by severity'): void {
     const { key } = alert;
     this.#tell('ALERT_RAISED', alert.severity, `${alert.title} [${key}]`, { key });
-    try {
-      dropJob(this.#spool, { kind: 'alert', alert: { ...alert, node: this.#node, time: utcNow() } });
-    } catch (error) {
-      const why = reasonOf(error);
-      this.event('ALERT_UNSPOOLED', `The alert ${key} could not be spooled: ${why}`, { key, why });
+    this.#kept.push({ ...alert, node: this.#node, time: utcNow() });
+    if (this.#kept.length > mostKept) this.#kept.shift();
+    const why = this.#spoolKept();
+    if (why !== undefined) {
+      this.event('ALERT_UNSPOOLED', `The alert ${key} could not be spooled, and is kept: ${why}`, {
+        key,
+        why,
+      });
     }
     if (evidence === 'by severity') this.#hear(alert);
   }
@@ -64,7 +73,28 @@ export class Announcer implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#spoolKept();
+    clearTimeout(this.#again);
     this.#journal[Symbol.dispose]();
+  }
+
+  /** In the order in which they were raised. Returns why one was not taken; what can never be taken is not kept. */
+  #spoolKept(): string | undefined {
+    clearTimeout(this.#again);
+    let why: string | undefined;
+    for (let alert = this.#kept[0]; alert !== undefined; alert = this.#kept[0]) {
+      try {
+        dropJob(this.#spool, { kind: 'alert', alert });
+      } catch (error) {
+        why = reasonOf(error);
+        if (!(error instanceof Failure && error.code === 'job-malformed')) {
+          this.#again = setTimeout(() => this.#spoolKept(), againMilliseconds).unref();
+          return why;
+        }
+      }
+      this.#kept.shift();
+    }
+    return why;
   }
 
   #tell(event: EventName, severity: Severity, message: string, details: Details): void {

@@ -44,7 +44,10 @@ export interface BenchResult {
   readonly ratio: number;
   /** In words, such as ">= 0.8x". */
   readonly target: string;
+  /** The ratio's, and the limit's where there is one. */
   readonly met: boolean;
+  /** Of a figure that also has a bound of its own, in its unit: whether each of the two is met. */
+  readonly limit?: { readonly value: number; readonly met: boolean; readonly ratioMet: boolean };
   /** Of figures that are a quantile: the rest of the distribution, of the value and of the reference. */
   readonly spread?: { readonly value: Spread; readonly reference: Spread };
 }

@@ -8,6 +8,8 @@ import { outboxRows } from './alerts.ts';
 import type { Config } from './config.ts';
 import { checkTpm } from './doctor-tpm.ts';
 import { type Finding, missing, ok } from './finding.ts';
+import { readNodeRecord, stateLayout } from './node-record.ts';
+import { askedOfStopped } from './status.ts';
 import { stuckOf, uploadTarget } from './uploads.ts';
 
 export async function examine(config: Config): Promise<Finding[]> {
@@ -21,6 +23,7 @@ export async function examine(config: Config): Promise<Finding[]> {
     await checkProgram('journal', 'journalctl', ['--version'], 'systemd'),
     checkHardwareGenerator(),
     checkDelivery(config),
+    ...checkMaintenance(config),
   ];
 }
 
@@ -34,6 +37,19 @@ function checkDelivery(config: Config): Finding {
     return missing('delivery', waiting, 'Mend that, then run `esoteric-appliance upload retry`.');
   } catch (error) {
     return missing('delivery', reasonOf(error), error instanceof Failure ? (error.remedy ?? '') : '');
+  }
+}
+
+/** What windows have left to be done; nothing to say where there is no node yet. */
+function checkMaintenance(config: Config): Finding[] {
+  const layout = stateLayout(config.node.state_dir);
+  if (!existsSync(layout.node)) return [];
+  try {
+    return askedOfStopped(config, layout, readNodeRecord(layout)).map(({ what, since, remedy }) =>
+      missing(`maintenance: ${what}`, `asked for since ${since}, when a window ended`, remedy),
+    );
+  } catch (error) {
+    return [missing('maintenance', reasonOf(error), error instanceof Failure ? (error.remedy ?? '') : '')];
   }
 }
 

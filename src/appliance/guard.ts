@@ -9,6 +9,7 @@ import type { BundleMade, BundleRequest } from './evidence.ts';
 import { type Decided, Lookout } from './lookout.ts';
 import type { StateLayout } from './node-record.ts';
 import { type ProbedNode, probesOf } from './probes.ts';
+import { recordPast } from './record.ts';
 import { RemoteCommands } from './remote-commands.ts';
 
 export interface GuardedNode extends ProbedNode {
@@ -28,22 +29,27 @@ export class NodeGuard implements Disposable {
 
   /** @throws Failure `command-key-unusable`. */
   constructor(node: GuardedNode) {
-    const { config, layout, record, custody, announcer } = node;
+    const { config, layout, record, announcer } = node;
     this.#node = node;
     this.#commands = new RemoteCommands({
       config,
       layout,
       node: record.node,
       onRefused: (why, from) => {
-        custody.append('command-refused', { why, from });
+        recordPast(node, 'command-refused', { why, from });
         announcer.event('COMMAND_REFUSED', `A command from afar (${from}) was refused: ${why}.`, {
           why,
           from,
         });
       },
+      onUnkept: (number, why) =>
+        announcer.event('COMMAND_UNKEPT', `The number ${number} of a command is not on disk: ${why}`, {
+          number,
+          why,
+        }),
       onAccepted: ({ number, level, reason }) => {
-        custody.append('command-accepted', { number, level, reason });
-        node.strike('remote-command', level);
+        node.strike('remote-command', level); // Has begun when this returns: wipe first, write later.
+        recordPast(node, 'command-accepted', { number, level, reason });
         announcer.event('COMMAND_ACCEPTED', `Command ${number} from afar is obeyed.`, { number, level });
       },
     });
@@ -83,7 +89,7 @@ export class NodeGuard implements Disposable {
       throw new Failure('usage', 'A confidence is a number from 0 to 1.', { status: exitStatus.usage });
     }
     const verdict = this.#lookout.observe('prediction', confidence);
-    if (verdict === 'strike') this.#node.custody.append('predicted', { source, confidence });
+    if (verdict === 'strike') recordPast(this.#node, 'predicted', { source, confidence });
     return { verdict };
   }
 
@@ -99,9 +105,9 @@ export class NodeGuard implements Disposable {
 
   /** A cause that the policy does not have struck: told, and with a bundle if it says so. */
   #tell(cause: Cause, value: number): void {
-    const { record, custody, announcer, collect } = this.#node;
+    const { record, announcer, collect } = this.#node;
     const { severity, bundle } = this.#consequence(cause);
-    custody.append('cause-told', { cause, value });
+    recordPast(this.#node, 'cause-told', { cause, value });
     announcer.event('CAUSE_OBSERVED', `${cause} was observed (value ${value}).`, { cause, value });
     const alert = {
       key: `${record.node}-${cause}-${randomUUID().slice(0, 8)}`,

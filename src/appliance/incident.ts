@@ -8,6 +8,7 @@ import { checkChain } from '../custody/chain.ts';
 import type { CustodyLog } from '../custody/log.ts';
 import { wholeLog } from '../custody/segments.ts';
 import type { Collector } from '../forensics/collect.ts';
+import { bundleBegun } from '../forensics/format.ts';
 import { writeDurably } from '../host/durable.ts';
 import { reasonOf } from '../host/failure.ts';
 import { utcNow } from '../host/time.ts';
@@ -17,6 +18,9 @@ import type { BundleMade, BundleRequest } from './evidence.ts';
 import { type NodeKeys, signedText } from './node-keys.ts';
 import type { NodeRecord, StateLayout } from './node-record.ts';
 import { tellZeroize } from './tell-zeroize.ts';
+
+/** Begins the reason of a bundle that a zeroize is the reason for. */
+const reasonPrefix = 'zeroize: ';
 
 /** As `status` and the alert tell it. */
 export interface ZeroizeSummary extends ZeroizeOutcome {
@@ -79,7 +83,7 @@ export class Incident {
     if (!this.#options.bundle) return;
     await this.#step('bundle', async () => {
       const made = await this.#options.collect({
-        reason: `zeroize: ${outcome.cause}`,
+        reason: `${reasonPrefix}${outcome.cause}`,
         trigger: 'zeroize',
         severity: this.#options.severity,
       });
@@ -184,9 +188,13 @@ function certificateMember(certificate: string | undefined): Collector[] {
   ];
 }
 
-/** Tells of a zeroize whose node was killed before it had told all; the bundle is the operator's to collect. */
+/**
+ * Tells of a zeroize whose node was killed before it had told all, or whose custody log could not be written then; the bundle is the
+ * operator's to collect. `unclean`: the node was killed, or a stage was left over.
+ */
 export function tellInterrupted(
   cause: string,
+  unclean: boolean,
   node: {
     readonly record: NodeRecord;
     readonly layout: StateLayout;
@@ -197,12 +205,17 @@ export function tellInterrupted(
   const { record, layout, custody, announcer } = node;
   const { records } = checkChain(wholeLog(layout.custody));
   const ofLastRun = records.slice(records.findLastIndex(({ event }) => event === 'started') + 1);
-  if (ofLastRun.some(({ event }) => event === 'bundle-begun' || event === 'zeroize-interrupted')) return;
+  const told = ofLastRun.some(
+    ({ event, detail }) =>
+      event === 'zeroize-interrupted' ||
+      (event === bundleBegun && `${detail.reason}`.startsWith(reasonPrefix)),
+  );
+  if (told || (!unclean && ofLastRun.some(({ event }) => event === 'zeroized'))) return;
   const { sequence } = custody.append('zeroize-interrupted', { cause });
   announcer.alert({
     key: `${record.node}-zeroize-${sequence}`,
     severity: 'critical',
-    title: `${record.node} zeroized: ${cause}, and was killed before it could tell`,
+    title: `${record.node} zeroized: ${cause}, and could not tell before now`,
     body: 'Its secrets are destroyed. Collect the evidence with `esoteric-appliance collect-forensics`.',
     facts: { cause },
   });

@@ -2,6 +2,7 @@
 import type { CustodyLog } from '../custody/log.ts';
 import type { InterlockEvent } from '../interlock/interlock.ts';
 import type { Announcer } from './announce.ts';
+import { recordPast } from './record.ts';
 
 type Told = Extract<InterlockEvent, { kind: 'planned-flap' | 'carrier' | 'appeared' }>;
 interface Hearers {
@@ -9,11 +10,12 @@ interface Hearers {
   readonly announcer: Announcer;
 }
 
-export function tellEvent(event: Told, { custody, announcer }: Hearers): void {
+export function tellEvent(event: Told, hearers: Hearers): void {
+  const { announcer } = hearers;
   const { interface: name } = event;
   if (event.kind === 'planned-flap') {
     const { flaps } = event;
-    custody.append('planned-flap', { interface: name, flaps });
+    recordPast(hearers, 'planned-flap', { interface: name, flaps });
     announcer.event('LINK_FLAP_PLANNED', `Planned flap on ${name}: nothing was wiped.`, {
       interface: name,
       flaps,
@@ -23,7 +25,7 @@ export function tellEvent(event: Told, { custody, announcer }: Hearers): void {
     announcer.event(what, `Carrier on ${name} is ${how}.`, { interface: name });
   } else {
     const watched = event.link !== undefined;
-    custody.append('interface-appeared', { interface: name, watched });
+    recordPast(hearers, 'interface-appeared', { interface: name, watched });
     announcer.event(
       watched ? 'INTERFACE_APPEARED' : 'INTERFACE_UNWATCHED',
       watched

@@ -1,11 +1,17 @@
 // A zeroize that was killed between two of its stages is finished before anything else is done: its mark says how far it came.
 import type { CustodyLog } from '../custody/log.ts';
 import { SecretArena } from '../host/arena.ts';
-import { Failure } from '../host/failure.ts';
+import { exitStatus, Failure } from '../host/failure.ts';
 import { linkDeletion, listInterfaces } from '../host/netlink.ts';
 import { Board, stage, word } from '../interlock/board.ts';
 import { causeNumber, causes, levels } from '../interlock/causes.ts';
-import { type Interrupted, isOfThisLife, readMarker, removeMarker } from '../interlock/marker.ts';
+import {
+  type Interrupted,
+  isOfThisLife,
+  lastingStages,
+  readMarker,
+  removeMarker,
+} from '../interlock/marker.ts';
 import { outcomeOf } from '../interlock/outcome.ts';
 import type { InterlockPolicy } from '../interlock/policy.ts';
 import { Stages } from '../interlock/stages.ts';
@@ -83,16 +89,24 @@ async function requireOwnTpm(config: Config, anchors: NonNullable<NodeRecord['tp
   }
 }
 
-/** On the way to another life: nothing of the last one may be left over. @throws Failure `zeroize-unfinished`. */
+/** On the way to another life: nothing of the last one may be left over. @throws Failure `zeroize-unfinished`, status 4. */
 export function requireFinished(layout: StateLayout): void {
-  if (!zeroizeUnfinished(layout)) return;
-  throw new Failure(
-    'zeroize-unfinished',
-    'The TPM could not be locked as the zeroize asks for: it refuses or does not answer.',
-    {
-      kept: 'The node stays zeroized.',
-      remedy:
-        'See with `esoteric-appliance doctor` that the TPM answers, then repeat the command, which locks it first.',
-    },
-  );
+  const mark = leftOver(layout);
+  if (mark === undefined) return;
+  const left = lastingStages.find((one) => !mark.done.includes(one));
+  const [what, remedy] =
+    left === 'disk'
+      ? [
+          'The state directory could not be written as the zeroize asks for',
+          'Make room on its disk, see that it can be written, then repeat the command, which does that first.',
+        ]
+      : [
+          'The TPM could not be locked as the zeroize asks for: it refuses or does not answer',
+          'See with `esoteric-appliance doctor` that the TPM answers, then repeat the command, which locks it first.',
+        ];
+  throw new Failure('zeroize-unfinished', `${what}.`, {
+    kept: 'The node stays zeroized.',
+    remedy,
+    status: exitStatus.zeroized,
+  });
 }

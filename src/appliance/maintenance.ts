@@ -3,41 +3,28 @@
 import { rmSync } from 'node:fs';
 import type { CustodyRecord } from '../custody/chain.ts';
 import type { CustodyLog } from '../custody/log.ts';
-import { readIfPresent, writeDurably } from '../host/durable.ts';
-import { Failure } from '../host/failure.ts';
+import { writeDurably } from '../host/durable.ts';
+import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
 import { bootMilliseconds, utcNow } from '../host/time.ts';
 import type { Interlock, InterlockEvent, MaintenanceWindow } from '../interlock/interlock.ts';
 import type { Announcer } from './announce.ts';
-import type { StateLayout } from './node-record.ts';
-
-/** A window that is over, or open still. */
-export interface PastWindow {
-  /** RFC 3339. */
-  readonly opened: string;
-  readonly ended: string | null;
-  readonly why: string | null;
-  readonly interfaces: readonly string[];
-  readonly reason: string;
-  readonly seconds: number;
-  readonly flaps: number;
-  /** Carrier losses that passed in it. */
-  readonly flapsUsed: number;
-}
-
-export interface Forbidden {
-  readonly since: string;
-  readonly until: string;
-  readonly reason: string;
-}
+import { type Asked, type Asking, askedOf, askingEvents, type LinkKeys, type Want, wants } from './asked.ts';
+import type { NodeRecord, StateLayout } from './node-record.ts';
+import { recordPast } from './record.ts';
+import { type Forbidden, type PastWindow, readForbidden, windowsOf } from './windows.ts';
 
 export interface MaintenanceOptions {
   readonly layout: StateLayout;
-  readonly node: string;
+  readonly record: Pick<NodeRecord, 'node' | 'tpm'>;
   readonly custody: CustodyLog;
   readonly announcer: Announcer;
   readonly interlock: () => Interlock;
   readonly pause: (why: string) => void;
   readonly resume: () => void;
+  /** The keys of the node's links. */
+  readonly linkKeys: () => LinkKeys;
+  /** What of the node's own appraisal failed; null where it has no TPM. */
+  readonly appraise: () => Promise<string[] | null>;
 }
 
 export type WindowClosed = Extract<InterlockEvent, { kind: 'window-closed' }>;
@@ -45,6 +32,8 @@ const hour = 3_600_000;
 
 export class Maintenance {
   readonly #options: MaintenanceOptions;
+  /** Of the custody log: what windows ask for. */
+  readonly #asking: Asking[] = [];
   #forbidden: (Forbidden & { readonly deadline: number }) | undefined;
 
   constructor(options: MaintenanceOptions) {
@@ -58,20 +47,19 @@ export class Maintenance {
 
   /** After a start: closes the window of a process that died, and counts its flaps of the last hour. */
   recover(records: Iterable<CustodyRecord>): void {
-    const past = windowsOf(records, (record) => this.#recent(record));
+    const all = [...records];
+    const past = windowsOf(all, (record) => this.#recent(record));
+    this.#asking.push(...all.filter(({ event }) => askingEvents.has(event)));
     const open = past.find(({ ended }) => ended === null);
-    if (open !== undefined) {
-      const { interfaces, opened } = open;
-      this.#options.custody.append('maintenance-ended', { why: 'its process ended', interfaces, opened });
-      this.#options.announcer.event(
-        'MAINTENANCE_END',
-        `The window opened at ${opened} ended with its process.`,
-        {
-          why: 'its process ended',
-          interfaces,
-        },
-      );
-    }
+    if (open === undefined) return;
+    const why = 'its process ended';
+    const { interfaces, opened } = open;
+    this.#options.announcer.event(
+      'MAINTENANCE_END',
+      `The window opened at ${opened} ended with its process.`,
+      { why, interfaces },
+    );
+    this.#ask(why, interfaces, this.#ended(why, { interfaces, opened }) ?? opened);
   }
 
   /** @throws Failure `maintenance-forbidden`, and as `Interlock.openWindow`. */
@@ -88,7 +76,12 @@ export class Maintenance {
       );
     }
     const window = this.#options.interlock().openWindow(request);
-    this.#options.custody.append('maintenance-began', { ...window });
+    try {
+      this.#options.custody.append('maintenance-began', { ...window });
+    } catch (error) {
+      this.#options.interlock().closeWindow('it could not be recorded');
+      throw error;
+    }
     this.#options.pause(`maintenance: ${window.reason}`);
     const { interfaces, seconds, flaps } = window;
     this.#options.announcer.event('MAINTENANCE_BEGIN', `A maintenance window is open for ${seconds} s.`, {
@@ -151,28 +144,89 @@ export class Maintenance {
 
   /** A tap may have gone in meanwhile: keys on these links are to rotate, and their peers to appraise again. */
   closed({ why, because, window }: WindowClosed, zeroized: boolean): void {
-    const { custody, announcer, node, resume } = this.#options;
+    const { announcer, record, resume } = this.#options;
     const { interfaces, opened, reason } = window;
-    const { sequence } = custody.append('maintenance-ended', {
-      why,
-      interfaces,
-      opened,
-      ask: ['rotate', 'appraise'],
-    });
     if (!zeroized) resume();
-    announcer.event(
-      'MAINTENANCE_END',
-      `The maintenance window ended: ${why}. Rotate the keys of its links, and appraise their peers again.`,
-      { why, interfaces },
-    );
+    announcer.event('MAINTENANCE_END', `The maintenance window ended: ${why}.`, { why, interfaces });
+    const sequence = this.#ended(why, { interfaces, opened });
+    if (!zeroized) this.#ask(why, interfaces, sequence ?? opened); // A zeroized node asks when it is back.
     if (because !== 'limit') return;
     announcer.alert({
-      key: `${node}-window-${sequence}`,
+      key: `${record.node}-window-${sequence ?? opened}`,
       severity: 'error',
-      title: `${node}: a maintenance window was ended early`,
+      title: `${record.node}: a maintenance window was ended early`,
       body: `${why}. The window ("${reason}") is closed; the next flap zeroizes the node.`,
       facts: { interfaces: interfaces.join(', ') },
     });
+  }
+
+  /** What is still to be done after windows that have ended. */
+  get asked(): Asked[] {
+    const { linkKeys, record, layout } = this.#options;
+    const { enrolment } = layout;
+    return askedOf(this.#asking, { keys: linkKeys(), tpm: record.tpm !== null, enrolment });
+  }
+
+  /** Somebody has done it, or has decided that it need not be done. @throws Failure `nothing-asked`, `usage`. */
+  settle(what: string, reason: string): Asked {
+    const settled = this.asked.find((each) => each.what === what);
+    if (settled === undefined) throw notAsked(what);
+    this.#asking.push(this.#options.custody.append('maintenance-settled', { what, reason }));
+    return settled;
+  }
+
+  /** The number of the record, where it could be written. */
+  #ended(why: string, { interfaces, opened }: Pick<PastWindow, 'interfaces' | 'opened'>): number | undefined {
+    const detail = { why, interfaces, opened, ask: wants, keys: this.#options.linkKeys() };
+    const kept = recordPast(this.#options, 'maintenance-ended', detail);
+    // With the names, for which the record has commitments.
+    this.#asking.push({ event: 'maintenance-ended', time: kept?.time ?? utcNow(), detail });
+    return kept?.sequence;
+  }
+
+  /** Asks people for what only they can do, and does the node's own part. */
+  #ask(why: string, interfaces: readonly string[], number: number | string): void {
+    const { announcer, record } = this.#options;
+    const due = this.asked;
+    if (due.length > 0) {
+      for (const { what, since, remedy } of due)
+        announcer.event('MAINTENANCE_ASKS', `${sentences[what]} ${remedy}`, { what, since, interfaces });
+      announcer.alert({
+        key: `${record.node}-asked-${number}`,
+        severity: 'warning',
+        title: `${record.node}: a maintenance window has ended, and asks for ${due.map(({ what }) => nouns[what]).join(' and ')}`,
+        body: due.map(({ what, remedy }) => `${sentences[what]} ${remedy}`).join('\n'),
+        facts: { interfaces: interfaces.join(', '), why },
+      });
+    }
+    void this.#appraise();
+  }
+
+  async #appraise(): Promise<void> {
+    const { announcer, record, appraise } = this.#options;
+    try {
+      const failed = await appraise();
+      if (failed === null) return;
+      recordPast(this.#options, 'self-appraised', { failed });
+      announcer.event(
+        failed.length === 0 ? 'SELF_APPRAISED' : 'SELF_APPRAISAL_FAILED',
+        failed.length === 0
+          ? 'After the window, the node finds its TPM as it was enrolled.'
+          : `After the window, the node is not as it was enrolled: ${failed.join(' ')}`,
+        { failed },
+      );
+      if (failed.length === 0) return;
+      announcer.alert({
+        key: `${record.node}-self-appraisal-${this.#options.custody.head().sequence}`,
+        severity: 'critical',
+        title: `${record.node}: after a maintenance window, not as it was enrolled`,
+        body: failed.join('\n'),
+        facts: {},
+      });
+    } catch (error) {
+      const failed = [reasonOf(error)];
+      announcer.event('SELF_APPRAISAL_FAILED', `The node cannot appraise itself: ${failed[0]}`, { failed });
+    }
   }
 
   /** Planned flaps count for an hour, also across a restart. */
@@ -183,46 +237,20 @@ export class Maintenance {
   }
 }
 
-/** Windows as the custody log tells them, the oldest first. `onFlap` is called with each planned flap. Pure but for that. */
-export function windowsOf(
-  records: Iterable<CustodyRecord>,
-  onFlap: (record: CustodyRecord) => void = () => {},
-): PastWindow[] {
-  const windows: PastWindow[] = [];
-  for (const record of records) {
-    const { event, time, detail } = record;
-    const last = windows.at(-1);
-    if (event === 'maintenance-began') {
-      windows.push({
-        opened: time,
-        ended: null,
-        why: null,
-        interfaces: Array.isArray(detail.interfaces) ? detail.interfaces.map(String) : [],
-        reason: String(detail.reason),
-        seconds: Number(detail.seconds),
-        flaps: Number(detail.flaps),
-        flapsUsed: 0,
-      });
-    } else if (event === 'planned-flap') {
-      onFlap(record);
-      if (last?.ended === null)
-        windows.splice(-1, 1, { ...last, flapsUsed: last.flapsUsed + Number(detail.flaps) });
-    } else if (last?.ended === null && (event === 'maintenance-ended' || event === 'zeroized')) {
-      const why = event === 'zeroized' ? 'the node was zeroized' : String(detail.why);
-      windows.splice(-1, 1, { ...last, ended: time, why });
-    }
-  }
-  return windows;
-}
+const nouns: Record<Want, string> = { rotate: 'new keys', appraise: 'an appraisal' };
+const sentences: Record<Want, string> = {
+  rotate: 'The keys of the links are to be rotated.',
+  appraise: 'Both ends of the links are to be appraised again.',
+};
 
-/** Fails closed: what cannot be read forbids for a day. */
-export function readForbidden(path: string): Forbidden | undefined {
-  const text = readIfPresent(path);
-  if (text === undefined) return undefined;
-  try {
-    const { since, until, reason } = JSON.parse(text) as Forbidden;
-    if (Number.isFinite(Date.parse(until))) return { since: String(since), until, reason: String(reason) };
-  } catch {}
-  const until = new Date(Date.now() + 24 * hour).toISOString();
-  return { since: utcNow(), until, reason: 'its record cannot be read' };
+/** @throws Failure `usage` for what no window asks for. */
+function notAsked(what: string): Failure {
+  if (wants.some((want) => want === what))
+    return new Failure('nothing-asked', `No maintenance window asks for "${what}" now.`, {
+      kept: 'Nothing was recorded.',
+      remedy: 'Look at what is asked for with `esoteric-appliance status`.',
+    });
+  return new Failure('usage', `A window asks for ${wants.join(' or ')}, not for "${what}".`, {
+    status: exitStatus.usage,
+  });
 }

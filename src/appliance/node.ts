@@ -20,6 +20,7 @@ import { consequenceOf, type InterlockPolicy, loadInterlockPolicy } from '../int
 import { Lifecycle } from '../keys/lifecycle.ts';
 import { Announcer } from './announce.ts';
 import { type Installed, installApproval, parseBrought } from './approvals.ts';
+import { linkKeysOf } from './asked.ts';
 import { assuranceNow, bypassLines, requireSameKind } from './assurance.ts';
 import { Collecting } from './collecting.ts';
 import type { Config } from './config.ts';
@@ -30,7 +31,7 @@ import { NodeGuard } from './guard.ts';
 import { Housekeeping } from './housekeeping.ts';
 import { Incident, tellInterrupted } from './incident.ts';
 import { tellEvent } from './interlock-news.ts';
-import { finishInterrupted } from './interrupted.ts';
+import { finishInterrupted, requireFinished } from './interrupted.ts';
 import { Links } from './links.ts';
 import { type LiveState, liveCollectors } from './live-state.ts';
 import { Maintenance } from './maintenance.ts';
@@ -46,6 +47,8 @@ import { NodeSecrets } from './node-secrets.ts';
 import { policyPath } from './policies.ts';
 import { startPool } from './pool.ts';
 import { type Preview, previewBundle } from './preview.ts';
+import { recordPast } from './record.ts';
+import { failedClaimsOfOwn } from './self-appraisal.ts';
 import { stagePlan } from './stage-plan.ts';
 import { conditionOf } from './tpm-condition.ts';
 
@@ -142,7 +145,7 @@ export class Node implements AsyncDisposable {
         { cause, level },
       );
     }
-    this.#requireUnzeroized();
+    this.#requireUnzeroized(finished !== undefined);
     rmSync(this.layout.zeroizeCertificate, { force: true }); // Of another life.
     const unclean = this.#lifecycle.endedUncleanly;
     if (record.tpm !== null) this.#tpm = this.#cleanup.use(await NodeKeys.open(this.config, record.tpm));
@@ -186,10 +189,11 @@ export class Node implements AsyncDisposable {
   #maintain(): Maintenance {
     return new Maintenance({
       ...this.#standing,
-      node: this.record.node,
       interlock: () => this.interlock,
       pause: (why) => this.pool.pause(why),
       resume: () => this.#pool?.resume(),
+      linkKeys: () => linkKeysOf(this.config, this.layout),
+      appraise: () => failedClaimsOfOwn(this),
     });
   }
 
@@ -267,11 +271,12 @@ export class Node implements AsyncDisposable {
 
   /** The red button. Resolves when certificate, alert and bundle are made. */
   async zeroize(reason: string, level: ZeroizeLevel | undefined): Promise<ZeroizeOutcome> {
-    this.custody.append('zeroize-requested', { reason, level: level ?? 'configured' });
     const before = this.interlock.outcome?.level;
-    const outcome = await this.#strike('operator', level);
+    const striking = this.#strike('operator', level); // Has begun when this returns: wipe first, write later.
+    recordPast(this, 'zeroize-requested', { reason, level: level ?? 'configured' });
+    const outcome = await striking;
     if (before !== undefined && before !== outcome.level) {
-      this.custody.append('zeroize-deepened', { from: before, to: outcome.level, stages: outcome.stages });
+      recordPast(this, 'zeroize-deepened', { from: before, to: outcome.level, stages: outcome.stages });
     }
     return outcome;
   }
@@ -293,20 +298,26 @@ export class Node implements AsyncDisposable {
       server.closeAllConnections();
       server.close();
     }
-    if (this.#marked) {
-      this.custody.append('stopped', { zeroized: this.zeroized });
-      await this.#anchor();
-      this.#lifecycle.clearRunning();
+    try {
+      if (this.#marked) {
+        recordPast(this, 'stopped', { zeroized: this.zeroized });
+        await this.#anchor();
+        this.#lifecycle.clearRunning();
+      }
+    } finally {
+      await this.#cleanup.disposeAsync(); // Links go whatever the disk says.
     }
-    await this.#cleanup.disposeAsync();
   }
 
   /** After a purge, which left TPM and disk alone, a restart is what brings the node back. */
-  #requireUnzeroized(): void {
+  #requireUnzeroized(finishedJustNow: boolean): void {
     const { state, level, cause = 'unknown' } = this.#lifecycle.read();
-    if (state !== 'zeroized') return;
+    if (state !== 'zeroized') {
+      requireFinished(this.layout); // The mark alone may say so.
+      return;
+    }
     if (level !== 'purge') {
-      if (this.#lifecycle.endedUncleanly) tellInterrupted(cause, this);
+      tellInterrupted(cause, finishedJustNow || this.#lifecycle.endedUncleanly, this);
       this.#lifecycle.clearRunning();
       throw zeroizedFailure('Starting');
     }

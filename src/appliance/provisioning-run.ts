@@ -24,7 +24,7 @@ import {
 import { type Profile, wantedKeys } from './profile.ts';
 import { Progress } from './progress.ts';
 import { type ProvisionResult, resultOf } from './provision-result.ts';
-import { giveBackResealing, sealMissingKeys } from './sealing.ts';
+import { giveBackResealing, rotateKeys, sealMissingKeys } from './sealing.ts';
 
 export interface ProvisionOptions {
   /** Path of a profile; that of the node's role unless told. */
@@ -32,6 +32,8 @@ export interface ProvisionOptions {
   /** Say what would be done, do nothing. */
   readonly dryRun?: boolean;
   readonly rearm?: boolean;
+  /** Names of keys of links that are to be replaced by fresh ones. */
+  readonly rotate?: readonly string[];
   /** Void every approval that was given so far. */
   readonly revoke?: boolean;
   /** Path of an approval to put to use. */
@@ -69,7 +71,9 @@ export class ProvisioningRun {
   async complete(): Promise<ProvisionResult> {
     const known = readIfPresent(this.#layout.node) === undefined ? undefined : readNodeRecord(this.#layout);
     if (known !== undefined) requireSameKind(this.#config, known);
+    const { rotate = [] } = this.#options;
     if (this.#config.tpm.mode === 'none') {
+      if (rotate.length > 0) throw nothingToRotate();
       const record = known === undefined ? this.#newRecord(null, undefined) : this.#renewed(known, undefined);
       if (known === undefined) this.#save(record);
       return resultOf(this.#config, this.#layout, record, this.#enrol(record), null, this.#changed);
@@ -80,7 +84,8 @@ export class ProvisioningRun {
     const record =
       known === undefined ? await this.#anchor(tpm, progress) : await this.#recognise(tpm, known, progress);
     if (this.#options.revoke === true && record.tpm !== null) await this.#revoke(tpm, record.tpm.armedIndex);
-    const sealed = await this.#seal(tpm, record, progress);
+    const rotated = rotate.length === 0 ? record : await this.#rotate(tpm, record, rotate, progress);
+    const sealed = await this.#seal(tpm, rotated, progress);
     const { approved, approval } = await this.#approve(tpm, sealed);
     progress.finish();
     return resultOf(this.#config, this.#layout, approved, this.#enrol(approved), approval, this.#changed);
@@ -114,7 +119,8 @@ export class ProvisioningRun {
     const held = [known.tpm, ...sealedKeysIn(this.#layout.directory)].map(({ authorities }) => authorities);
     if (held.some(({ signer, recovery }) => signer !== wanted.signer || recovery !== wanted.recovery))
       throw authoritiesChanged();
-    await giveBackResealing(tpm, this.#layout, known, progress);
+    if ((this.#options.rotate ?? []).length === 0)
+      await giveBackResealing(tpm, this.#layout, known, progress);
     const { endorsement } = known.tpm;
     // What CAs that were named only then said of the certificate holds on.
     const again = endorsement === undefined || this.#config.tpm.ek_ca !== '';
@@ -135,6 +141,29 @@ export class ProvisioningRun {
   /** Whether the TPM is tied to its maker, and the attestation key to the TPM. */
   #endorse(tpm: Tpm, akHandle: number): Promise<NodeEndorsement> {
     return endorse(tpm, { akHandle, ekCa: this.#config.tpm.ek_ca, at: new Date() });
+  }
+
+  async #rotate(
+    tpm: Tpm,
+    record: NodeRecord,
+    names: readonly string[],
+    progress: Progress,
+  ): Promise<NodeRecord> {
+    if (record.tpm === null) throw nothingToRotate();
+    const { tpm: settings } = this.#config;
+    const shares = await rotateKeys(
+      tpm,
+      settings,
+      this.#layout,
+      record,
+      record.tpm,
+      names,
+      progress,
+      this.#made,
+    );
+    const rotated = { ...record, tpm: { ...record.tpm, shares } };
+    writeNodeRecord(this.#layout, rotated);
+    return rotated;
   }
 
   async #seal(tpm: Tpm, record: NodeRecord, progress: Progress): Promise<NodeRecord> {
@@ -253,6 +282,12 @@ export class ProvisioningRun {
     return enrolment;
   }
 }
+
+const nothingToRotate = (): Failure =>
+  new Failure('no-tpm', 'This node has no TPM: its keys are new at each start.', {
+    kept: 'Nothing was changed.',
+    remedy: 'Restart the node, and give its new enrolment record to its peers.',
+  });
 
 const authoritiesChanged = (): Failure =>
   new Failure(

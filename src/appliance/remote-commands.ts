@@ -1,5 +1,5 @@
 // Commands from afar: taken from the control socket or from a directory, judged, and each number used once. The number is on disk
-// before the command is obeyed, so that no restart makes it good again.
+// before the command is obeyed, so that no restart makes it good again; a disk that takes no number does not make a zeroize wait.
 import { closeSync, constants, fstatSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { readIfPresent, writeDurably } from '../host/durable.ts';
@@ -19,12 +19,16 @@ export interface RemoteCommandsOptions {
   readonly layout: StateLayout;
   readonly node: string;
   readonly onRefused: (why: string, from: string) => void;
+  /** The number of a command could not be kept: after a restart it is good again. */
+  readonly onUnkept: (number: number, why: string) => void;
   readonly onAccepted: (command: RemoteCommand) => void;
 }
 
 export class RemoteCommands {
   readonly #options: RemoteCommandsOptions;
   readonly #key: ReturnType<typeof commandKey> | undefined;
+  /** The last number that this process has accepted, on disk or not. */
+  #used = 0;
 
   /** @throws Failure `command-key-unusable`. */
   constructor(options: RemoteCommandsOptions) {
@@ -35,7 +39,7 @@ export class RemoteCommands {
 
   /** @throws Failure `command-refused` with the reason; what is accepted has been handed on. */
   obey(text: string, from: string): RemoteCommand {
-    const { node, layout, onAccepted, onRefused } = this.#options;
+    const { node, onAccepted, onRefused } = this.#options;
     const verdict: CommandVerdict | { readonly refused: string } =
       this.#key === undefined
         ? { refused: 'no key is configured' }
@@ -48,7 +52,7 @@ export class RemoteCommands {
           'Sign it with the key of interlock.command_key, for this node, with a number not used before.',
       });
     }
-    writeDurably(layout.commandNumber, `${verdict.accepted.number}\n`);
+    this.#keep(verdict.accepted.number);
     onAccepted(verdict.accepted);
     return verdict.accepted;
   }
@@ -71,11 +75,20 @@ export class RemoteCommands {
     }
   }
 
+  #keep(number: number): void {
+    this.#used = number;
+    try {
+      writeDurably(this.#options.layout.commandNumber, `${number}\n`);
+    } catch (error) {
+      this.#options.onUnkept(number, reasonOf(error));
+    }
+  }
+
   /** Fails closed: a number that cannot be read is above every other. */
   #lastNumber(): number {
     const text = readIfPresent(this.#options.layout.commandNumber);
-    if (text === undefined) return 0;
-    return /^\d{1,16}\n$/.test(text) ? Number(text) : Number.MAX_SAFE_INTEGER;
+    if (text === undefined) return this.#used;
+    return /^\d{1,16}\n$/.test(text) ? Math.max(this.#used, Number(text)) : Number.MAX_SAFE_INTEGER;
   }
 }
 

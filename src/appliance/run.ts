@@ -97,6 +97,8 @@ function methodsOf(node: Node): Methods {
     'maintenance-forbid': async (params) =>
       node.maintenance.forbid(number(params.seconds, 'The duration', 1, 604_800), text(params.reason) ?? ''),
     'maintenance-allow': async () => node.maintenance.allow(),
+    'maintenance-settle': async (params) =>
+      node.maintenance.settle(text(params.what) ?? '', text(params.reason) ?? ''),
     zeroize: async (params) => {
       const level = text(params.level);
       if (level !== undefined && !levels.includes(level as ZeroizeLevel)) {

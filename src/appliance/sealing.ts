@@ -1,5 +1,6 @@
 // Sealing the keys of a node that are not sealed yet, each with a share at an NV index of its own.
 import { SecretArena } from '../host/arena.ts';
+import { exitStatus, Failure } from '../host/failure.ts';
 import { hardenProcess } from '../host/hardening.ts';
 import { freeIndex } from '../keys/anchors.ts';
 import { createSealedKey, keyLength, readSealedKey, reclaimShare } from '../keys/sealed.ts';
@@ -52,15 +53,73 @@ export async function sealMissingKeys(
   return shares;
 }
 
-/** Shares of a --recover that was broken off before their keys were sealed anew, and that nobody wants any more. */
+/**
+ * Seals a fresh key in the place of each that is named: its file is replaced in one step, then the share of the former key is given
+ * back, and what copies of its blob still open to is noise. Repeated after a kill, it goes on, and makes no key twice.
+ * Returns where the shares of all keys are. @throws Failure `key-missing`, usage.
+ */
+export async function rotateKeys(
+  tpm: Tpm,
+  settings: Config['tpm'],
+  layout: StateLayout,
+  record: NodeRecord,
+  anchors: NonNullable<NodeRecord['tpm']>,
+  names: readonly string[],
+  progress: Progress,
+  made: Make,
+): Promise<Record<string, number>> {
+  const shares = { ...anchors.shares };
+  const chosen = names.map((name) => linkKeyNamed(name, record));
+  hardenProcess();
+  using arena = SecretArena.allocate({ byteLength: arenaBytes });
+  await using srk = await tpm.at(anchors.srk.handle);
+  const { authorities } = anchors;
+  for (const { name, purpose } of chosen) {
+    const reclaim = (index: number) => reclaimShare(tpm, layout.directory, index, keyLength[purpose]);
+    const index = await progress.step(
+      `rotate-${name}`,
+      () => freeIndex(tpm, settings.nv_base),
+      (shareIndex, resumed) =>
+        made(`key:${name}`, async () => {
+          if (resumed && readSealedKey(layout.directory, name)?.shareIndex === shareIndex) return shareIndex;
+          if (resumed && !(await reclaim(shareIndex))) return overtaken;
+          const identity = { node: record.node, name, purpose };
+          await createSealedKey({ tpm, srk, arena }, layout.directory, { identity, authorities, shareIndex });
+          return shareIndex;
+        }),
+    );
+    const former = shares[name];
+    if (former !== undefined && former !== index) await reclaim(former);
+    shares[name] = index;
+  }
+  return shares;
+}
+
+function linkKeyNamed(name: string, { keys }: NodeRecord): NodeRecord['keys'][number] {
+  const rotating = keys.filter(({ purpose }) => purpose !== 'seed');
+  const found = rotating.find((key) => key.name === name);
+  if (found !== undefined) return found;
+  throw new Failure('key-missing', `This node has no key of a link that is called "${name}".`, {
+    kept: 'Nothing was changed.',
+    remedy: `Name one of: ${rotating.map((key) => key.name).join(', ')}.`,
+    status: exitStatus.usage,
+  });
+}
+
+/**
+ * Shares that nobody wants any more: of a --recover or a --rotate that was broken off before their keys were sealed anew, or before
+ * the former ones were given back.
+ */
 export async function giveBackResealing(
   tpm: Tpm,
   layout: StateLayout,
-  { keys }: NodeRecord,
+  { keys, tpm: anchors }: NodeRecord,
   progress: Progress,
 ): Promise<void> {
   for (const { name, purpose } of keys) {
-    const index = progress.plan(`reshare-${name}`);
-    if (typeof index === 'number') await reclaimShare(tpm, layout.directory, index, keyLength[purpose]);
+    const planned = [progress.plan(`reshare-${name}`), progress.plan(`rotate-${name}`)];
+    const former = planned[1] === undefined ? undefined : anchors?.shares[name];
+    for (const index of [...planned, former])
+      if (typeof index === 'number') await reclaimShare(tpm, layout.directory, index, keyLength[purpose]);
   }
 }

@@ -2,14 +2,23 @@
 import { readdirSync } from 'node:fs';
 import { readCounts } from '../alerts/outbox.ts';
 import { CustodyLog } from '../custody/log.ts';
+import { reasonOf } from '../host/failure.ts';
 import { Lifecycle } from '../keys/lifecycle.ts';
+import { type Asked, askedOf, linkKeysOf } from './asked.ts';
 import { assuranceNow } from './assurance.ts';
 import type { Config } from './config.ts';
 import { askNode, isRunning } from './control.ts';
+import { readCustody } from './custody.ts';
 import { zeroizeUnfinished } from './interrupted.ts';
 import type { LiveState } from './live-state.ts';
 import type { Node } from './node.ts';
-import { type Assurance, readNodeRecord, type StateLayout, stateLayout } from './node-record.ts';
+import {
+  type Assurance,
+  type NodeRecord,
+  readNodeRecord,
+  type StateLayout,
+  stateLayout,
+} from './node-record.ts';
 import { conditionOfStopped, type TpmCondition } from './tpm-condition.ts';
 
 /** The JSON contract of `status --json` (docs/cli.md). */
@@ -20,9 +29,17 @@ export interface Status {
   readonly links: LiveState['links'];
   readonly entropy: LiveState['entropy'] | { readonly state: 'stopped' };
   readonly interlock: LiveState['interlock'] | { readonly phase: 'stopped' };
-  readonly alerts: { readonly queued: number; readonly deadLettered: number; readonly delivered: number };
+  readonly alerts: {
+    readonly queued: number;
+    readonly deadLettered: number;
+    readonly delivered: number;
+    /** Why the outbox cannot be read, as on a full disk: then what waits in the spool is counted, and nothing else. */
+    readonly trouble?: string;
+  };
   /** What the last zeroize did; null where there was none since the node was armed. */
   readonly zeroize: LiveState['zeroize'] | { readonly cause: string; readonly at: string } | null;
+  /** What maintenance windows have left to be done. */
+  readonly asked: readonly Asked[];
   readonly custody: { readonly sequence: number; readonly hash: string } | null;
   /** Null without a TPM. */
   readonly tpm: TpmCondition | null;
@@ -50,6 +67,7 @@ export async function statusOf(config: Config): Promise<Status> {
       assurance: null,
       ...nothing,
       zeroize: null,
+      asked: [],
       custody: null,
       tpm: null,
     };
@@ -62,9 +80,18 @@ export async function statusOf(config: Config): Promise<Status> {
     assurance: assuranceNow(config, record),
     ...nothing,
     zeroize: state === 'zeroized' ? { cause: cause ?? 'unknown', at: since ?? '' } : null,
+    asked: askedOfStopped(config, layout, record),
     custody: custody.head(),
     tpm: await conditionOfStopped(config, layout, record),
   };
+}
+
+/** From what a node that does not run has left; nothing where it is zeroized, for then all is made anew. */
+export function askedOfStopped(config: Config, layout: StateLayout, { tpm }: NodeRecord): Asked[] {
+  if (new Lifecycle(layout.directory).read().state !== 'sealed') return [];
+  const { records } = readCustody(config);
+  const { enrolment } = layout;
+  return askedOf(records, { keys: linkKeysOf(config, layout), tpm: tpm !== null, enrolment });
 }
 
 /** Of this process's node. */
@@ -79,6 +106,7 @@ export async function liveStatus(node: Node): Promise<Status> {
     interlock,
     alerts: alertCounts(node.layout),
     zeroize,
+    asked: node.zeroized ? [] : node.maintenance.asked,
     custody: node.custody.head(),
     tpm,
     pid: process.pid,
@@ -87,8 +115,13 @@ export async function liveStatus(node: Node): Promise<Status> {
 
 /** What lies in the spool is queued as well: the courier has not taken it yet. */
 function alertCounts(layout: StateLayout): Status['alerts'] {
-  const counts = readCounts(layout.outbox);
-  return { ...counts, queued: counts.queued + spooled(layout) };
+  const waiting = spooled(layout);
+  try {
+    const counts = readCounts(layout.outbox);
+    return { ...counts, queued: counts.queued + waiting };
+  } catch (error) {
+    return { queued: waiting, deadLettered: 0, delivered: 0, trouble: reasonOf(error) };
+  }
 }
 
 function spooled(layout: StateLayout): number {

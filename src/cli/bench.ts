@@ -1,5 +1,5 @@
 import { Command } from '@commander-js/extra-typings';
-import type { BenchModule } from '../appliance/checkout.ts';
+import type { BenchModule, BenchResult } from '../appliance/checkout.ts';
 import { ending } from './command.ts';
 import { paint, printJson, printLine, progressLine, table } from './output.ts';
 
@@ -23,13 +23,13 @@ export const benchCommand = new Command('bench')
         printJson(results);
         return;
       }
-      const rows = results.map(({ name, value, unit, reference, ratio, target, met }) => [
+      const rows = results.map(({ name, value, unit, reference, ratio, target, met, limit }) => [
         name,
         `${value.toPrecision(4)} ${unit}`,
         `${reference.name}: ${reference.value.toPrecision(4)} ${unit}`,
         `${ratio.toPrecision(3)}x`,
         target,
-        met ? paint('green', 'met') : paint('yellow', 'not met'),
+        met ? paint('green', 'met') : paint('yellow', `not met${missed(limit)}`),
       ]);
       for (const line of table([['benchmark', 'value', 'reference', 'ratio', 'target', ''], ...rows])) {
         printLine(line);
@@ -54,3 +54,10 @@ export const benchCommand = new Command('bench')
       for (const line of ['', ...table([head, ...spreads])]) printLine(line);
     }),
   );
+
+/** Which of the two bounds it was. */
+function missed(limit: BenchResult['limit']): string {
+  if (limit === undefined) return '';
+  if (limit.met) return ': the ratio';
+  return limit.ratioMet ? ': the limit' : ': ratio and limit';
+}

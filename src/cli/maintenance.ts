@@ -1,6 +1,7 @@
 import { Command } from '@commander-js/extra-typings';
-import type { Forbidden } from '../appliance/maintenance.ts';
+import type { Asked } from '../appliance/asked.ts';
 import type { Status } from '../appliance/status.ts';
+import type { Forbidden } from '../appliance/windows.ts';
 import type { MaintenanceWindow } from '../interlock/interlock.ts';
 import { type CommonOptions, command, configOf, ending } from './command.ts';
 import { printJson, printLine, table } from './output.ts';
@@ -54,7 +55,7 @@ const end = command('end', 'close the window now', ['maintenance end']).action((
 
 /** Until when nothing may open a window; from the running node, or from what it has left. */
 async function forbiddenOf(options: CommonOptions): Promise<Forbidden | null> {
-  const { readForbidden } = await import('../appliance/maintenance.ts');
+  const { readForbidden } = await import('../appliance/windows.ts');
   const { stateLayout } = await import('../appliance/node-record.ts');
   const forbidden = readForbidden(stateLayout((await configOf(options)).node.state_dir).forbidden);
   return forbidden !== undefined && Date.parse(forbidden.until) > Date.now() ? forbidden : null;
@@ -87,13 +88,31 @@ const allow = command('allow', 'end a criticality window (root only)', ['mainten
     }),
 );
 
+const settle = command(
+  'settle',
+  'say that what a window asks for (rotate, appraise) is done, or need not be (root only)',
+  ['maintenance settle appraise --reason "Anna appraised alpha and beta"'],
+)
+  .argument('<what>', 'rotate or appraise')
+  .requiredOption('--reason <text>', 'who did what; goes into the custody log')
+  .action((what, options) =>
+    ending(options.json, async () => {
+      const settled = await askControl<Asked>(options, 'maintenance-settle', {
+        what,
+        reason: options.reason,
+      });
+      if (options.json) printJson(settled);
+      else printLine(`Settled: ${settled.what}, asked for since ${settled.since}.`);
+    }),
+  );
+
 const list = command('list', 'the windows that there were, as the custody log tells them', [
   'maintenance list',
   'maintenance list --json',
 ]).action((options) =>
   ending(options.json, async () => {
     const { readCustody } = await import('../appliance/custody.ts');
-    const { windowsOf } = await import('../appliance/maintenance.ts');
+    const { windowsOf } = await import('../appliance/windows.ts');
     const windows = windowsOf(readCustody(await configOf(options)).records);
     if (options.json) {
       printJson({ windows, forbidden: await forbiddenOf(options) });
@@ -136,5 +155,6 @@ export const maintenanceCommand = new Command('maintenance')
   .addCommand(end)
   .addCommand(status)
   .addCommand(list)
+  .addCommand(settle)
   .addCommand(forbid)
   .addCommand(allow);

@@ -19,6 +19,7 @@ export const provisionCommand = command(
     'provision --what-if new-eventlog.bin --request approval-request.json',
     'provision --what-if-pcr 7=0f3c…',
     'provision --revoke',
+    'provision --rotate wireguard',
     'provision --re-arm approval.json',
     'provision --recover recovery.pem',
   ],
@@ -33,6 +34,12 @@ export const provisionCommand = command(
   .option(
     '--re-arm [approval]',
     'take a zeroized node back into service, after its TPM was reset by a reboot',
+  )
+  .option(
+    '--rotate <key>',
+    'replace the key of a link by a fresh one, on a node that is stopped (repeatable)',
+    collect,
+    [],
   )
   .option('--revoke', 'void every approval given so far, then ask for one of the present state')
   .option('--what-if <eventlog>', 'say which keys open once the firmware measures this; change nothing')
@@ -69,6 +76,7 @@ export const provisionCommand = command(
         profile: options.profile,
         dryRun: options.dryRun === true,
         rearm: reArm !== undefined,
+        rotate: options.rotate,
         revoke: options.revoke === true,
         approval: typeof reArm === 'string' ? reArm : options.approval,
         allowUnmeasured: options.allowUnmeasured === true,

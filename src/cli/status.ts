@@ -41,7 +41,12 @@ function statusLines(status: Status): string[] {
       'alerts',
       `${alerts.delivered} delivered, ${alerts.queued} queued, ${alerts.deadLettered} dead-lettered`,
     ],
+    ...(alerts.trouble === undefined ? [] : [['', paint('red', alerts.trouble)]]),
     ...(zeroize === null ? [] : [['zeroized', `${zeroize.cause} at ${zeroize.at}`]]),
+    ...status.asked.map(({ what, since, remedy }) => [
+      'asked for',
+      paint('yellow', `${what}, since ${since}: ${remedy}`),
+    ]),
     ...(custody === null
       ? []
       : [['custody', `${custody.sequence} records, head ${custody.hash.slice(0, 16)}…`]]),

@@ -15,7 +15,7 @@ import {
 import { dirname } from 'node:path';
 import canonicalize from 'canonicalize';
 import { syncDirectory } from '../host/durable.ts';
-import { Failure } from '../host/failure.ts';
+import { Failure, reasonOf } from '../host/failure.ts';
 import { utcNow } from '../host/time.ts';
 import { type CustodyHead, type CustodyRecord, emptyHead, hashLine, parseRecord } from './chain.ts';
 import { CustodyNames } from './names.ts';
@@ -46,7 +46,7 @@ export class CustodyLog implements Disposable {
 
   /**
    * Opens or creates the log. A last line torn by a power cut is moved aside to `PATH.torn` and the recovery recorded.
-   * @throws Failure `custody-unreadable` when the last whole line is not a custody record.
+   * @throws Failure `custody-unreadable` when the last whole line is not a custody record; `custody-unwritable`.
    */
   static open(path: string, clock: () => string = utcNow, limit = longestFile): CustodyLog {
     const log = new CustodyLog(path, clock, limit);
@@ -55,17 +55,24 @@ export class CustodyLog implements Disposable {
       return log;
     } catch (error) {
       log.close();
-      throw error;
+      throw log.#unwritable(error);
     }
   }
 
-  /** Writes one record and syncs it. `detail` is any JSON object that holds no secret; its names are committed to. */
+  /**
+   * Writes one record and syncs it. `detail` is any JSON object that holds no secret; its names are committed to.
+   * @throws Failure `custody-unwritable` where the disk is full or broken; the log ends as before then.
+   */
   append(event: string, detail: object): CustodyRecord {
     if (!this.#open) throw new Error('The custody log has been closed.');
-    this.#followRotation();
-    this.#catchUp();
-    if (this.#size >= this.#limit) this.#rotate();
-    return this.#write(event, detail);
+    try {
+      this.#followRotation();
+      this.#catchUp();
+      if (this.#size >= this.#limit) this.#rotate();
+      return this.#write(event, detail);
+    } catch (error) {
+      throw this.#unwritable(error);
+    }
   }
 
   /** Of the last record; sequence 0 and 64 zeros for an empty log. */
@@ -106,11 +113,32 @@ export class CustodyLog implements Disposable {
       previous: this.#head.hash,
     };
     const line = Buffer.from(`${canonicalize(record)}\n`);
-    for (let done = 0; done < line.length; ) done += writeSync(this.#fd, line, done);
-    fsyncSync(this.#fd);
+    try {
+      for (let done = 0; done < line.length; ) done += writeSync(this.#fd, line, done);
+      fsyncSync(this.#fd);
+    } catch (error) {
+      this.#takeBack();
+      throw error;
+    }
     this.#size += line.length;
     this.#head = { sequence: record.sequence, hash: hashLine(line.subarray(0, -1)) };
     return record;
+  }
+
+  /** A part of a line goes again; where that fails as well, the log is torn, and recovered at the next append. */
+  #takeBack(): void {
+    try {
+      ftruncateSync(this.#fd, this.#size);
+    } catch {}
+  }
+
+  #unwritable(cause: unknown): Failure {
+    if (cause instanceof Failure) return cause;
+    return new Failure('custody-unwritable', `The custody log cannot be written: ${reasonOf(cause)}`, {
+      kept: 'Its earlier records are intact.',
+      remedy: `Make room on the disk of ${dirname(this.path)}, and see that it can be written.`,
+      cause,
+    });
   }
 
   /** Begins a new file, whose first record names the one before. A kill in between leaves none, or an empty one: see `#catchUp`. */

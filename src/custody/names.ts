@@ -2,9 +2,9 @@
 // directory. A bundle carries the log whole and tells nobody what the interfaces are called or why a window was opened; on the
 // node a table says what each stands for, and whoever is given the key can prove a name.
 import { createHmac, randomBytes } from 'node:crypto';
-import { appendFileSync, closeSync, constants, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { appendFileSync, existsSync, linkSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { readIfPresent, syncDirectory } from '../host/durable.ts';
+import { readIfPresent, syncDirectory, writeDurably } from '../host/durable.ts';
 import { Failure } from '../host/failure.ts';
 
 /** Members of a detail that hold names, or words of a person. */
@@ -49,6 +49,8 @@ export class CustodyNames {
   readonly #tablePath: string;
   #key: Uint8Array | undefined;
   #known: Map<string, string> | undefined;
+  /** The table's last line was cut by a full disk or a power cut; the next one begins on its own. */
+  #torn = false;
 
   constructor(logPath: string) {
     this.#keyPath = join(dirname(logPath), 'custody-names.key');
@@ -69,10 +71,10 @@ export class CustodyNames {
     this.#key ??= this.#loadKey();
     const commitment = commitmentTo(this.#key, name);
     if (!this.#table().has(commitment)) {
-      appendFileSync(this.#tablePath, `${JSON.stringify({ commitment, name })}\n`, {
-        mode: 0o600,
-        flush: true,
-      });
+      const line = `${this.#torn ? '\n' : ''}${JSON.stringify({ commitment, name })}\n`;
+      this.#torn = true;
+      appendFileSync(this.#tablePath, line, { mode: 0o600, flush: true });
+      this.#torn = false;
       this.#table().set(commitment, name);
     }
     return commitment;
@@ -82,7 +84,9 @@ export class CustodyNames {
   #table(): Map<string, string> {
     if (this.#known !== undefined) return this.#known;
     const known = new Map<string, string>();
-    for (const line of (readIfPresent(this.#tablePath) ?? '').split('\n')) {
+    const text = readIfPresent(this.#tablePath) ?? '';
+    this.#torn ||= text !== '' && !text.endsWith('\n');
+    for (const line of text.split('\n')) {
       try {
         const { commitment, name } = JSON.parse(line) as { commitment?: unknown; name?: unknown };
         if (typeof commitment === 'string' && typeof name === 'string') known.set(commitment, name);
@@ -92,22 +96,20 @@ export class CustodyNames {
     return known;
   }
 
+  /** Written beside and linked to its name: it is there whole, or not at all, and of two processes that make one, one wins. */
   #loadKey(): Uint8Array {
-    const exclusive = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-    let fd: number;
-    try {
-      fd = openSync(this.#keyPath, exclusive, 0o600);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-      return this.#readKey();
+    if (!existsSync(this.#keyPath)) {
+      const beside = `${this.#keyPath}.${process.pid}`;
+      try {
+        writeDurably(beside, randomBytes(keyLength));
+        linkSync(beside, this.#keyPath);
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+      } finally {
+        rmSync(beside, { force: true });
+      }
+      syncDirectory(dirname(this.#keyPath));
     }
-    try {
-      writeSync(fd, randomBytes(keyLength));
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
-    syncDirectory(dirname(this.#keyPath));
     return this.#readKey();
   }
 

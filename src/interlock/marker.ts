@@ -1,8 +1,10 @@
 // The mark of a zeroize under way: a file beside the lifecycle file, opened when the interlock is armed and written right after
 // memory is wiped, so that one which is killed between two stages is finished at the next start. One write into the kernel's
 // page cache, with no sync: it outlives the process, not the power; without power memory and kernel keys are gone as well.
+// The file has its room from the beginning, filled with zeros and written over in place, so that a full disk cannot keep the
+// mark away: where the lifecycle file cannot be replaced, the mark alone says that the node is zeroized, and is synced then.
 import { createHash } from 'node:crypto';
-import { closeSync, constants, openSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, constants, fstatSync, fsyncSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { readIfPresent, syncDirectory } from '../host/durable.ts';
 import { type Cause, causes, levels, type ZeroizeLevel } from './causes.ts';
@@ -21,7 +23,9 @@ export interface Interrupted {
 }
 
 const name = 'zeroizing';
-const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW;
+/** One block. A mark of three levels takes less than 500 bytes. */
+const room = 4096;
+const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
 const pathBeside = (statePath: string): string => join(dirname(statePath), name);
 
 export class Marker implements Disposable {
@@ -29,12 +33,14 @@ export class Marker implements Disposable {
   readonly #lifecycle: string;
   #fd: number | undefined;
 
-  /** Opens the file, empty. One that cannot be opened costs the resumption, never the zeroize. */
+  /** Opens the file and takes its room. One that cannot be opened costs the resumption, never the zeroize. */
   constructor(statePath: string) {
     this.#path = pathBeside(statePath);
     this.#lifecycle = lifecycleDigest(statePath);
     try {
       this.#fd = openSync(this.#path, flags, 0o600);
+      const { size } = fstatSync(this.#fd);
+      if (size < room) writeSync(this.#fd, new Uint8Array(room - size), 0, room - size, size);
     } catch {}
   }
 
@@ -44,6 +50,14 @@ export class Marker implements Disposable {
 
   stageDone(stage: LastingStage): void {
     this.#write(`${stage}\n`);
+  }
+
+  /** For where nothing else on disk says that the node is zeroized. */
+  sync(): void {
+    if (this.#fd === undefined) return;
+    try {
+      fsyncSync(this.#fd);
+    } catch {}
   }
 
   /** Nothing is left to do. */
@@ -62,9 +76,17 @@ export class Marker implements Disposable {
   #write(line: string): void {
     if (this.#fd === undefined) return;
     try {
-      writeSync(this.#fd, line);
+      writeSync(this.#fd, line, endOfMark(this.#fd));
     } catch {}
   }
+}
+
+/** Looked for each time: another thread may have taken over and gone on with the mark. */
+function endOfMark(fd: number): number {
+  const bytes = new Uint8Array(room);
+  const length = readSync(fd, bytes, 0, room, 0);
+  const end = bytes.subarray(0, length).indexOf(0);
+  return end === -1 ? length : end;
 }
 
 const lifecycleDigest = (statePath: string): string =>
@@ -74,7 +96,7 @@ const lifecycleDigest = (statePath: string): string =>
 
 /** The zeroize that was interrupted; undefined where none was. Fails closed: a mark that cannot be read names no stage as done. */
 export function readMarker(statePath: string): Interrupted | undefined {
-  const text = readIfPresent(pathBeside(statePath)) ?? '';
+  const text = (readIfPresent(pathBeside(statePath)) ?? '').replace(/\0+$/, '');
   return text === '' ? undefined : parseMarker(text);
 }
 

@@ -158,7 +158,9 @@ export class Stages implements Disposable {
     if (which === stage.kernel && Atomics.load(words, word.kernelFailures) === 0)
       this.#marker?.stageDone('kernel');
     if (which === stage.tpm && Atomics.load(words, word.tpmResult) <= 0) this.#marker?.stageDone('tpm');
-    if (which === stage.disk && Atomics.load(words, word.diskResult) === 0) this.#marker?.stageDone('disk');
+    if (which !== stage.disk) return;
+    if (Atomics.load(words, word.diskResult) === 0) this.#marker?.stageDone('disk');
+    else this.#marker?.sync();
   }
 
   /** A stage that failed stays marked: the next start tries it again. */

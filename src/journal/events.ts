@@ -72,10 +72,22 @@ export const events = {
     seconds: 'how long at most',
     flaps: 'how many losses at most',
   }),
-  MAINTENANCE_END: entry('notice', 'A maintenance window ended. Rotate keys, and appraise peers again.', {
-    why: 'a sentence',
+  MAINTENANCE_END: entry('notice', 'A maintenance window ended.', { why: 'a sentence', interfaces: 'list' }),
+  MAINTENANCE_ASKS: entry('warning', 'After a window, people are asked for what the node cannot do alone.', {
+    what: 'rotate or appraise',
+    since: 'RFC 3339: the end of the first window after which it has not been done',
     interfaces: 'list',
   }),
+  SELF_APPRAISED: entry('notice', 'After a window, the node has found its TPM as it was enrolled.', {
+    failed: 'an empty list',
+  }),
+  SELF_APPRAISAL_FAILED: entry(
+    'critical',
+    'After a window, the node is not as it was enrolled, or cannot tell.',
+    {
+      failed: 'sentences',
+    },
+  ),
   MAINTENANCE_FORBIDDEN: entry('notice', 'A criticality window: no maintenance window can be opened.', {
     until: 'RFC 3339',
   }),
@@ -95,6 +107,14 @@ export const events = {
     why: 'wrong signature, replayed, …',
     from: 'file or socket',
   }),
+  COMMAND_UNKEPT: entry(
+    'error',
+    'The number of an obeyed command is not on disk: give the next a higher one.',
+    {
+      number: 'its number',
+      why: 'a sentence',
+    },
+  ),
   ZEROIZE: entry('critical', 'The node has destroyed its secrets. The certificate in the bundle says more.', {
     cause,
     interface: where,
@@ -114,6 +134,10 @@ export const events = {
   }),
   TPM_LOCK_FAILED: entry('alert', 'The TPM stage of a zeroize failed; the next start tries again.', {
     result: 'what the TPM, or the way to it, answered',
+  }),
+  CUSTODY_UNWRITABLE: entry('error', 'The custody log could not be written, so it lacks a record.', {
+    record: 'which',
+    why: 'a sentence',
   }),
   AFTERMATH_FAILED: entry('error', 'A step after a zeroize (custody, certificate, alert, bundle) failed.', {
     step: 'which',
@@ -139,7 +163,7 @@ export const events = {
       key: 'the alert’s key, the same at every channel',
     },
   ),
-  ALERT_UNSPOOLED: entry('error', 'An alert could not be given to the courier.', {
+  ALERT_UNSPOOLED: entry('error', 'An alert could not be given to the courier yet; it is offered again.', {
     key: 'the alert’s key',
     why: 'a sentence',
   }),

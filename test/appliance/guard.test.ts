@@ -9,6 +9,7 @@ import { stateLayout } from '../../src/appliance/node-record.ts';
 import { signCommand } from '../../src/appliance/sign-command.ts';
 import type { CustodyRecord } from '../../src/custody/chain.ts';
 import { requireChild } from '../../src/host/child.ts';
+import { SettableClock } from '../lab/clock.ts';
 import type { LabNode } from '../lab/node.ts';
 import { labNode, profile, refusalOf, Scratch, until } from './scene.ts';
 
@@ -85,6 +86,25 @@ describe('a prediction of a plug-in', () => {
     expect(await predict(0.95)).toEqual({ verdict: 'strike' });
     expect(await struck(node)).toBe('prediction');
     expect((await node.status()).zeroize).toMatchObject({ level: 'purge' });
+  });
+});
+
+describe('a clock that is set back under the daemon', () => {
+  it('is told once, by how much, and wipes nothing unless the policy says so', async () => {
+    const clock = await SettableClock.create(scratch.path);
+    await using node = await started(
+      await labNode(scratch, 'backwards', {
+        environment: clock.environment,
+        configuration: '[interlock]\nlook_milliseconds = 50\n',
+      }),
+    );
+    await sleep(500); // What the clock was is known by then.
+    clock.set(-3600);
+    await until('the event', () => node.log.includes('clock-set-back was observed') || undefined);
+    const told = (await custodyOf(node)).filter(({ event }) => event === 'cause-told');
+    expect(told.map(({ detail }) => detail.cause)).toEqual(['clock-set-back']);
+    expect(Number(told[0]?.detail.value)).toBeCloseTo(3600, 0);
+    expect((await node.status()).state).toBe('running');
   });
 });
 

@@ -7,6 +7,7 @@ import { carrierLossToWipe, measureCarrierLoss } from './carrier-loss.ts';
 import { measureDrbg, measureSmallRequests } from './drbg.ts';
 import { measureFirstSeed } from './first-seed.ts';
 import { measureHttp } from './http-random.ts';
+import { kernelStage, measureKernelStage } from './kernel-stage.ts';
 import { measureProvision, provisioning } from './provision.ts';
 import { measureQuote, quoting } from './quote.ts';
 import { measureRawCredit } from './raw-credited.ts';
@@ -14,6 +15,7 @@ import { measureHealth } from './rct-apt.ts';
 import { measureSign, signing } from './sign.ts';
 import { measureStart } from './start.ts';
 import { measureStream, streamOneGibibyte } from './stream.ts';
+import { measureTpmStage, tpmStage } from './tpm-stage.ts';
 import { measureUnseal, unsealing } from './unseal.ts';
 import { measureUnsealInC, unsealingInC } from './unseal-c.ts';
 import { measureUnsealNode, unsealingNode } from './unseal-node.ts';
@@ -32,7 +34,7 @@ function skipWhereMissing(context: TestContext, { needs }: Benchmark): void {
 function expectWellFormed(results: BenchResult | readonly BenchResult[], count: number): void {
   const list = [results].flat();
   expect(list).toHaveLength(count);
-  for (const { name, value, unit, reference, ratio, target, met } of list) {
+  for (const { name, value, unit, reference, ratio, target, met, limit } of list) {
     expect(benchmarks.flatMap((benchmark) => [benchmark.name, ...(benchmark.alsoGives ?? [])])).toContain(
       name,
     );
@@ -41,8 +43,11 @@ function expectWellFormed(results: BenchResult | readonly BenchResult[], count: 
     expect(reference.name).not.toBe('');
     expect(unit).toMatch(/^(MB\/s|s|ms|us|kbit\/s|requests\/(s|ms))$/);
     expect(ratio).toBe(value / reference.value);
-    const [, bound, limit] = /^(<=|>=) ([\d.]+)x/.exec(target) ?? [];
-    expect(met).toBe(bound === '<=' ? ratio <= Number(limit) : ratio >= Number(limit));
+    const [, sign, bound, most] = /^(<=|>=) ([\d.]+)x(?: and <= (\d+) us)?/.exec(target) ?? [];
+    const ratioMet = sign === '<=' ? ratio <= Number(bound) : ratio >= Number(bound);
+    const limitMet = most === undefined || value <= Number(most);
+    expect(met).toBe(ratioMet && limitMet);
+    expect(limit).toEqual(most === undefined ? undefined : { value: Number(most), met: limitMet, ratioMet });
   }
 }
 
@@ -139,6 +144,8 @@ describe('a measurement gives a value and a reference', () => {
     ['of quoting', quoting, measureQuote],
     ['of signing', signing, measureSign],
     ['of provisioning', provisioning, measureProvision],
+    ['of the kernel stage of a zeroize', kernelStage, measureKernelStage],
+    ['of the TPM stage of a zeroize', tpmStage, measureTpmStage],
   ] as const)('%s', async ([, benchmark, measure], context) => {
     skipWhereMissing(context, benchmark);
     // One of each shows that the commands on both sides succeed.
@@ -177,7 +184,10 @@ describe('a measurement gives a value and a reference', () => {
         throw error;
       });
       expectWellFormed(results, 4);
-      for (const { reference } of results) expect(reference.name).toContain(load);
+      for (const { reference, limit } of results) {
+        expect(reference.name).toContain(load);
+        expect(limit?.value).toBe(load === 'busy' ? 5000 : 2000);
+      }
     }
   });
 });
@@ -190,6 +200,17 @@ describe('a figure', () => {
     expect(judge({ ...figure, value: 20.1, target: { atMost: 2 } })).toMatchObject({ met: false });
     expect(judge({ ...figure, value: 8, target: { atLeast: 0.8 } })).toMatchObject({ ratio: 0.8, met: true });
     expect(judge({ ...figure, value: 7.9, target: { atLeast: 0.8 } })).toMatchObject({ met: false });
+  });
+
+  it('with a limit of its own meets both, and says which of the two it fails', () => {
+    const limited = { ...figure, target: { atMost: 2 }, limit: 15 } as const;
+    expect(judge({ ...limited, value: 15 })).toMatchObject({ met: true, target: '<= 2x and <= 15 ms' });
+    expect(judge({ ...limited, value: 18 })).toMatchObject({
+      met: false,
+      limit: { value: 15, met: false, ratioMet: true },
+    });
+    const slow = { ...limited, limit: 50, value: 30 };
+    expect(judge(slow)).toMatchObject({ met: false, limit: { met: true, ratioMet: false } });
   });
 
   it('has a quantile that lies in its interval of confidence, as often as it should', () => {

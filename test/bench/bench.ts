@@ -9,6 +9,7 @@ import { carrierLossToWipe } from './carrier-loss.ts';
 import { drbgOneMebibyte, drbgThirtyTwoBytes } from './drbg.ts';
 import { firstSeed } from './first-seed.ts';
 import { httpRandom } from './http-random.ts';
+import { kernelStage } from './kernel-stage.ts';
 import { provisioning } from './provision.ts';
 import { quoting } from './quote.ts';
 import { rawCredited } from './raw-credited.ts';
@@ -16,6 +17,7 @@ import { healthTests } from './rct-apt.ts';
 import { signing } from './sign.ts';
 import { start } from './start.ts';
 import { streamOneGibibyte } from './stream.ts';
+import { tpmStage } from './tpm-stage.ts';
 import { unsealing } from './unseal.ts';
 import { unsealingInC } from './unseal-c.ts';
 import { unsealingNode } from './unseal-node.ts';
@@ -42,6 +44,8 @@ export const benchmarks: readonly Benchmark[] = [
   verifyingBundle,
   uploading,
   carrierLossToWipe,
+  kernelStage,
+  tpmStage,
 ];
 
 /**

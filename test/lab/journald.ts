@@ -1,5 +1,5 @@
 // A real systemd-journald of one's own: a journal namespace (systemd-journald.service(8)), with or without systemd as init.
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -24,6 +24,10 @@ export interface Journald {
   readonly socketPath: string;
   /** Returns when all that was sent before can be read with journalctl. Leaves an entry of its own in the journal. */
   flush(): Promise<void>;
+  /** SIGKILL, without waiting. */
+  kill(): void;
+  /** Starts it again on what it has written. */
+  restart(): Promise<void>;
   /** Ends journald and removes all that it wrote. */
   stop(): Promise<void>;
 }
@@ -57,6 +61,34 @@ export async function startJournald(namespace: string): Promise<Journald> {
   mkdirSync(settings, { recursive: true });
   writeFileSync(`${settings}/lab.conf`, '[Journal]\nStorage=volatile\n');
 
+  let running = await launch(namespace, directory).catch((error: unknown) => {
+    clean();
+    throw error;
+  });
+  const writer = new JournalWriter({ socketPath });
+  return {
+    namespace,
+    socketPath,
+    flush: () => flush(writer, namespace),
+    kill: () => void running.child.kill('SIGKILL'),
+    restart: async () => {
+      await running.end('SIGTERM');
+      running = await launch(namespace, directory);
+    },
+    stop: async () => {
+      writer[Symbol.dispose]();
+      await running.end('SIGTERM');
+      clean();
+    },
+  };
+}
+
+interface Running {
+  readonly child: ChildProcess;
+  end(signal: NodeJS.Signals): Promise<void>;
+}
+
+async function launch(namespace: string, directory: string): Promise<Running> {
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', program, namespace], {
     stdio: ['ignore', 'ignore', 'pipe'],
   });
@@ -68,33 +100,18 @@ export async function startJournald(namespace: string): Promise<Journald> {
   child.stderr.on('data', (chunk: Buffer) => {
     said = (said + chunk.toString('utf8')).slice(-2000);
   });
+  // A namespaced journald leaves after 30 idle seconds; one open stdout stream keeps it.
+  let keepAlive: Socket | undefined;
   const end = async (signal: NodeJS.Signals) => {
+    keepAlive?.destroy();
     child.kill(signal);
     await Promise.race([exited, delay(3000, undefined, { ref: false }).then(() => child.kill('SIGKILL'))]);
     await exited;
-    clean();
   };
-
-  // A namespaced journald leaves after 30 idle seconds; one open stdout stream keeps it.
-  const keepAlive = await listening(`${directory}/stdout`, () => child.exitCode !== null);
-  if (keepAlive === undefined) {
-    await end('SIGKILL');
-    throw new Failure(
-      'journald-failed',
-      `systemd-journald did not start: ${said.trim() || 'it said nothing'}`,
-    );
-  }
-  const writer = new JournalWriter({ socketPath });
-  return {
-    namespace,
-    socketPath,
-    flush: () => flush(writer, namespace),
-    stop: async () => {
-      writer[Symbol.dispose]();
-      keepAlive.destroy();
-      await end('SIGTERM');
-    },
-  };
+  keepAlive = await listening(`${directory}/stdout`, () => child.exitCode !== null);
+  if (keepAlive !== undefined) return { child, end };
+  await end('SIGKILL');
+  throw new Failure('journald-failed', `systemd-journald did not start: ${said.trim() || 'it said nothing'}`);
 }
 
 async function machineId(): Promise<string> {

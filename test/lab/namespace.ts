@@ -11,6 +11,7 @@ const ioctl: (fd: number, request: number, argument: Uint8Array) => number = lib
   'int ioctl(int, unsigned long, uint8_t *)',
 );
 const CLONE_NEWNET = 0x4000_0000;
+const CLONE_NEWNS = 0x0002_0000;
 const TUNSETIFF = 0x4004_54ca;
 const TUNSETCARRIER = 0x4004_54e2;
 const IFF_TAP_NO_PI = 0x0002 | 0x1000;
@@ -18,6 +19,15 @@ const IFF_TAP_NO_PI = 0x0002 | 0x1000;
 /** Moves this thread, and the threads and programs that it starts from now on, into a new namespace. */
 export function enterOwnNetwork(): void {
   if (unshare(CLONE_NEWNET) !== 0) throw new Error('A network namespace of its own needs root.');
+}
+
+/**
+ * Gives this thread, and the programs that it starts from now on, mounts of their own, which the kernel removes with them. Other
+ * threads of this process, those of `fs.promises` among them, go on seeing what was there before.
+ */
+export async function enterOwnMounts(): Promise<void> {
+  if (unshare(CLONE_NEWNS) !== 0) throw new Error('Mounts of its own need root.');
+  await requireChild('mount', ['--make-rprivate', '/']);
 }
 
 /** A new namespace that this thread can leave and come back to. */

@@ -1,0 +1,95 @@
+import { readFileSync } from 'node:fs';
+import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { CustodyRecord } from '../../src/custody/chain.ts';
+import { CustodyLog } from '../../src/custody/log.ts';
+import type { ZeroizeOutcome } from '../../src/interlock/outcome.ts';
+import { SmallDisk } from '../lab/small-disk.ts';
+import { labNode, profile, refusalOf, Scratch, until } from './scene.ts';
+
+const scratch = new Scratch();
+afterAll(() => scratch[Symbol.dispose]());
+
+describe('a custody log on a full disk', () => {
+  let disk: SmallDisk;
+  beforeEach(async () => {
+    disk = await SmallDisk.create(scratch.at('small'), 1 << 20);
+  });
+  afterEach(() => disk[Symbol.asyncDispose]());
+
+  it('refuses what it cannot write, and goes on where it was once there is room', () => {
+    using log = CustodyLog.open(scratch.at('small', 'custody.jsonl'));
+    log.append('one', { interface: 'eth0' });
+    disk.fill();
+    const long = { words: 'x'.repeat(8192) };
+    for (let tries = 0; tries < 3; tries += 1)
+      expect(() => log.append('two', long)).toThrow(
+        expect.objectContaining({ code: 'custody-unwritable', remedy: expect.stringContaining('room') }),
+      );
+    disk.relieve();
+    log.append('three', { interface: 'another name' });
+    log.append('four', { interface: 'eth0' });
+    const records = [...log.records()];
+    expect(records.map(({ event }) => event)).toEqual(['one', 'three', 'four']);
+    expect(records[1]?.detail).toEqual({ interface: 'another name' });
+  });
+
+  it('leaves no half of the key of its names', () => {
+    using log = CustodyLog.open(scratch.at('small', 'custody.jsonl'));
+    disk.fill();
+    expect(() => log.append('one', { interface: 'eth0' })).toThrow('cannot be written');
+    disk.relieve();
+    log.append('one', { interface: 'eth0' });
+    expect([...log.records()][0]?.detail).toEqual({ interface: 'eth0' });
+  });
+});
+
+describe('a node whose disk is full', () => {
+  it('zeroizes all the same, stays zeroized, and is finished and told once there is room', async () => {
+    const node = await labNode(scratch, 'full');
+    const disk = await SmallDisk.create(node.stateDirectory, 8 << 20);
+    try {
+      await node.ask(['provision', '--profile', profile('leaf')]);
+      await node.run();
+      disk.fill();
+      const outcome = await node.ask<ZeroizeOutcome>(['zeroize', '--reason', 'a test', '--level', 'lock']);
+      expect(outcome).toMatchObject({ level: 'lock', stages: { disk: { result: 'failed (0x1)' } } });
+      expect((await node.status()).state).toBe('zeroized');
+      node.kill();
+      await node.stop();
+      expect(JSON.parse(readFileSync(`${node.stateDirectory}/state.json`, 'utf8'))).toMatchObject({
+        state: 'sealed',
+      });
+      expect((await node.status()).state).toBe('zeroized');
+      const refusal = await refusalOf(['run', ...node.arguments]);
+      expect(refusal.code).toMatch(/^(zeroize-unfinished|custody-unwritable)$/);
+      expect(refusal.remedy).toMatch(/room/i);
+      disk.relieve();
+      expect(await refusalOf(['run', ...node.arguments])).toMatchObject({ status: 4, code: 'zeroized' });
+      // Short records may have found room in the log's last block; the end of the story does in any case.
+      const events = (await node.ask<CustodyRecord[]>(['custody', 'show'])).map(({ event }) => event);
+      expect(events.slice(0, 2)).toEqual(['provisioned', 'started']);
+      expect(events).toContain('zeroize-finished');
+      expect((await node.status()).alerts.queued).toBeGreaterThan(0);
+    } finally {
+      await node[Symbol.asyncDispose]();
+      await disk[Symbol.asyncDispose]();
+    }
+  });
+
+  it('keeps an alert that finds no room, and hands it on once there is some', async () => {
+    const node = await labNode(scratch, 'unspooled', { configuration: '[courier]\nspawn = false\n' });
+    const disk = await SmallDisk.create(node.stateDirectory, 8 << 20);
+    try {
+      await node.ask(['provision', '--profile', profile('leaf')]);
+      await node.run();
+      disk.fill();
+      await node.ask(['alert', 'test']);
+      expect((await node.status()).alerts.queued).toBe(0);
+      disk.relieve();
+      await until('the alert', async () => (await node.status()).alerts.queued === 1 || undefined);
+    } finally {
+      await node[Symbol.asyncDispose]();
+      await disk[Symbol.asyncDispose]();
+    }
+  });
+});
