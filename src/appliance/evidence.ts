@@ -33,6 +33,7 @@ import type { Room } from '../forensics/room.ts';
 import { removeAbandoned, WorkingDirectory } from '../forensics/working-directory.ts';
 import { readIfPresent, writeDurably } from '../host/durable.ts';
 import { reasonOf } from '../host/failure.ts';
+import { keepHeapSmall } from '../host/heap.ts';
 import { findUser } from '../host/privileges.ts';
 import { utcNow } from '../host/time.ts';
 import { parseAttest, publicKeyPem } from '../tpm/structures.ts';
@@ -105,6 +106,7 @@ export interface EvidenceContext extends BundleSubject {
  * @throws Failure `bundles-limited`, `disk-full`, `canary-survived`, `pack-failed`.
  */
 export async function makeBundle(context: EvidenceContext, request: BundleRequest): Promise<BundleMade> {
+  keepHeapSmall();
   const { layout, custody, record, config } = context;
   const trigger = request.trigger ?? 'hand';
   const recipients = request.recipients ?? config.forensics.recipients;

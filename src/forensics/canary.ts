@@ -50,7 +50,7 @@ export class Canaries {
 
   /** Takes what would become of it in the member. */
   take(bytes: Uint8Array, records: readonly RedactionRecord[]): void {
-    this.#out.push(bytes);
+    this.#out.push(Uint8Array.from(bytes));
     this.#replaced += records.reduce((sum, record) => sum + replacements(record), 0);
   }
 

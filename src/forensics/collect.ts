@@ -295,9 +295,7 @@ async function drain(
   way: Way,
 ): Promise<{ status: CollectorOutcome['status']; problem?: string }> {
   const timeUp = new AbortController();
-  const late = Symbol('late');
-  const ended = new AbortController();
-  const timer = delay(timeoutMilliseconds, late, { signal: ended.signal, ref: true }).catch(() => late);
+  const limit = timeLimit(timeoutMilliseconds);
   let left = collector.limitBytes;
   let problem: string | undefined;
   let status: CollectorOutcome['status'] = 'ok';
@@ -305,8 +303,8 @@ async function drain(
   try {
     const iterator = chunksOf(collector, timeUp.signal, room);
     for (;;) {
-      const step = await Promise.race([iterator.next(), timer]);
-      if (typeof step === 'symbol') {
+      const step = await limit.within(iterator.next());
+      if (step === undefined) {
         void iterator.return(undefined).catch(() => undefined);
         throw new Error(`it did not end within ${timeoutMilliseconds} ms`);
       }
@@ -337,12 +335,37 @@ async function drain(
     problem = `It failed: ${reasonOf(error)}`.replace(/\.?$/, '.');
   } finally {
     timeUp.abort();
-    ended.abort();
+    limit.end();
   }
   if (!full) full = !way.settle();
   if (full) return { status: 'truncated', problem: noRoom };
   if (status === 'ok' && left === collector.limitBytes) status = 'empty';
   return problem === undefined ? { status } : { status, problem };
+}
+
+/**
+ * Waits for one thing after the other, until the time is up: then there is nothing. `Promise.race` with one timer would hold what came
+ * of every race until then, which here is all that was collected.
+ */
+function timeLimit(milliseconds: number): {
+  within<T>(next: Promise<T>): Promise<T | undefined>;
+  end(): void;
+} {
+  let isUp = false;
+  let giveUp = (): void => {};
+  const timer = setTimeout(() => {
+    isUp = true;
+    giveUp();
+  }, milliseconds);
+  return {
+    within: (next) =>
+      new Promise((resolve, reject) => {
+        giveUp = () => resolve(undefined);
+        next.then(resolve, reject);
+        if (isUp) giveUp();
+      }),
+    end: () => clearTimeout(timer),
+  };
 }
 
 const noRoom = 'It was cut off because the disk is nearly full.';

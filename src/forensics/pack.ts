@@ -6,7 +6,7 @@ import { open } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
-import { create } from 'tar';
+import { Header } from 'tar';
 import { syncDirectory } from '../host/durable.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
 import { encrypted } from './encryption.ts';
@@ -87,28 +87,30 @@ async function writeArchive(
   return { sha256: hash.digest('hex'), size };
 }
 
+/** The members one after another, each read into buffers of its own: what is handed on may still wait to be compressed. */
 async function* tarStream(directory: string, members: readonly string[]): AsyncGenerator<Buffer> {
-  const stream = create(
-    {
-      cwd: directory,
-      portable: true,
-      mtime: new Date(0),
-      noPax: true,
-      noDirRecurse: true,
-      strict: true,
-      maxReadSize: 1 << 20,
-      // `portable` still takes the mode from the file, which depends on the umask.
-      onWriteEntry: (entry) => {
-        if (entry.stat !== undefined) entry.stat.mode = (entry.stat.mode & ~0o7777) | 0o644;
-      },
-    },
-    [...members],
-  );
-  // It may tell of one error more than once, and after the iteration has ended with it.
-  let failure: unknown;
-  stream.on('error', (error: unknown) => {
-    failure ??= error;
-  });
-  for await (const chunk of stream) yield chunk;
-  if (failure !== undefined) throw failure;
+  for (const path of members) {
+    await using file = await open(join(directory, path), 'r');
+    const { size } = await file.stat();
+    yield headerOf(path, size);
+    let left = size;
+    while (left > 0) {
+      const buffer = Buffer.allocUnsafeSlow(Math.min(left, readBytes));
+      const { bytesRead } = await file.read(buffer, 0, buffer.length);
+      if (bytesRead === 0) throw new Error(`${path} became shorter while it was packed`);
+      left -= bytesRead;
+      yield buffer.subarray(0, bytesRead);
+    }
+    yield Buffer.alloc((block - (size % block)) % block);
+  }
+  yield Buffer.alloc(2 * block);
+}
+
+const block = 512;
+const readBytes = 1 << 17;
+
+function headerOf(path: string, size: number): Buffer {
+  const header = Buffer.alloc(block);
+  new Header({ path, size, mode: 0o644, type: 'File', mtime: new Date(0) }).encode(header, 0);
+  return header;
 }

@@ -1,6 +1,7 @@
 // Pseudonyms: what stands in a bundle for what must not leave the node, `‹ip:1a2b3c4d›`. The digits are the first of an HMAC-SHA-256
 // (FIPS 198-1) under the key of the case. Text is handled as Latin-1, one character a byte.
-import { createHmac } from 'node:crypto';
+import { createHmac, type Hmac } from 'node:crypto';
+import { hmacInto } from '../host/openssl.ts';
 
 export const caseKeyBytes = 32;
 
@@ -8,41 +9,45 @@ export const caseKeyBytes = 32;
 export const caseKeyId = (key: Uint8Array): string =>
   createHmac('sha256', key).update('esoteric-appliance/case-key/1').digest('hex');
 
-/** Kinds whose originals are the same in capitals. */
+/** Kinds whose originals are the same in capitals; of ASCII only, for the bytes of a name in UTF-8 are no letters of Latin-1. */
 const foldsCase: ReadonlySet<string> = new Set(['host', 'ip', 'mac']);
 
-/** The HMAC of an original (Latin-1 text), in hex. */
-export const originalHmac = (key: Uint8Array, kind: string, original: string): string =>
-  createHmac('sha256', key)
-    .update(`${kind}\0${sameInCase(kind, original)}`, 'latin1')
-    .digest('hex');
-
-/** Remembers what comes again and again, which addresses and names do; keys and credentials never are. */
+/** The HMACs of originals, in hex. What comes again and again, as addresses and names do, is remembered; keys and credentials never are. */
 export class OriginalHmacs {
   readonly #key: Uint8Array;
+  readonly #digest = Buffer.alloc(32);
   readonly #known = new Map<string, string>();
 
   constructor(key: Uint8Array) {
     this.#key = key;
   }
 
+  /** Of an original in Latin-1 text. */
   of(kind: string, original: string): string {
-    if (!foldsCase.has(kind)) return originalHmac(this.#key, kind, original);
-    const name = `${kind}\0${sameInCase(kind, original)}`;
+    if (!foldsCase.has(kind)) return this.#compute(kind, original);
+    const folded = original.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
+    const name = `${kind}\0${folded}`;
     const known = this.#known.get(name);
     if (known !== undefined) return known;
     if (this.#known.size >= mostKnown) this.#known.clear();
-    const hmac = originalHmac(this.#key, kind, original);
+    const hmac = this.#compute(kind, folded);
     this.#known.set(name, hmac);
     return hmac;
+  }
+
+  /** For an original that comes in pieces: what is updated with all of them gives its HMAC. */
+  begin(kind: string): Hmac {
+    return createHmac('sha256', this.#key).update(`${kind}\0`, 'latin1');
+  }
+
+  /** Through OpenSSL at once: an object for each would take five times as long, and hold the key until it is collected. */
+  #compute(kind: string, original: string): string {
+    hmacInto('sha256', this.#key, Buffer.from(`${kind}\0${original}`, 'latin1'), this.#digest);
+    return this.#digest.toString('hex');
   }
 }
 
 const mostKnown = 10_000;
-
-/** Letters of ASCII only: the bytes of a name in UTF-8 are no letters of Latin-1. */
-const sameInCase = (kind: string, original: string): string =>
-  foldsCase.has(kind) ? original.replace(/[A-Z]+/g, (letters) => letters.toLowerCase()) : original;
 
 /** In the UTF-8 bytes of `‹kind:1a2b3c4d›`, as Latin-1 text. */
 export const pseudonym = (kind: string, hmac: string): string =>

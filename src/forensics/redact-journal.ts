@@ -1,14 +1,15 @@
 // Redaction of the Journal Export Format: each field by itself, names untouched, the length of a binary value written anew, so that
 // what comes out can be imported as what went in. Runs of plain fields are looked at together, which is many times faster.
-import { createHmac, type Hmac } from 'node:crypto';
+import type { Hmac } from 'node:crypto';
 import { Failure } from '../host/failure.ts';
 import { readItem } from '../journal/export.ts';
+import { GrowingBytes } from './growing-bytes.ts';
 import { latin1, pseudonym } from './pseudonym.ts';
 import type { JournalRedactionRecord, Redaction, RedactionStream } from './redact.ts';
 import { RedactionRuns } from './redaction-runs.ts';
 import { type FieldAt, type FieldPlace, type Match, matchesIn } from './redaction-search.ts';
 
-const window = 1 << 18;
+const window = 1 << 16;
 /** A longer value is not looked at but replaced as a whole, so that memory stays bounded. */
 export const longestValue = 1 << 23;
 /** The rule and the kind of what was replaced for its length alone. */
@@ -29,36 +30,36 @@ interface Skipped {
 export class JournalRedaction implements RedactionStream {
   readonly #redaction: Redaction;
   readonly #runs = new RedactionRuns();
-  #chunks: Uint8Array[] = [];
-  #held = 0;
-  /** What has been split into fields; begins with the line break before the field that comes next. */
-  #pending = Buffer.from('\n');
+  /** What has not been taken; begins with the line break before the field that comes next. */
+  readonly #pending = new GrowingBytes();
+  /** So much must be there before it is looked at. */
   #wanted = window;
   #skipped: Skipped | undefined;
   /** What came was no export: what follows is not looked at. */
   #broken = false;
-  #out: Uint8Array[] = [];
+  readonly #out = new GrowingBytes();
 
   constructor(redaction: Redaction) {
     this.#redaction = redaction;
+    this.#pending.write('\n');
   }
 
   /** @throws Failure `journal-export-invalid`; `end` then gives what came before. */
   write(chunk: Uint8Array): Uint8Array {
-    this.#chunks.push(chunk);
-    this.#held += chunk.length;
-    return this.#held < this.#wanted ? new Uint8Array() : this.#advance(false);
+    this.#pending.copy(chunk);
+    return this.#pending.length < this.#wanted ? new Uint8Array() : this.#advance(false);
   }
 
   /** A field that was cut off at its end is left out, and the entry that it belonged to is ended. */
   end(): Uint8Array {
-    const rest = this.#broken ? this.#takeOut() : this.#advance(true);
-    const closed = this.#runs.inEntry ? Buffer.concat([rest, Buffer.from('\n')]) : rest;
+    if (!this.#broken) this.#advance(true);
+    if (this.#runs.inEntry) this.#out.write('\n');
     this.#runs.end();
-    this.#pending = Buffer.from('\n');
+    this.#pending.drop(this.#pending.length);
+    this.#pending.write('\n');
     this.#skipped = undefined;
     this.#broken = false;
-    return closed;
+    return this.#out.view;
   }
 
   takeRecords(): JournalRedactionRecord[] {
@@ -66,27 +67,21 @@ export class JournalRedaction implements RedactionStream {
   }
 
   #advance(final: boolean): Uint8Array {
-    let buffer: Buffer = Buffer.concat([this.#pending, ...this.#chunks]);
-    this.#chunks = [];
-    this.#held = 0;
+    const buffer = this.#pending.view;
+    this.#out.drop(this.#out.length);
     this.#wanted = window;
     this.#broken = true;
-    if (this.#skipped !== undefined) buffer = this.#skip(buffer);
-    let at = 1;
+    // The byte before is a line break, or of a value that is taken already.
+    let at = this.#takeSkipped(buffer, 1);
     while (at < buffer.length && this.#skipped === undefined) {
       const next = this.#step(buffer, at, final);
       if (next === at) break;
       at = next;
     }
-    this.#pending = Buffer.from(buffer.subarray(Math.min(at, buffer.length) - 1));
+    this.#pending.drop(Math.min(at, buffer.length) - 1);
+    this.#wanted = Math.max(window, this.#wanted);
     this.#broken = false;
-    return this.#takeOut();
-  }
-
-  #takeOut(): Buffer {
-    const out = Buffer.concat(this.#out);
-    this.#out = [];
-    return out;
+    return this.#out.view;
   }
 
   /** Takes a run of plain fields, or one field; `at` where neither is all there. */
@@ -128,7 +123,7 @@ export class JournalRedaction implements RedactionStream {
     if (value === undefined) return buffer.length - at > longestValue ? this.#skipLine(buffer, at) : at;
     const { name, start, length } = value;
     if (length > longestValue) return this.#beginSkipping(buffer, start, name, length);
-    this.#wanted = Math.max(window, start + length - buffer.length);
+    this.#wanted = start + length - at + 1;
     return at;
   }
 
@@ -141,15 +136,9 @@ export class JournalRedaction implements RedactionStream {
   }
 
   #beginSkipping(buffer: Buffer, start: number, name: string, left: number | undefined): number {
-    const hmac = createHmac('sha256', this.#redaction.key).update(`${oversized.kind}\0`);
+    const hmac = this.#redaction.hmacs.begin(oversized.kind);
     this.#skipped = { name, hmac, left };
     return this.#takeSkipped(buffer, start);
-  }
-
-  /** Goes on with a value that is too long. @returns what follows, with a line break before it. */
-  #skip(buffer: Buffer): Buffer {
-    // The byte before is the end of what was taken.
-    return buffer.subarray(this.#takeSkipped(buffer, 1) - 1);
   }
 
   /** @returns where it ends; the field is written when the value is whole. */
@@ -164,47 +153,47 @@ export class JournalRedaction implements RedactionStream {
     this.#skipped = undefined;
     const hmac = skipped.hmac.digest('hex');
     this.#runs.add(skipped.name, oversized.rule, hmac);
-    this.#out.push(Buffer.from(`${skipped.name}=${pseudonym(oversized.kind, hmac)}\n`, 'latin1'));
+    this.#out.write(`${skipped.name}=${pseudonym(oversized.kind, hmac)}\n`);
     return end + 1;
   }
 
   #redactRun(buffer: Buffer, from: number, to: number): void {
     const offset = from - 1;
     const text = buffer.toString('latin1', offset, to);
-    let at = 0;
+    let at = 1;
     for (const match of matchesIn(this.#redaction.rules, text, 0, fieldsOf(text))) {
-      const { start, original } = match;
-      this.#runs.passEntries(text, start);
-      if (start > Math.max(at, 1)) this.#out.push(buffer.subarray(offset + Math.max(at, 1), offset + start));
-      this.#out.push(this.#pseudonym(match, text));
-      at = start + original.length;
+      this.#runs.passEntries(text, match.start);
+      this.#out.copy(buffer, offset + at, offset + match.start);
+      this.#out.write(this.#replace(match, text));
+      at = match.start + match.original.length;
     }
     this.#runs.passText(text);
-    this.#out.push(buffer.subarray(offset + Math.max(at, 1), to));
+    this.#out.copy(buffer, offset + at, to);
   }
 
   #redactBinary(name: string, value: Uint8Array): void {
     const text = `\n${name}=${latin1(value)}\n`;
     const field = { start: 1, value: name.length + 2, end: text.length - 1 };
-    const pieces: Uint8Array[] = [];
+    const pieces: string[] = [];
     let at = field.value;
     this.#runs.passField();
     for (const match of matchesIn(this.#redaction.rules, text, 0, () => field)) {
-      pieces.push(Buffer.from(text.slice(at, match.start), 'latin1'), this.#pseudonym(match, text));
+      pieces.push(text.slice(at, match.start), this.#replace(match, text));
       at = match.start + match.original.length;
     }
-    pieces.push(Buffer.from(text.slice(at, field.end), 'latin1'));
-    const redacted = Buffer.concat(pieces);
+    const redacted = pieces.join('') + text.slice(at, field.end);
     const length = Buffer.alloc(8);
     length.writeBigUInt64LE(BigInt(redacted.length));
-    this.#out.push(Buffer.from(`${name}\n`, 'latin1'), length, redacted, Buffer.from('\n'));
+    this.#out.write(`${name}\n`);
+    this.#out.copy(length);
+    this.#out.write(`${redacted}\n`);
   }
 
-  #pseudonym({ rule, original, field }: Match, text: string): Buffer {
+  #replace({ rule, original, field }: Match, text: string): string {
     const hmac = this.#redaction.hmacs.of(rule.kind, original);
     const name = field === undefined ? '' : text.slice(field.start, field.value - 1);
     this.#runs.add(name, rule.name, hmac);
-    return Buffer.from(pseudonym(rule.kind, hmac), 'latin1');
+    return pseudonym(rule.kind, hmac);
   }
 }
 

@@ -36,7 +36,10 @@ export type RedactionRecord = TextRedactionRecord | JournalRedactionRecord;
 export const replacements = (record: RedactionRecord): number =>
   'entries' in record ? record.entries[1] - record.entries[0] + 1 : 1;
 
-/** What redacts one member. `write` may hold back up to a window; `end` gives the rest and is ready for another member. */
+/**
+ * What redacts one member. `write` may hold back up to a window; `end` gives the rest and is ready for another member. What they
+ * give is good until the next call.
+ */
 export interface RedactionStream {
   write(chunk: Uint8Array): Uint8Array;
   end(): Uint8Array;
@@ -47,7 +50,6 @@ export interface RedactionStream {
 /** What a stream works with. */
 export interface Redaction {
   readonly rules: readonly SearchRule[];
-  readonly key: Uint8Array;
   readonly hmacs: OriginalHmacs;
 }
 
@@ -74,7 +76,7 @@ export class Redactor {
     this.keyId = caseKeyId(key);
     const rules = searchRules(options.rules, options.hosts ?? []);
     this.rules = rules;
-    this.#redaction = { rules, key, hmacs: new OriginalHmacs(key) };
+    this.#redaction = { rules, hmacs: new OriginalHmacs(key) };
   }
 
   /** Starts on one member. */

@@ -3,6 +3,7 @@ import type { BenchResult } from '../../src/appliance/checkout.ts';
 import { Failure } from '../../src/host/failure.ts';
 import { benchmarks, runBenchmarks, whatIsMissing } from './bench.ts';
 import { type Benchmark, judge, median, type Progress, quantile, quantileInterval } from './benchmark.ts';
+import { bundleOfOneGigabyte, measureBundle } from './bundle.ts';
 import { carrierLossToWipe, measureCarrierLoss } from './carrier-loss.ts';
 import { measureDrbg, measureSmallRequests } from './drbg.ts';
 import { measureFirstSeed } from './first-seed.ts';
@@ -41,7 +42,7 @@ function expectWellFormed(results: BenchResult | readonly BenchResult[], count: 
     expect(value).toBeGreaterThan(0);
     expect(reference.value).toBeGreaterThan(0);
     expect(reference.name).not.toBe('');
-    expect(unit).toMatch(/^(MB\/s|s|ms|us|kbit\/s|requests\/(s|ms))$/);
+    expect(unit).toMatch(/^(MB\/s|MB|s|ms|us|kbit\/s|requests\/(s|ms))$/);
     expect(ratio).toBe(value / reference.value);
     const [, sign, bound, most] = /^(<=|>=) ([\d.]+)x(?: and <= (\d+) us)?/.exec(target) ?? [];
     const ratioMet = sign === '<=' ? ratio <= Number(bound) : ratio >= Number(bound);
@@ -150,6 +151,11 @@ describe('a measurement gives a value and a reference', () => {
     skipWhereMissing(context, benchmark);
     // One of each shows that the commands on both sides succeed.
     expectWellFormed(await measure({ blocks: 1, runs: 1 }, undisturbed), 1);
+  });
+
+  it('of a bundle, its time and its memory', async (context) => {
+    skipWhereMissing(context, bundleOfOneGigabyte);
+    expectWellFormed(await measureBundle({ rounds: 1, byteLength: 2_000_000 }, undisturbed), 2);
   });
 
   it('of pulled cables, which the interlock and the C program both notice', async (context) => {

@@ -5,6 +5,7 @@ import { closest } from 'fastest-levenshtein';
 import type { BenchResult } from '../../src/appliance/checkout.ts';
 import { exitStatus, Failure } from '../../src/host/failure.ts';
 import type { Benchmark } from './benchmark.ts';
+import { bundleOfOneGigabyte } from './bundle.ts';
 import { carrierLossToWipe } from './carrier-loss.ts';
 import { drbgOneMebibyte, drbgThirtyTwoBytes } from './drbg.ts';
 import { firstSeed } from './first-seed.ts';
@@ -41,6 +42,7 @@ export const benchmarks: readonly Benchmark[] = [
   quoting,
   signing,
   provisioning,
+  bundleOfOneGigabyte,
   verifyingBundle,
   uploading,
   carrierLossToWipe,

@@ -14,7 +14,7 @@ const key = Buffer.alloc(32, 9).toString('base64');
 
 function redact(given: Uint8Array, form: RedactionForm = 'text') {
   const stream = redactor.stream(form);
-  const bytes = Buffer.concat([stream.write(given), stream.end()]);
+  const bytes = Buffer.concat([Buffer.from(stream.write(given)), stream.end()]);
   return { bytes, records: stream.takeRecords() };
 }
 const auditJournal = (original: Uint8Array, redacted: Uint8Array, records: readonly RedactionRecord[]) =>

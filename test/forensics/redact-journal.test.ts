@@ -20,7 +20,8 @@ const key = Buffer.alloc(32, 9).toString('base64');
 function redact(bytes: Uint8Array, chunk = Number.POSITIVE_INFINITY, by = redactor) {
   const stream = by.stream('journal');
   const out: Uint8Array[] = [];
-  for (let at = 0; at < bytes.length; at += chunk) out.push(stream.write(bytes.subarray(at, at + chunk)));
+  for (let at = 0; at < bytes.length; at += chunk)
+    out.push(Buffer.from(stream.write(bytes.subarray(at, at + chunk))));
   out.push(stream.end());
   return { bytes: Buffer.concat(out), records: stream.takeRecords() as JournalRedactionRecord[] };
 }

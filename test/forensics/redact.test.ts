@@ -16,7 +16,8 @@ function redact(text: string | Uint8Array, chunk = Number.POSITIVE_INFINITY, by 
   const stream = by.stream();
   const bytes = Buffer.from(text);
   const out: Uint8Array[] = [];
-  for (let at = 0; at < bytes.length; at += chunk) out.push(stream.write(bytes.subarray(at, at + chunk)));
+  for (let at = 0; at < bytes.length; at += chunk)
+    out.push(Buffer.from(stream.write(bytes.subarray(at, at + chunk))));
   out.push(stream.end());
   return { text: Buffer.concat(out).toString(), bytes: Buffer.concat(out), records: stream.takeRecords() };
 }
