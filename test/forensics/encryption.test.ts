@@ -171,10 +171,14 @@ describe('what lies in clear meanwhile', () => {
     expect(readdirSync(directory)).toEqual(['alpha-000003-20261120T163000Z.tar.gz.age']);
   });
 
-  it('stays where a bundle in clear fails, for whoever has to find out why', () => {
-    {
-      using working = new WorkingDirectory(directory, 3, false);
+  it('stays where a bundle fails for whoever has to find out why, unless it was to be encrypted', () => {
+    for (const [sequence, secret] of [
+      [3, false],
+      [4, true],
+    ] as const) {
+      using working = new WorkingDirectory(directory, sequence, secret);
       writeFileSync(join(working.path, 'a'), 'x');
+      working.keep();
     }
     removeAbandoned(directory);
     expect(readdirSync(directory)).toEqual(['.collecting-3']);
