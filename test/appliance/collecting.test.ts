@@ -301,7 +301,9 @@ describe.skipIf(missing !== undefined)(
       return { node, disk, leave };
     };
 
-    it('a node that is zeroized makes its bundle of the reserve, and has the journal cut', async () => {
+    it('a node that is zeroized makes its bundle of the reserve, and has the journal cut', {
+      timeout: 150_000,
+    }, async () => {
       const { node, disk, leave } = await crowded('crowded');
       using _disk = disk;
       await using _node = node;
