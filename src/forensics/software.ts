@@ -5,6 +5,7 @@ import { delimiter, join, relative } from 'node:path';
 import { runChild } from '../host/child.ts';
 import { Failure } from '../host/failure.ts';
 import type { Collector } from './collect.ts';
+import { digestsOf } from './digests.ts';
 
 /** Programs that a node runs beside itself. */
 const programs = ['ip', 'wg', 'wireguard-go', 'journalctl', 'dmesg'];
@@ -48,13 +49,6 @@ async function binaries(root: string, proc: string): Promise<string> {
     return `${JSON.stringify(owner === undefined ? found : { ...found, package: owner })}\n`;
   };
   return files.map(line).join('');
-}
-
-/** By a process of its own: the main thread has heartbeats to give, and Node's binary alone has a hundred megabytes. */
-async function digestsOf(paths: readonly string[]): Promise<Map<string, string>> {
-  const { stdout } = await runChild('sha256sum', ['--zero', '--', ...paths], { timeoutMilliseconds: 50_000 });
-  const lines = stdout.toString().split('\0').slice(0, -1);
-  return new Map(lines.map((line) => [line.slice(66), line.slice(0, 64)]));
 }
 
 /** What is mapped executable: Node itself, shared libraries, native modules (proc_pid_maps(5)). */

@@ -348,7 +348,7 @@ describe('verify, of a bundle made with bypasses', () => {
       [[bundle.archive, '--trusted-root', scratch.at('no.json')], 'file-invalid'],
       [[bundle.archive, '--trusted-root', scratch.at('nowhere.json')], 'file-missing'],
       [[bundle.archive, '--policy', scratch.at('nowhere.toml')], 'config-missing'],
-      [[bundle.archive, '--case-key', scratch.at('nowhere.key')], 'file-missing'],
+      [[bundle.archive, '--case-key', scratch.at('nowhere.key')], 'case-key-unreadable'],
       [[bundle.archive, '--known-head', 'yesterday'], 'usage'],
     ];
     for (const [words, code] of cases) {

@@ -44,7 +44,8 @@ export class TpmProxy implements AsyncDisposable {
 
   static async start(swtpm: Swtpm): Promise<TpmProxy> {
     const target = swtpm.tcti.replace('swtpm:path=', '');
-    const path = `${swtpm.directory}/proxy.sock`;
+    // Beside the TPM's state, which tests put back to what it was.
+    const path = `${swtpm.directory}.proxy`;
     const board = new SharedArrayBuffer(4 * (slot.codes + slot.codesKept));
     const task: ProxyTask = { path, target, record: recordBeside(path), board };
     const thread = new Worker(new URL('./tpm-proxy-thread.ts', import.meta.url), { workerData: task });
