@@ -82,7 +82,7 @@ describe('a power cut', () => {
       expect(Object.keys(await bench.openKeys()), cutAt).toEqual(made.keys.map(({ name }) => name));
     }
     expect(checkChain(readFileSync(bench.layout.custody))).toMatchObject({ ok: true });
-  }, 120_000);
+  }, 400_000);
 
   it('at any TPM command of deprovision leaves what the same command completes: the TPM is as it was found', async () => {
     await bench.load('provisioned');

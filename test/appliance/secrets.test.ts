@@ -1,6 +1,6 @@
 import { chownSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { readRows } from '../../src/alerts/outbox.ts';
 import { SecretArena } from '../../src/host/arena.ts';
 import { requireChild, runChild } from '../../src/host/child.ts';
@@ -98,6 +98,9 @@ listen_port = 0
     await webhook.stop();
   });
 
+  // A journald of a namespace leaves when it has heard nothing for 30 s, and the searches take their time.
+  beforeEach(() => node.journald.flush());
+
   it('is where it belongs while the node runs: the search finds it in the memory of the daemon', () => {
     expect(key).toHaveLength(32);
     const hits = memoryHits(node.pid, forms());
@@ -139,6 +142,7 @@ listen_port = 0
       const found = memoryHits(node.pid, halves).get('the arena') ?? 0;
       return found > before.length ? halves : undefined;
     });
+    await node.journald.flush();
     const helpers = childrenOf(node.pid).filter(({ command }) => command.includes('wireguard-go'));
 
     setCable('far0', 'down');

@@ -80,6 +80,7 @@ function giveEverything(): void {
     'setpriv',
     'openssl',
     'gcc',
+    'age',
   ]) {
     program(name, 'exit 0');
   }
