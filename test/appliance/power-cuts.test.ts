@@ -96,7 +96,7 @@ describe('a power cut', () => {
       expect(await bench.holdings(), cutAt).toEqual(found);
     }
     expect(identityOf(await bench.provision())).toEqual(identityOf(clean));
-  }, 60_000);
+  }, 180_000);
 
   it('in provision leaves what deprovision gives back to the last, lockout parameters included', async () => {
     for (const [number, when] of lastingCuts(commands)) {
@@ -108,7 +108,7 @@ describe('a power cut', () => {
       if (begun) await bench.giveBack();
       expect(await bench.holdings(), `${when} command ${number} of ${commands.length}`).toEqual(found);
     }
-  }, 60_000);
+  }, 180_000);
 
   it('in provision --recover leaves what the same command completes: the same keys, one share each', async () => {
     await bench.load('provisioned');
@@ -127,7 +127,7 @@ describe('a power cut', () => {
       expect(await bench.openKeys(), cutAt).toEqual(keys);
       expect((await bench.provision()).changed, cutAt).toEqual([]);
     }
-  }, 60_000);
+  }, 180_000);
 
   it('in provision --re-arm leaves what the same command completes, and never a node half armed', async () => {
     await bench.load('provisioned');
@@ -153,5 +153,5 @@ describe('a power cut', () => {
       expect(await bench.holdings(), cutAt).toEqual(held);
       expect((await bench.provision()).changed, cutAt).toEqual([]);
     }
-  }, 60_000);
+  }, 180_000);
 });

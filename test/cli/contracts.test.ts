@@ -141,11 +141,11 @@ describe('the JSON of the demo', () => {
     const output = mkdtempSync(join(tmpdir(), 'ea-demo-json-'));
     try {
       const words = ['demo', '--json', '--no-tpm', '--no-sigstore', '--output', output];
-      let ran = await esoteric(words, { timeoutMilliseconds: 60_000 });
+      let ran = await esoteric(words, { timeoutMilliseconds: 170_000 });
       // One demo at a time on a machine: another one's end is waited for.
       for (let n = 0; n < 40 && ran.stdout.includes('state-in-use'); n += 1) {
         await sleep(2000);
-        ran = await esoteric(words, { timeoutMilliseconds: 60_000 });
+        ran = await esoteric(words, { timeoutMilliseconds: 170_000 });
       }
       expect(ran).toMatchObject({ status: 0 });
       const report = told.parse(JSON.parse(ran.stdout.toString()));
