@@ -33,6 +33,8 @@ export type Results = readonly bigint[];
 export class Connection {
   readonly tss: Tss;
   readonly esys: bigint;
+  /** How many here hold an ESYS_TR that ESYS gives to all who ask; changed only in turns of this connection. */
+  readonly holders = new Map<number, number>();
   readonly #loopback: Loopback;
   readonly #transport: Transport;
   readonly #timeoutMilliseconds: number;

@@ -75,8 +75,17 @@ export async function release(connection: Connection, handle: number, flush: boo
 }
 
 async function closeHandle(connection: Connection, handle: number): Promise<void> {
-  const { tss, esys } = connection;
-  await connection.between(() => tss.closeObject(esys, Uint32Array.of(handle))).catch(ifClosed);
+  const { tss, esys, holders } = connection;
+  const close = (): void => {
+    const others = (holders.get(handle) ?? 1) - 1;
+    if (others > 0) {
+      holders.set(handle, others);
+      return;
+    }
+    holders.delete(handle);
+    tss.closeObject(esys, Uint32Array.of(handle));
+  };
+  await connection.between(close).catch(ifClosed);
 }
 
 /** Closing the connection let go of everything. */
@@ -192,9 +201,17 @@ export async function describedObjectAt(connection: Connection, tpmHandle: numbe
   }
 }
 
-/** The ESYS_TR of a persistent object or an NV index. @throws TpmError `tpm-no-object` */
+/**
+ * The ESYS_TR of a persistent object or an NV index, to be released. ESYS has one for all who ask, and tpm2-tss before 4.0 does not
+ * count them, so that the first to let go would take it from the others: they are counted here.
+ * @throws TpmError `tpm-no-object`
+ */
 export const handleAt = (connection: Connection, tpmHandle: number): Promise<number> =>
-  connection.execute('TR_FromTPMPublic', [tpmHandle, ...noSessions], ([handle = 0n]) => Number(handle));
+  connection.execute('TR_FromTPMPublic', [tpmHandle, ...noSessions], ([result = 0n]) => {
+    const handle = Number(result);
+    connection.holders.set(handle, (connection.holders.get(handle) ?? 0) + 1);
+    return handle;
+  });
 
 /** The handle must be free. Persistent handles up to 0x817fffff are the owner's, whatever hierarchy the object is in. */
 export async function persist(connection: Connection, object: TpmObject, tpmHandle: number): Promise<void> {

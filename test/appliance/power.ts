@@ -18,6 +18,7 @@ import { parseSignature, recover } from '../../src/appliance/recover.ts';
 import { SecretArena } from '../../src/host/arena.ts';
 import { Failure } from '../../src/host/failure.ts';
 import { handleText } from '../../src/keys/anchors.ts';
+import { readSealedKey } from '../../src/keys/sealed.ts';
 import { openTpm, type Tpm } from '../../src/tpm/context.ts';
 import type { TpmProperties } from '../../src/tpm/properties.ts';
 import { BusSearch } from '../lab/bus.ts';
@@ -168,13 +169,14 @@ export class Bench implements AsyncDisposable {
   async openKeys(): Promise<Record<string, string>> {
     const record = readNodeRecord(this.layout);
     if (record.tpm === null) throw new Error('This node has no TPM.');
-    await this.#learn();
     await using keys = await NodeKeys.open(this.config(), record.tpm);
     const approval = await keys.approval(this.layout, record);
     const opened: Record<string, string> = {};
     for (const { name } of record.keys) {
       using key = await keys.unseal(this.arena, this.layout.directory, name, approval);
       opened[name] = createHash('sha256').update(key.bytes).digest('hex');
+      const sealed = readSealedKey(this.layout.directory, name);
+      if (sealed !== undefined) await this.#search.learnOpened(keys, record.tpm.srk.handle, sealed, key);
     }
     return opened;
   }

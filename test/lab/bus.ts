@@ -9,6 +9,16 @@ import { Failure } from '../../src/host/failure.ts';
 import { type SealedKey, sealedKeysIn } from '../../src/keys/sealed.ts';
 import { hitsIn, type Needle, needlesOf } from './memory-search.ts';
 
+/** The node is not whole, its TPM is gone or another, or it opens nothing in this state. */
+const refusals: ReadonlySet<string> = new Set([
+  'approval-invalid',
+  'share-destroyed',
+  'tpm-connection-lost',
+  'tpm-policy',
+  'tpm-swapped',
+  'tpm-unreachable',
+]);
+
 export class BusSearch implements Disposable {
   readonly #arena = SecretArena.allocate({ allowSwappable: true });
   readonly #needles: Needle[] = [];
@@ -29,17 +39,23 @@ export class BusSearch implements Disposable {
       await using keys = await NodeKeys.open(config, anchors, 'leave');
       for (const sealed of fresh) {
         using key = await keys.unseal(this.#arena, layout.directory, sealed.name, approval);
-        using share = await this.#shareOf(keys, anchors.srk.handle, sealed);
-        this.#remember(`key ${sealed.name}`, key.bytes);
-        this.#remember(`share of key ${sealed.name}`, share.bytes);
-        for (let at = 0; at < key.byteLength; at++)
-          share.bytes[at] = (share.bytes[at] ?? 0) ^ (key.bytes[at] ?? 0);
-        this.#remember(`payload of key ${sealed.name}`, share.bytes);
-        this.#learned.add(sealed.private);
+        await this.learnOpened(keys, anchors.srk.handle, sealed, key);
       }
     } catch (error) {
-      if (!(error instanceof Failure)) throw error; // The TPM is gone, or it refuses in this state.
+      if (!(error instanceof Failure && refusals.has(error.code))) throw error;
     }
+  }
+
+  /** The same of a key that is open already. */
+  async learnOpened(keys: NodeKeys, srkHandle: number, sealed: SealedKey, key: SecretBuffer): Promise<void> {
+    if (this.#learned.has(sealed.private)) return;
+    using share = await this.#shareOf(keys, srkHandle, sealed);
+    this.#remember(`key ${sealed.name}`, key.bytes);
+    this.#remember(`share of key ${sealed.name}`, share.bytes);
+    for (let at = 0; at < key.byteLength; at++)
+      share.bytes[at] = (share.bytes[at] ?? 0) ^ (key.bytes[at] ?? 0);
+    this.#remember(`payload of key ${sealed.name}`, share.bytes);
+    this.#learned.add(sealed.private);
   }
 
   /** How many secrets are known: three for each key. */

@@ -49,6 +49,23 @@ describe('a TPM reached through tpm2-tss', () => {
     expect(adopted.public).toEqual(first.public);
   });
 
+  it('keeps an object for one who holds it when another lets go of it, and an index for all who read it at once', async () => {
+    const held = await tpm.at(srkHandle);
+    await (await tpm.at(srkHandle))[Symbol.asyncDispose]();
+    await using session = await tpm.startPolicySession(held, 'policy');
+    expect(await session.digest()).toHaveLength(32);
+    await held[Symbol.asyncDispose]();
+    const index = 0x01800011;
+    await tpm.nvDefine(index, { attributes: 'counter', byteLength: 8 });
+    await tpm.nvIncrement(index);
+    const first = await tpm.nvReadCounter(index);
+    const reads = await Promise.all(Array.from({ length: 8 }, () => tpm.nvReadCounter(index)));
+    expect(new Set(reads)).toEqual(new Set([first]));
+    await tpm.nvUndefine(index);
+    await tpm.nvDefine(index, { attributes: 'counter', byteLength: 8 });
+    await tpm.nvUndefine(index);
+  });
+
   it('says plainly when nothing is at a handle', async () => {
     await expect(tpm.at(0x81000fff)).rejects.toMatchObject({ code: 'tpm-no-object' });
   });
