@@ -29,12 +29,20 @@ function commands(socket: Socket): void {
     if (received.length < end) return;
     const command = received.subarray(headerSize, end);
     received = received.subarray(end);
-    const tpm = connect(swtpm, () => tpm.write(command));
-    tpm.on('error', () => socket.destroy());
-    tpm.once('data', (answer) => {
-      socket.write(Buffer.concat([u32(answer.length), answer, u32(0)]));
-      tpm.end();
-    });
+    pass(command, socket);
+  });
+}
+
+/** swtpm takes one client after another, and has few places in its queue: where that is full (EAGAIN), the command waits here. */
+function pass(command: Buffer, socket: Socket): void {
+  const tpm = connect(swtpm, () => tpm.write(command));
+  tpm.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EAGAIN' && !socket.destroyed) setTimeout(pass, 5, command, socket);
+    else socket.destroy();
+  });
+  tpm.once('data', (answer) => {
+    socket.write(Buffer.concat([u32(answer.length), answer, u32(0)]));
+    tpm.end();
   });
 }
 

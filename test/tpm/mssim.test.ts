@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openTpm } from '../../src/tpm/context.ts';
@@ -43,10 +44,12 @@ describe('a TPM behind mssim', () => {
     expect((await tpm.pcrRead('sha256', [14])).get(14)).not.toEqual(before);
   });
 
-  it('that hangs holds the interlock’s commands no longer than the time limit, and takes the next when it goes on', () => {
+  it('that hangs holds the interlock’s commands no longer than the time limit, and takes the next when it goes on', async () => {
     using raw = new RawTransport({ tcti });
     const command = marshalPcrExtend(14, new Uint8Array(32));
+    // The child that stops or goes on is told to this process by SIGCHLD, by which tpm2-tss would let its wait be broken off.
     process.kill(swtpm.pid, 'SIGSTOP');
+    await sleep(100);
     try {
       for (let times = 0; times < 2; times++) {
         expect(() => raw.transmit(command, new Uint8Array(4096), 200)).toThrow(
@@ -56,6 +59,7 @@ describe('a TPM behind mssim', () => {
     } finally {
       process.kill(swtpm.pid, 'SIGCONT');
     }
+    await sleep(100);
     expect(raw.transmit(command, new Uint8Array(4096), 5000)).toBe(0);
   });
 });
