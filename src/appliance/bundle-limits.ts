@@ -61,11 +61,13 @@ export function diskRoom(config: Config, layout: StateLayout, trigger: Trigger):
 
 /** @throws Failure `disk-full` where not even the custody log and the small members would fit. */
 export function roomFor(config: Config, layout: StateLayout, trigger: Trigger): Room {
-  const room = new Room(() => {
-    const { free, keptFree } = diskRoom(config, layout, trigger);
-    return free - keptFree - slack;
-  });
-  if (room.left < custodyBytes(layout) + leastBytes) throw diskFull(layout);
+  const least = custodyBytes(layout) + leastBytes;
+  const free = (): number => {
+    const disk = diskRoom(config, layout, trigger);
+    return disk.free - disk.keptFree - slack;
+  };
+  const room = new Room(free, least);
+  if (room.left < least) throw diskFull(layout);
   return room;
 }
 

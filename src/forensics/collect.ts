@@ -161,6 +161,7 @@ async function inOrder<T>(
     await Promise.race([Promise.allSettled(wave), impatient]);
     patience.abort();
   }
+  await Promise.allSettled(results); // None of them writes any more when the directory is taken away.
   return await Promise.all(results);
 }
 
@@ -175,9 +176,9 @@ function usablePaths(collectors: readonly Collector[]): ReadonlySet<Collector> {
   );
 }
 
-/** What a member that yields leaves to the others: none of them is as large as that. */
+/** What a member that yields leaves to the others: what they are known to need, and more where there is more. */
 const shareOfOthers = (room: Room | undefined): number =>
-  room === undefined ? 0 : Math.min(16 << 20, Math.floor(room.left / 4));
+  room === undefined ? 0 : Math.max(room.others, Math.min(16 << 20, Math.floor(room.left / 4)));
 
 const timeoutOf = (collector: Collector, options: RunOptions): number =>
   collector.timeoutMilliseconds ?? options.timeoutMilliseconds;
@@ -332,12 +333,17 @@ async function drain(
     }
   } catch (error) {
     status = 'failed';
-    problem = `It failed: ${reasonOf(error)}`.replace(/\.?$/, '.');
+    problem = failure(error);
   } finally {
     timeUp.abort();
     limit.end();
   }
-  if (!full) full = !way.settle();
+  try {
+    if (!full) full = !way.settle(); // Also of one that failed: what it gave is kept.
+  } catch (error) {
+    status = 'failed';
+    problem ??= failure(error);
+  }
   if (full) return { status: 'truncated', problem: noRoom };
   if (status === 'ok' && left === collector.limitBytes) status = 'empty';
   return problem === undefined ? { status } : { status, problem };
@@ -367,6 +373,8 @@ function timeLimit(milliseconds: number): {
     end: () => clearTimeout(timer),
   };
 }
+
+const failure = (error: unknown): string => `It failed: ${reasonOf(error)}`.replace(/\.?$/, '.');
 
 const noRoom = 'It was cut off because the disk is nearly full.';
 

@@ -5,13 +5,16 @@
 const lookEvery = 1 << 20;
 
 export class Room {
+  /** Bytes that a member which yields (the journal) leaves to the others. */
+  readonly others: number;
   readonly #free: () => number;
   #left: number;
   #staged = 0;
   #sinceLook = 0;
 
   /** `free`: bytes that may be taken of the disk as it stands now, whatever must stay free left out. */
-  constructor(free: () => number) {
+  constructor(free: () => number, others = 0) {
+    this.others = others;
     this.#free = free;
     this.#left = free();
   }

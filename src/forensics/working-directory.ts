@@ -10,20 +10,26 @@ const keptMark = 'kept';
 /** It goes with this object, unless it is to be kept. */
 export class WorkingDirectory implements Disposable {
   readonly path: string;
+  readonly #parent: string;
   readonly #secret: boolean;
   #kept = false;
 
   /** `secret`: nothing is ever kept. */
   constructor(parent: string, sequence: number, secret: boolean) {
+    this.#parent = parent;
     this.#secret = secret;
     this.path = join(parent, `${secret ? secretPrefix : prefix}${sequence}`);
     this.#remove();
     mkdirSync(this.path, { mode: 0o700 });
   }
 
-  /** What was collected and not packed stays for whoever has to look at it. */
+  /** What was collected and not packed stays for whoever has to look at it, until that happens again: of each trouble the last is enough. */
   keep(): void {
     if (this.#secret) return;
+    for (const name of readdirSync(this.#parent)) {
+      const path = join(this.#parent, name);
+      if (name.startsWith(prefix) && path !== this.path) rmSync(path, { recursive: true, force: true });
+    }
     writeFileSync(join(this.path, keptMark), '', { mode: 0o600 });
     this.#kept = true;
   }

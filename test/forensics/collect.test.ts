@@ -18,6 +18,7 @@ import { hostCollectors } from '../../src/forensics/host-state.ts';
 import { Redactor } from '../../src/forensics/redact.ts';
 import { Room } from '../../src/forensics/room.ts';
 import { softwareCollectors } from '../../src/forensics/software.ts';
+import { exported, journalEntry } from '../lab/export.ts';
 import { memoryDisk, memoryDiskMissing } from '../lab/memory-disk.ts';
 import { caseKey, rules } from './sample.ts';
 
@@ -38,6 +39,15 @@ const collector = (path: string, gather: Collector['gather'], more: Partial<Coll
   gather,
   ...more,
 });
+const written = (): number =>
+  readdirSync(directory, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .reduce((sum, entry) => sum + statSync(join(entry.parentPath, entry.name)).size, 0);
+/** What the manifest says of a file is what lies there. */
+const asListed = (file: { path: string; size: number; sha256: string } | undefined) => {
+  const bytes = readFileSync(join(directory, file?.path ?? ''));
+  expect({ size: bytes.length, sha256: sha256(bytes) }).toEqual({ size: file?.size, sha256: file?.sha256 });
+};
 const text = (path: string) => readFileSync(join(directory, path), 'utf8');
 
 describe('collection', () => {
@@ -210,16 +220,6 @@ describe('a disk that is nearly full', () => {
     async function* () {
       for (;;) yield `a peer 10.0.0.1 ${'x'.repeat(1000)}\n`.repeat(chunk);
     };
-  const written = (): number =>
-    readdirSync(directory, { recursive: true, withFileTypes: true })
-      .filter((entry) => entry.isFile())
-      .reduce((sum, entry) => sum + statSync(join(entry.parentPath, entry.name)).size, 0);
-  /** What the manifest says of a file is what lies there. */
-  const asListed = (file: { path: string; size: number; sha256: string } | undefined) => {
-    const bytes = readFileSync(join(directory, file?.path ?? ''));
-    expect({ size: bytes.length, sha256: sha256(bytes) }).toEqual({ size: file?.size, sha256: file?.sha256 });
-  };
-
   it('has the largest member cut, with its records, and leaves the others their share', async () => {
     const room = new Room(() => (4 << 20) - written());
     const { files, collectors } = await collectInto(
@@ -298,6 +298,52 @@ describe('a disk that is nearly full', () => {
       expect(files.map(({ path }) => path)).toContain('flood.txt');
     },
   );
+});
+
+describe('what others need', () => {
+  it('is left to them by a member that yields, however large that is', async () => {
+    const mebibyte = 1 << 20;
+    const room = new Room(() => 60 * mebibyte - written(), 20 * mebibyte);
+    const { files } = await collectInto(
+      directory,
+      [
+        collector(
+          'journal.txt',
+          async function* () {
+            for (let at = 0; at < 64; at += 1) yield Buffer.alloc(mebibyte);
+          },
+          { volatility: 'memory', limitBytes: 1 << 30, yields: true },
+        ),
+        collector('custody.jsonl', async () => Buffer.alloc(19 * mebibyte), { limitBytes: 1 << 30 }),
+      ],
+      { timeoutMilliseconds: 10_000, room },
+    );
+    const sizes = Object.fromEntries(files.map(({ path, size }) => [path, size / mebibyte]));
+    expect(sizes['custody.jsonl']).toBe(19);
+    expect(sizes['journal.txt']).toBeGreaterThan(5);
+  });
+});
+
+describe('a journal that ends malformed', () => {
+  it('fails by itself, keeps what was good, and the others are whole', async () => {
+    const bad = Buffer.concat([
+      exported([journalEntry(0, [['MESSAGE', 'good']])]),
+      Buffer.from('\n=no name\n'),
+    ]);
+    const { files, collectors } = await collectInto(
+      directory,
+      [
+        collector('entries.export', async () => bad, { redact: true, form: 'journal' }),
+        collector('fine.txt', async () => 'fine'),
+      ],
+      { timeoutMilliseconds: 5000, redactor },
+    );
+    expect(collectors.map(({ name, status }) => [name, status])).toEqual([
+      ['entries.export', 'failed'],
+      ['fine.txt', 'ok'],
+    ]);
+    for (const file of files) asListed(file);
+  });
 });
 
 describe('a rehearsal', () => {

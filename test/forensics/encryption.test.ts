@@ -171,8 +171,9 @@ describe('what lies in clear meanwhile', () => {
     expect(readdirSync(directory)).toEqual(['alpha-000003-20261120T163000Z.tar.gz.age']);
   });
 
-  it('stays where a bundle fails for whoever has to find out why, unless it was to be encrypted', () => {
+  it('stays where a bundle fails for whoever has to find out why, the last of them, unless it was to be encrypted', () => {
     for (const [sequence, secret] of [
+      [2, false],
       [3, false],
       [4, true],
     ] as const) {
