@@ -73,7 +73,7 @@ function journalCollector(config: Config, request: BundleRequest): Collector {
     form: 'journal',
     yields: true,
     timeoutMilliseconds: journalTimeout,
-    gather: (signal, room) => readNewest({ signal, ...selection }, room),
+    gather: (signal, room) => readNewest({ signal, ...selection }, journalLimit, room),
   };
 }
 

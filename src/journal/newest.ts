@@ -1,25 +1,43 @@
-// The newest part of a journal, where there is not room for all of it: evidence of what has just happened lies at its end.
-import { type JournalQuery, readJournal } from './read.ts';
+// The newest part of a journal, where all of it would be too much: evidence of what has just happened lies at its end.
+import { type JournalQuery, journalFileBytes, readJournal } from './read.ts';
 
 /** Redaction makes the entries longer and records beside them what it did. */
 const growth = 2;
 const fewestLines = 256;
 
+/** The files of a journal hold at most so many times their size: they are compressed, and share what repeats. */
+const expansion = 8;
+
 /**
- * As `readJournal`, but where that would give more than `room` bytes, with what is made of them, only so many of the newest entries
- * that they fit; what it returns at the end says so. Undefined: any size.
+ * As `readJournal`, but where that would give more than `most` bytes, or, with what is made of them, more than `room`, only so many
+ * of the newest entries that they fit; what it returns at the end says so. `room` undefined: any size.
  */
 export async function* readNewest(
   query: JournalQuery,
+  most: number,
   room: number | undefined,
 ): AsyncGenerator<Uint8Array, string | undefined> {
-  const lines = room === undefined ? undefined : await linesWithin(query, room / growth);
-  if (lines === undefined) {
+  const limit = await limitOf(query, most, room);
+  const lines = limit === undefined ? undefined : await linesWithin(query, limit.bytes);
+  if (limit === undefined || lines === undefined) {
     yield* readJournal(query);
     return undefined;
   }
   if (lines > 0) yield* readJournal({ ...query, lines });
-  return `Only the newest ${lines} entries were taken, because the disk is nearly full.`;
+  return `Only the newest ${lines} entries were taken, because ${limit.why}.`;
+}
+
+/** Undefined where the journal is known to be smaller; it is read twice only where it may not be. */
+async function limitOf(
+  query: JournalQuery,
+  most: number,
+  room: number | undefined,
+): Promise<{ readonly bytes: number; readonly why: string } | undefined> {
+  if (room !== undefined && room / growth < most) {
+    return { bytes: room / growth, why: 'the disk is nearly full' };
+  }
+  if ((await journalFileBytes(query)) * expansion <= most) return undefined;
+  return { bytes: most, why: `all of them would be more than ${most} bytes` };
 }
 
 /** How many entries fit, to a factor of two; undefined where all do. */

@@ -1,6 +1,7 @@
 // In from journald: entries as journalctl prints them, binary-safe and complete.
 import { spawn } from 'node:child_process';
 import { addAbortListener } from 'node:events';
+import { statSync } from 'node:fs';
 import { runChild } from '../host/child.ts';
 import { Failure } from '../host/failure.ts';
 
@@ -74,14 +75,23 @@ export async function* readJournal(query: JournalQuery): AsyncGenerator<Uint8Arr
   if (size === 0 && !(await journalExists(query))) throw unavailable('there is no journal to read');
 }
 
-async function journalExists(query: JournalQuery): Promise<boolean> {
+const journalExists = async (query: JournalQuery): Promise<boolean> => (await headersOf(query)) !== '';
+
+/** Bytes of all journal files that a query may read from, whatever it chooses of them. */
+export async function journalFileBytes(query: JournalQuery): Promise<number> {
+  const paths = [...(await headersOf(query)).matchAll(/^File path: (.*)$/gm)].map(([, path = '']) => path);
+  return paths.reduce((sum, path) => sum + (statSync(path, { throwIfNoEntry: false })?.size ?? 0), 0);
+}
+
+/** What journalctl tells of each journal file; nothing where there is no journal. */
+async function headersOf(query: JournalQuery): Promise<string> {
   const where = journalArguments({
     ...(query.namespace === undefined ? {} : { namespace: query.namespace }),
     ...(query.directory === undefined ? {} : { directory: query.directory }),
     ...(query.file === undefined ? {} : { file: query.file }),
   });
   const headers = await runChild('journalctl', ['--no-pager', '--header', ...where], { env: cLocale() });
-  return headers.stdout.length > 0;
+  return headers.stdout.toString();
 }
 
 /** Every value sits behind its own `--option=`, so that none can be read as an option. */
