@@ -1,4 +1,5 @@
-// The key of a case as its auditor holds it, read from a file straight into locked memory.
+// The key of a case: read from a file straight into memory of its own, or drawn there.
+import { randomFillSync } from 'node:crypto';
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { caseKeyBytes } from '../forensics/pseudonym.ts';
 import { SecretArena, type SecretBuffer } from '../host/arena.ts';
@@ -9,16 +10,25 @@ export class CaseKey implements Disposable {
   readonly #arena: SecretArena;
   readonly #secret: SecretBuffer;
 
-  /** @throws Failure `case-key-unreadable` or `case-key-invalid`, both with status 2; `memory-unlockable`. */
-  constructor(path: string) {
-    this.#arena = SecretArena.allocate({ byteLength: caseKeyBytes });
+  /**
+   * `path`: a file of 32 bytes; null for a random key.
+   * @throws Failure `case-key-unreadable` or `case-key-invalid`, both with status 2; `memory-unlockable`, unless that is allowed.
+   */
+  constructor(path: string | null, options: { readonly allowSwappable?: boolean } = {}) {
+    this.#arena = SecretArena.allocate({ byteLength: caseKeyBytes, ...options });
     this.#secret = this.#arena.take(caseKeyBytes, 'case key');
     try {
-      readInto(path, this.#secret.bytes);
+      if (path === null) randomFillSync(this.#secret.bytes);
+      else readInto(path, this.#secret.bytes);
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
     }
+  }
+
+  /** For one bundle, and then known to nobody. */
+  static fresh(): CaseKey {
+    return new CaseKey(null, { allowSwappable: true });
   }
 
   get bytes(): Uint8Array {

@@ -10,7 +10,7 @@ import { writeDurably } from '../host/durable.ts';
 import { Failure } from '../host/failure.ts';
 import { utcNow } from '../host/time.ts';
 import type { Config } from './config.ts';
-import type { BundleJob } from './evidence.ts';
+import type { BundleJob } from './handover.ts';
 import type { StateLayout } from './node-record.ts';
 import { receiptFiles } from './receipts.ts';
 

@@ -16,7 +16,7 @@ import { readToml } from '../host/toml.ts';
 import { unprovisioned } from '../keys/lifecycle.ts';
 import type { Config } from './config.ts';
 import { deliverBundle, forgetGone, loadBeforeDropping } from './courier-bundle.ts';
-import type { BundleJob } from './evidence.ts';
+import type { BundleJob } from './handover.ts';
 import { stateLayout } from './node-record.ts';
 import { packageRoot, policyPath } from './policies.ts';
 

@@ -7,6 +7,7 @@ import { listInterfaces } from '../host/netlink.ts';
 import { outboxRows } from './alerts.ts';
 import type { Config } from './config.ts';
 import { checkTpm } from './doctor-tpm.ts';
+import { requireEvidenceSettings } from './evidence.ts';
 import { type Finding, missing, ok } from './finding.ts';
 import { readNodeRecord, stateLayout } from './node-record.ts';
 import { askedOfStopped } from './status.ts';
@@ -22,9 +23,24 @@ export async function examine(config: Config): Promise<Finding[]> {
     checkInterfaces(config),
     await checkProgram('journal', 'journalctl', ['--version'], 'systemd'),
     checkHardwareGenerator(),
+    await checkEvidence(config),
     checkDelivery(config),
     ...checkMaintenance(config),
   ];
+}
+
+async function checkEvidence(config: Config): Promise<Finding> {
+  const { case_key: caseKey, recipients } = config.forensics;
+  try {
+    await requireEvidenceSettings(config);
+    const encrypted = recipients.length === 0 ? 'in clear' : `encrypted to ${recipients.length}`;
+    return ok(
+      'evidence',
+      `${encrypted}, under ${caseKey === '' ? 'case keys that are thrown away' : caseKey}`,
+    );
+  } catch (error) {
+    return missing('evidence', reasonOf(error), error instanceof Failure ? (error.remedy ?? '') : '');
+  }
 }
 
 function checkDelivery(config: Config): Finding {

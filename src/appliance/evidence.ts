@@ -1,15 +1,9 @@
 // The making of a forensic bundle: collect -> redact -> pack -> quote and sign -> hand to the courier. Works while the node runs,
 // when it is zeroized, and with the TPM gone: what is missing is said in the manifest and never stops the bundle.
-import { randomBytes } from 'node:crypto';
 import { chmodSync, chownSync, readFileSync, rmSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { Severity } from '../alerts/alert.ts';
-import { dropJob } from '../alerts/spool.ts';
-import { fulcioChallenge, preAuthEncoding } from '../attestation/dsse.ts';
-import { bareBundle } from '../attestation/sigstore-bundle.ts';
-import { type BundlePredicate, makeStatement, statementPayloadType } from '../attestation/statement.ts';
-import { unsignedBundle } from '../attestation/unsigned.ts';
 import { checkChain } from '../custody/chain.ts';
 import type { CustodyLog } from '../custody/log.ts';
 import { type Collector, collectInto } from '../forensics/collect.ts';
@@ -19,14 +13,12 @@ import {
   bundleBegun,
   bundleFormat,
   bundleGivenUp,
-  bundleMade,
   custodyPath,
   type Manifest,
   numbersSkipped,
   sigstoreName,
 } from '../forensics/format.ts';
 import { packBundle } from '../forensics/pack.ts';
-import { caseKeyBytes } from '../forensics/pseudonym.ts';
 import { Redactor } from '../forensics/redact.ts';
 import { readRedactionRules } from '../forensics/redaction-policy.ts';
 import type { Room } from '../forensics/room.ts';
@@ -36,12 +28,14 @@ import { reasonOf } from '../host/failure.ts';
 import { keepHeapSmall } from '../host/heap.ts';
 import { findUser } from '../host/privileges.ts';
 import { utcNow } from '../host/time.ts';
-import { parseAttest, publicKeyPem } from '../tpm/structures.ts';
 import { diskFull, isForFullDisk, requireTurn, roomFor, type Trigger } from './bundle-limits.ts';
-import { type BundleSubject, eventLogPath } from './bundle-members.ts';
+import type { BundleSubject } from './bundle-members.ts';
 import { membersOf, runOptions } from './bundle-plan.ts';
+import { signBundle } from './bundle-signing.ts';
+import { CaseKey } from './case-key.ts';
 import type { Config } from './config.ts';
-import { type Anchored, type NodeKeys, signedText } from './node-keys.ts';
+import { handOver, handOverLeftBehind } from './handover.ts';
+import type { Anchored, NodeKeys } from './node-keys.ts';
 import { policyPath } from './policies.ts';
 import { assuranceUnder, troubleWithTpm } from './unsigned-bundle.ts';
 
@@ -102,40 +96,60 @@ export interface EvidenceContext extends BundleSubject {
 }
 
 /**
+ * What only the making of a bundle would find wrong with the configuration, and must be found before one is needed.
+ * @throws Failure `case-key-unreadable`, `case-key-invalid`, `recipient-invalid`.
+ */
+export async function requireEvidenceSettings({ forensics }: Config): Promise<void> {
+  if (forensics.case_key !== '') new CaseKey(forensics.case_key, { allowSwappable: true })[Symbol.dispose]();
+  if (forensics.recipients.length > 0) await requireRecipients(forensics.recipients);
+}
+
+/**
  * One at a time: the caller holds the state, and lets nobody else begin meanwhile.
- * @throws Failure `bundles-limited`, `disk-full`, `canary-survived`, `pack-failed`.
+ * @throws Failure `bundles-limited`, `case-key-unreadable`, `case-key-invalid`, `recipient-invalid`, `disk-full`, `canary-survived`,
+ *   `pack-failed`.
  */
 export async function makeBundle(context: EvidenceContext, request: BundleRequest): Promise<BundleMade> {
   keepHeapSmall();
-  const { layout, custody, record, config } = context;
+  const { layout, record, config } = context;
   const trigger = request.trigger ?? 'hand';
   const recipients = request.recipients ?? config.forensics.recipients;
   if (recipients.length > 0) await requireRecipients(recipients);
   requireTurn(config, layout, trigger);
+  const troubles: string[] = [];
+  using caseKey = caseKeyOf(config, trigger, (trouble) => troubles.push(trouble));
   removeAbandoned(layout.bundles);
+  handOverLeftBehind(context);
   const room = roomFor(config, layout, trigger);
   const created = utcNow();
   const sequence = await nextSequence(context);
   using working = new WorkingDirectory(layout.bundles, sequence, recipients.length > 0);
   const name = archiveName(record.node, sequence, created);
   const archive = join(layout.bundles, recipients.length === 0 ? name : `${name}${encryptedSuffix}`);
-  const begun: BegunBundle = { created, sequence, working, name, archive, recipients, room, trigger };
+  const begun: BegunBundle = {
+    ...{ created, sequence, working, name, archive, recipients, room, trigger },
+    redactor: redactorUnder(caseKey),
+  };
   const made = await fillBundle(context, request, begun).catch((error: unknown) => {
     throw givenUp(context, begun, error);
   });
-  const { sigstore, packed, signed, problems } = made;
-  custody.append(bundleMade, {
-    sequence,
-    sha256: packed.sha256,
-    signed: signed.by,
-    severity: request.severity ?? 'notice',
-    ...(recipients.length === 0 ? {} : { recipients: recipients.length }),
-  });
-  const upload = request.upload ?? context.config.forensics.upload;
-  if (upload !== '' || signed.by === 'tpm') {
-    const job: BundleJob = { archive, sigstore, upload, proofOfPossession: signed.challenge };
-    const key = `${record.node}-bundle-${String(sequence).padStart(6, '0')}`;
-    dropJob(layout.spool, { kind: 'bundle', key, payload: { ...job } });
+  const { sigstore, packed, signed } = made;
+  const upload = request.upload ?? config.forensics.upload;
+  const problems = [...troubles, ...made.problems];
+  try {
+    handOver(context, {
+      archive,
+      sigstore,
+      sequence,
+      sha256: packed.sha256,
+      signed: signed.by,
+      challenge: signed.challenge,
+      severity: request.severity ?? 'notice',
+      recipients: recipients.length,
+      upload,
+    });
+  } catch (error) {
+    problems.push(`delivery: it is made, and is handed on later: ${reasonOf(error)}`);
   }
   return {
     archive,
@@ -160,16 +174,16 @@ interface BegunBundle {
   readonly recipients: readonly string[];
   readonly room: Room;
   readonly trigger: Trigger;
+  readonly redactor: Redactor;
 }
 
 async function fillBundle(context: EvidenceContext, request: BundleRequest, begun: BegunBundle) {
   const { custody, record } = context;
-  const { created, sequence, working, name, archive, recipients, room, trigger } = begun;
+  const { created, sequence, working, name, archive, recipients, room, trigger, redactor } = begun;
   const work = working.path;
   const progress = context.onProgress ?? (() => {});
   custody.append(bundleBegun, { sequence, reason: request.reason });
   const anchored = await context.anchor();
-  const redactor = redactorOf(context.config);
   const members = membersOf(context, request);
   const collected = await collectInto(work, members, {
     ...runOptions(members, progress),
@@ -196,7 +210,7 @@ async function fillBundle(context: EvidenceContext, request: BundleRequest, begu
   const packed = await packBundle(work, manifest, archive, recipients);
   progress('signing');
   const { head } = checkChain(readFileSync(join(work, custodyPath)));
-  const signed = await sign(context, manifest, packed, name, {
+  const signed = await signBundle(context, manifest, packed, name, {
     custodyHead: { ...head },
     anchored,
   });
@@ -238,15 +252,6 @@ function shareWithCourier(config: Config, ...files: string[]): void {
   }
 }
 
-/** The job of the courier: countersign, upload, read back. Paths, and nothing secret. */
-export interface BundleJob {
-  readonly archive: string;
-  readonly sigstore: string;
-  /** Empty: countersign only. */
-  readonly upload: string;
-  readonly proofOfPossession: Signed['challenge'];
-}
-
 /** The next bundle's number: the TPM's counter, or a file where there is no TPM or it does not answer. */
 async function nextSequence(context: EvidenceContext): Promise<number> {
   const { keys, layout, custody } = context;
@@ -267,101 +272,27 @@ async function nextSequence(context: EvidenceContext): Promise<number> {
 }
 
 /**
- * The redactor under the case key. Without a configured key a fresh one is made and thrown away: pseudonyms still hold
- * together within the bundle, and nobody can guess what they stand for.
+ * The key of the case. Without a configured one a fresh one is made and thrown away: pseudonyms still hold together within the bundle,
+ * and nobody can guess what they stand for. So it is after a zeroize whose case key cannot be read: its evidence waits for nobody.
  */
-function redactorOf(config: Config): Redactor {
+function caseKeyOf(config: Config, trigger: Trigger, tell: (trouble: string) => void): CaseKey {
   const path = config.forensics.case_key;
-  const key = path === '' ? randomBytes(caseKeyBytes) : readFileSync(path);
-  return new Redactor({ rules: readRedactionRules(policyPath('redaction.toml')), hosts: ownNames(), key });
+  if (path === '') return CaseKey.fresh();
+  try {
+    return new CaseKey(path, { allowSwappable: true });
+  } catch (error) {
+    if (trigger !== 'zeroize') throw error;
+    tell(`redaction: under a key that was thrown away. ${reasonOf(error)}`);
+    return CaseKey.fresh();
+  }
 }
+
+const redactorUnder = ({ bytes }: CaseKey): Redactor =>
+  new Redactor({ rules: readRedactionRules(policyPath('redaction.toml')), hosts: ownNames(), key: bytes });
 
 /** The names of this machine, whole and up to the first dot. `localhost` tells nothing of anyone. */
 function ownNames(): string[] {
   const whole = hostname();
   const names = new Set([whole, whole.replace(/\..*/, '')]);
   return [...names].filter((name) => name !== '' && name !== 'localhost');
-}
-
-interface Signed {
-  readonly bundle: unknown;
-  readonly by: 'tpm' | 'nobody';
-  /** Proof of possession for Fulcio, made beforehand so that the courier needs no signing oracle. */
-  readonly challenge: { readonly subject: string; readonly signature: string } | null;
-}
-
-async function sign(
-  context: EvidenceContext,
-  manifest: Manifest,
-  packed: { readonly sha256: string; readonly manifestSha256: string },
-  name: string,
-  custodyState: {
-    readonly custodyHead: BundlePredicate['custodyHead'];
-    readonly anchored: Anchored | undefined;
-  },
-): Promise<Signed> {
-  const { record, keys, custody, config } = context;
-  const quoted = keys === null ? null : await keys.quote(Buffer.from(packed.sha256, 'hex')).catch(() => null);
-  const attest = quoted === null ? null : parseAttest(quoted.attest);
-  const counters = await keys?.certifyCounters(Buffer.from(packed.sha256, 'hex')).catch(() => undefined);
-  const certified = custodyState.anchored?.certification;
-  const log = manifest.files.find(({ path }) => path === eventLogPath);
-  const predicate: BundlePredicate = {
-    node: record.node,
-    sequence: manifest.sequence,
-    created: manifest.created,
-    reason: manifest.reason,
-    assurance: manifest.assurance,
-    manifestDigest: { sha256: packed.manifestSha256 },
-    quote:
-      quoted === null
-        ? null
-        : {
-            ...signedText(quoted),
-            pcrs: { bank: 'sha256', values: quoted.pcrs },
-          },
-    eventLog: log === undefined || log.error !== undefined ? null : { path: log.path, sha256: log.sha256 },
-    clock:
-      attest === null
-        ? null
-        : {
-            clock: attest.clock.toString(),
-            resetCount: attest.resetCount,
-            restartCount: attest.restartCount,
-            safe: attest.safe,
-          },
-    signingKeyCertification: record.tpm === null ? null : record.tpm.signingKey.certification,
-    nv:
-      counters === undefined || certified == null
-        ? null
-        : {
-            sequence: signedText(counters.sequence),
-            armed: signedText(counters.armed),
-            custody: signedText(certified),
-          },
-    custodyHead: custodyState.custodyHead,
-  };
-  const statement = makeStatement({ archiveName: name, archiveSha256: packed.sha256, predicate });
-  if (keys === null || record.tpm === null) {
-    return { bundle: unsignedBundle(statement), by: 'nobody', challenge: null };
-  }
-  try {
-    const signature = await keys.sign(preAuthEncoding(statementPayloadType, statement));
-    const publicKeyPemText = publicKeyPem(Buffer.from(record.tpm.signingKey.public, 'base64'));
-    const { identity, fulcio } = config.sigstore;
-    const wanted = fulcio !== '' && identity !== '' && config.sigstore.mode === 'on';
-    return {
-      bundle: bareBundle({ statement, signatureDer: signature, publicKeyPem: publicKeyPemText }),
-      by: 'tpm',
-      challenge: wanted
-        ? {
-            subject: identity,
-            signature: Buffer.from(await keys.sign(fulcioChallenge(identity))).toString('base64'),
-          }
-        : null,
-    };
-  } catch (error) {
-    custody.append('bundle-unsigned', { sequence: manifest.sequence, why: reasonOf(error) });
-    return { bundle: unsignedBundle(statement), by: 'nobody', challenge: null };
-  }
 }

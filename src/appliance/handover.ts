@@ -1,0 +1,95 @@
+// The last step of a bundle: it is handed to the courier and told in the custody log, in this order, so that one whose node died
+// before is found: it lies there, signed, and the log does not tell of it.
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Severity } from '../alerts/alert.ts';
+import { dropJob } from '../alerts/spool.ts';
+import { parseStatement } from '../attestation/statement.ts';
+import type { CustodyLog } from '../custody/log.ts';
+import { bundleGivenUp, bundleMade, sigstoreName } from '../forensics/format.ts';
+import type { Signed } from './bundle-signing.ts';
+import type { Config } from './config.ts';
+import type { NodeRecord, StateLayout } from './node-record.ts';
+
+/** The job of the courier: countersign, upload, read back. Paths, and nothing secret. */
+export interface BundleJob {
+  readonly archive: string;
+  readonly sigstore: string;
+  /** Empty: countersign only. */
+  readonly upload: string;
+  readonly proofOfPossession: Signed['challenge'];
+}
+
+export interface Finished {
+  readonly archive: string;
+  readonly sigstore: string;
+  readonly sequence: number;
+  /** Of the archive before it was encrypted. */
+  readonly sha256: string;
+  readonly signed: Signed['by'];
+  readonly challenge: Signed['challenge'];
+  readonly severity: Severity;
+  readonly recipients: number;
+  /** Empty: it stays here. */
+  readonly upload: string;
+}
+
+interface Owner {
+  readonly config: Config;
+  readonly layout: StateLayout;
+  readonly record: NodeRecord;
+  readonly custody: CustodyLog;
+}
+
+/** @throws Failure `spool-unwritable`, `custody-unwritable`; then `handOverLeftBehind` does it later. */
+export function handOver({ layout, record, custody }: Owner, bundle: Finished): void {
+  const { archive, sigstore, sequence, sha256, signed, severity, recipients, upload, challenge } = bundle;
+  if (upload !== '' || signed === 'tpm') {
+    const job: BundleJob = { archive, sigstore, upload, proofOfPossession: challenge };
+    const key = `${record.node}-bundle-${String(sequence).padStart(6, '0')}`;
+    dropJob(layout.spool, { kind: 'bundle', key, payload: { ...job } });
+  }
+  const encrypted = recipients === 0 ? {} : { recipients };
+  custody.append(bundleMade, { sequence, sha256, signed, severity, ...encrypted });
+}
+
+/**
+ * Hands over what was signed and never told of, because its node was killed or the disk was full. Of such a bundle the request is
+ * lost: it goes where all go, and without a Fulcio identity. Only where no bundle is being made.
+ */
+export function handOverLeftBehind(owner: Owner): void {
+  const { layout, config, custody } = owner;
+  const found = readdirSync(layout.bundles).flatMap((name) => {
+    const sequence = Number(/-(\d{6,})-\d{8}T\d{6}Z\.tar\.gz(?:\.age)?$/.exec(name)?.[1] ?? Number.NaN);
+    const archive = join(layout.bundles, name);
+    return Number.isNaN(sequence) || !existsSync(sigstoreName(archive)) ? [] : [{ sequence, archive }];
+  });
+  if (found.length === 0) return;
+  const told = new Set<unknown>();
+  for (const { event, detail } of custody.records()) {
+    if (event === bundleMade || event === bundleGivenUp) told.add(detail.sequence);
+  }
+  for (const { sequence, archive } of found.filter((one) => !told.has(one.sequence))) {
+    const sigstore = sigstoreName(archive);
+    const statement = statedIn(sigstore);
+    if (statement === undefined) continue;
+    handOver(owner, {
+      ...{ archive, sigstore, sequence, ...statement, challenge: null, upload: config.forensics.upload },
+      severity: 'notice',
+      recipients: archive.endsWith('.age') ? config.forensics.recipients.length : 0,
+    });
+  }
+}
+
+/** Undefined for what was cut off as it was written. */
+function statedIn(path: string): Pick<Finished, 'sha256' | 'signed'> | undefined {
+  try {
+    const { dsseEnvelope: envelope } = JSON.parse(readFileSync(path, 'utf8')) as {
+      dsseEnvelope: { payload: string; signatures: unknown[] };
+    };
+    const [{ digest }] = parseStatement(Buffer.from(envelope.payload, 'base64')).subject;
+    return { sha256: digest.sha256, signed: envelope.signatures.length > 0 ? 'tpm' : 'nobody' };
+  } catch {
+    return undefined;
+  }
+}
