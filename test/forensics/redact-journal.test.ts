@@ -61,7 +61,7 @@ describe('a journal', () => {
     const { bytes, records } = redact(
       exported([
         [
-          ['DB_PASSWORD', 'hunter2'],
+          ['PASS_PHRASES', 'hunter2'],
           ['PASSWORD', 'hunter2'],
           ['API_KEY', 'one\ntwo'],
         ],
