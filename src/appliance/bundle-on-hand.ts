@@ -28,6 +28,8 @@ import { archiveOf, type Verification, type VerifyOptions, verifyFiles } from '.
 export interface OpenOptions extends VerifyOptions {
   /** A new or empty directory for what is in the bundle; a temporary one unless told. */
   readonly directory?: string | undefined;
+  /** Hears of a temporary directory before anything is in it. */
+  readonly onTemporary?: (directory: string) => void;
 }
 
 export class BundleOnHand implements Disposable {
@@ -68,6 +70,7 @@ export class BundleOnHand implements Disposable {
     const directory = temporary
       ? mkdtempSync(join(tmpdir(), 'esoteric-bundle-'))
       : emptied(options.directory);
+    if (temporary) options.onTemporary?.(directory);
     try {
       await extractArchive(archive(), limits, directory);
       return new BundleOnHand(verification, directory, temporary);

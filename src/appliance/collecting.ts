@@ -48,7 +48,7 @@ export class Collecting implements AsyncDisposable {
 
   /** Waits for its turn. @throws as `makeBundle`; Failure `node-stopping`. */
   async collect(request: BundleRequest, onProgress: (step: string) => void = () => {}): Promise<BundleMade> {
-    if (this.#running !== undefined) {
+    if (this.#running !== undefined && !this.#ended.signal.aborted) {
       onProgress('waiting: another bundle is being made');
       const { promise, resolve } = Promise.withResolvers<void>();
       if (request.trigger === 'zeroize') this.#waiting.unshift(resolve);

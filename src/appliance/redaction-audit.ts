@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import { type MemberAudit, RedactionAudit } from '../forensics/audit.ts';
 import { journalPath, type ManifestFile } from '../forensics/format.ts';
 import { caseKeyId } from '../forensics/pseudonym.ts';
+import type { RedactionRecord } from '../forensics/redact.ts';
 import { readRedactionRules } from '../forensics/redaction-policy.ts';
 import { parseRecords } from '../forensics/redaction-records.ts';
-import { exitStatus, Failure } from '../host/failure.ts';
+import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
 import { exportEntries } from '../journal/export.ts';
 import { readJournal } from '../journal/read.ts';
 import type { BundleOnHand } from './bundle-on-hand.ts';
@@ -77,13 +78,13 @@ function originalsOf(options: AuditOptions, redacted: readonly ManifestFile[]): 
   const { original, member = journalPath } = options;
   const found = statSync(original, { throwIfNoEntry: false });
   if (found === undefined) throw missing(`${original} does not exist.`);
-  if (!redacted.some(({ path }) => path === member)) {
-    throw new Failure('member-unknown', `The bundle has no redacted member ${member}.`, {
-      remedy: `Name one of: ${redacted.map(({ path }) => path).join(', ')}.`,
-      status: exitStatus.usage,
-    });
-  }
   if (!found.isDirectory()) {
+    if (!redacted.some(({ path }) => path === member)) {
+      throw new Failure('member-unknown', `The bundle has no redacted member ${member}.`, {
+        remedy: `Name one of: ${redacted.map(({ path }) => path).join(', ')}.`,
+        status: exitStatus.usage,
+      });
+    }
     return new Map([[member, isJournal(original) ? { journal: { file: original } } : { file: original }]]);
   }
   const there = redacted.flatMap(({ path }): [string, Original][] => {
@@ -91,7 +92,8 @@ function originalsOf(options: AuditOptions, redacted: readonly ManifestFile[]): 
     return existsSync(file) ? [[path, { file }]] : [];
   });
   const originals = new Map(there);
-  if (!originals.has(journalPath) && readdirSync(original, { recursive: true }).map(String).some(isJournal)) {
+  const wantsJournal = redacted.some(({ path }) => path === journalPath) && !originals.has(journalPath);
+  if (wantsJournal && readdirSync(original, { recursive: true }).map(String).some(isJournal)) {
     originals.set(journalPath, { journal: { directory: original } });
   }
   if (originals.size === 0) throw missing(`${original} has no original of any member, and no journal files.`);
@@ -106,8 +108,10 @@ async function auditMember(
   { path, redactionRecords }: ManifestFile,
   original: Original,
 ): Promise<MemberAudit> {
-  const records =
-    redactionRecords === undefined ? [] : parseRecords(readFileSync(bundle.path(redactionRecords)));
+  const records = redactionRecords === undefined ? [] : recordsIn(bundle.path(redactionRecords));
+  if (typeof records === 'string') {
+    return { redactions: 0, problems: [`Its records of redaction cannot be read: ${records}.`] };
+  }
   if (path !== journalPath) {
     if (!('file' in original)) throw missing(`${path} is no journal.`);
     return audit.text(readFileSync(original.file), readFileSync(bundle.path(path)), records);
@@ -115,6 +119,15 @@ async function auditMember(
   const given = 'file' in original ? createReadStream(original.file) : readJournal(original.journal);
   const redacted = createReadStream(bundle.path(path));
   return await audit.journal(exportEntries(given), exportEntries(redacted), records);
+}
+
+/** A bundle that was altered may have any in there. @returns what is wrong with them, where something is. */
+function recordsIn(path: string): RedactionRecord[] | string {
+  try {
+    return parseRecords(readFileSync(path));
+  } catch (error) {
+    return reasonOf(error);
+  }
 }
 
 const missing = (message: string): Failure =>

@@ -2,7 +2,7 @@
 import type { Enrolment } from '../appliance/verifier.ts';
 import type { AttestReport } from '../attestation/evidence-appraisal.ts';
 import { type ExitStatus, exitStatus } from '../host/failure.ts';
-import { paint, printJson, printLine, table } from './output.ts';
+import { paint, plain, printJson, printLine, table } from './output.ts';
 
 export function printEnrolment(
   done: Enrolment,
@@ -49,6 +49,3 @@ export function printReport(report: AttestReport, accepted: boolean, json: true 
   }
   return accepted ? exitStatus.done : exitStatus.rejected;
 }
-
-/** Names come from the node, and a terminal obeys what it is sent. */
-const plain = (text: string): string => text.replaceAll(/\p{Cc}/gu, '?');

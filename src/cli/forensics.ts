@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { rmSync } from 'node:fs';
 import { Command } from '@commander-js/extra-typings';
 import type { BundleOnHand, OpenOptions } from '../appliance/bundle-on-hand.ts';
 import type { AuditReport } from '../appliance/redaction-audit.ts';
@@ -8,7 +9,7 @@ import type { Manifest } from '../forensics/format.ts';
 import type { TimelineEntry } from '../forensics/timeline.ts';
 import { type ExitStatus, exitStatus, Failure } from '../host/failure.ts';
 import { ending } from './command.ts';
-import { paint, printJson, printLine, table } from './output.ts';
+import { paint, plain, printJson, printLine, table } from './output.ts';
 
 /** What is known of the node decides what verification says; the same options as those of `verify`. */
 function examining(name: string, summary: string) {
@@ -73,11 +74,12 @@ Examples:
         });
       }
       const { BundleOnHand } = await import('../appliance/bundle-on-hand.ts');
+      using removal = onDeath();
       using bundle = await BundleOnHand.open({
         ...openOptions(archive, options),
         directory: options.directory,
+        onTemporary: removal.take,
       });
-      using removal = onDeath(bundle);
       if (options.json) {
         printJson(await documentOf(bundle, options));
         return;
@@ -121,8 +123,12 @@ Examples:
       const { BundleOnHand } = await import('../appliance/bundle-on-hand.ts');
       const { auditRedaction } = await import('../appliance/redaction-audit.ts');
       const { caseKey, original, member, rules } = options;
-      using bundle = await BundleOnHand.open({ ...openOptions(archive, options), caseKey });
-      using _removal = onDeath(bundle);
+      using removal = onDeath();
+      using bundle = await BundleOnHand.open({
+        ...openOptions(archive, options),
+        caseKey,
+        onTemporary: removal.take,
+      });
       const report = await auditRedaction(bundle, { caseKey, original, member, rules });
       if (options.json) printJson({ verdict: bundle.verification.report.verdict, ...report });
       else {
@@ -138,15 +144,22 @@ export const forensicsCommand = new Command('forensics')
   .addCommand(open)
   .addCommand(audit);
 
-/** What is in a bundle goes also when the process is told to end. */
-function onDeath(bundle: BundleOnHand): Disposable & { readonly leaveInterrupts: () => void } {
+/** What is taken out of a bundle goes also when the process is told to end. */
+function onDeath(): Disposable & {
+  readonly take: (directory: string) => void;
+  readonly leaveInterrupts: () => void;
+} {
+  let taken: string | undefined;
   const end = (): never => {
-    bundle[Symbol.dispose]();
+    if (taken !== undefined) rmSync(taken, { recursive: true, force: true });
     process.exit(exitStatus.failed);
   };
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
   for (const signal of signals) process.on(signal, end);
   return {
+    take: (directory) => {
+      taken = directory;
+    },
     leaveInterrupts: () => {
       process.off('SIGINT', end);
       process.on('SIGINT', () => {});
@@ -205,9 +218,9 @@ function summaryLines({ manifest }: BundleOnHand): string[] {
         ['notes', [...assurance.standIns, ...assurance.notes].join('; ')],
         ['members', `${files.length}, ${bytes} bytes`],
         ['redactions', `${replaced}`],
-      ].flatMap(([name = '', value = '']) => (value === '' ? [] : [[`  ${name}`, value]])),
+      ].flatMap(([name = '', value = '']) => (value === '' ? [] : [[`  ${name}`, plain(value)]])),
     ),
-    ...amiss.map(({ name, detail }) => paint('yellow', `  incomplete: ${name}: ${detail}`)),
+    ...amiss.map(({ name, detail }) => paint('yellow', plain(`  incomplete: ${name}: ${detail}`))),
     '',
     'Look on with --timeline, --journal, --redactions, --files.',
   ];
@@ -220,20 +233,20 @@ const fileLines = ({ files }: Manifest): string[] =>
       path,
       String(size),
       sha256,
-      error === undefined ? source : `${source} (${error})`,
+      plain(error === undefined ? source : `${source} (${error})`),
     ]),
   ]);
 
 function redactionLines({ files }: Manifest): string[] {
   const rows = files.flatMap(({ path, redactions, redactionRecords, canaries }) => [
-    ...redactions.map(({ rule, count }) => [path, rule, String(count), redactionRecords ?? '']),
+    ...redactions.map(({ rule, count }) => [path, plain(rule), String(count), redactionRecords ?? '']),
     ...(redactions.length === 0 && canaries !== undefined ? [[path, 'none', '0', '']] : []),
   ]);
   return table([['member', 'rule', 'replaced', 'records'], ...rows]);
 }
 
 function timelineLine({ time, source, text, priority }: TimelineEntry): string {
-  const line = `${time}  ${source}: ${text.replaceAll(/\p{Cc}+/gu, ' ')}`;
+  const line = plain(`${time}  ${source}: ${text.replaceAll(/\p{Cc}+/gu, ' ')}`);
   if (source === 'custody') return paint('cyan', line);
   return priority !== undefined && priority <= 3 ? paint('red', line) : line;
 }
@@ -253,12 +266,15 @@ function auditLines({ ok, members, notAudited }: AuditReport): string[] {
           `${redactions} redactions`,
           ...(entries === undefined
             ? []
-            : [`${entries.compared} entries`, `${entries.skipped} of the original not in the bundle`]),
+            : [
+                `${entries.compared} entries`,
+                `${entries.skipped} of the original before and between them not in the bundle`,
+              ]),
         ].join(', '),
       ]),
     ),
     ...members.flatMap(({ path, problems }) =>
-      problems.map((problem) => paint('red', `  ${path}: ${problem}`)),
+      problems.map((problem) => paint('red', plain(`  ${path}: ${problem}`))),
     ),
     ...notAudited.map((path) => paint('yellow', `  ${path}  not audited: no original was given`)),
     ok

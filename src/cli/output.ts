@@ -13,6 +13,9 @@ export function printJson(document: unknown): void {
   process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
 }
 
+/** What others wrote, in a form that does nothing to a terminal. */
+export const plain = (text: string): string => text.replaceAll(/\p{Cc}/gu, '?');
+
 export const printLine = (line = ''): void => {
   process.stdout.write(`${line}\n`);
 };

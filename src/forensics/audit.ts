@@ -12,7 +12,7 @@ import { finds, type SearchRule, searchRules } from './redaction-search.ts';
 export interface MemberAudit {
   /** Pseudonyms that were found to stand for what is in the original. */
   readonly redactions: number;
-  /** Of a journal; `skipped` are those of the original that the bundle does not have. */
+  /** Of a journal; `skipped` are those of the original, before and between them, that the bundle does not have. */
   readonly entries?: { readonly compared: number; readonly skipped: number };
   /** What does not hold, as sentences, with places; never an original. */
   readonly problems: readonly string[];
@@ -46,7 +46,7 @@ export class RedactionAudit {
     return { redactions: count, problems: problem === undefined ? surplus : [problem] };
   }
 
-  /** The original may have entries that the bundle has not, before, between and behind; order and cursors tell which. */
+  /** The original may have entries that the bundle has not, before, between and behind (these are not looked at); order and cursors tell which. */
   async journal(
     original: AsyncIterable<JournalField[]>,
     redacted: AsyncIterable<JournalField[]>,

@@ -44,7 +44,7 @@ const fileSchema = z.looseObject({
   source: z.string(),
   redactions: z.array(z.looseObject({ rule: z.string(), count })),
   /** Where the redactor recorded what it replaced. */
-  redactionRecords: z.string().optional(),
+  redactionRecords: z.string().regex(memberPathPattern).optional(),
   /** How many planted secrets became pseudonyms before and behind what is in here; where the member is redacted. */
   canaries: count.optional(),
   /** Why the file is not all there is. */

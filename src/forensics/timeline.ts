@@ -54,7 +54,8 @@ function journalEntry(fields: readonly JournalField[]): TimelineEntry {
     const found = fields.find((field) => field.name === name);
     return found === undefined ? undefined : Buffer.from(found.value).toString('utf8');
   };
-  const micros = Number(value('__REALTIME_TIMESTAMP') ?? 0);
+  const [stamp = '0'] = /^\d{1,16}$/.exec(value('__REALTIME_TIMESTAMP') ?? '') ?? [];
+  const micros = Number(stamp);
   const milliseconds = new Date(Math.min(Math.floor(micros / 1000), latest)).toISOString();
   const priority = Number(value('PRIORITY') ?? Number.NaN);
   const pid = value('_PID') ?? value('SYSLOG_PID');
