@@ -3,7 +3,7 @@ import { type JournalQuery, journalFileBytes, readJournal } from './read.ts';
 
 /** Redaction makes the entries longer and records beside them what it did. */
 const growth = 2;
-const fewestLines = 256;
+const firstTry = 256;
 
 /** The files of a journal hold at most so many times their size: they are compressed, and share what repeats. */
 const expansion = 8;
@@ -40,18 +40,24 @@ async function limitOf(
   return { bytes: most, why: `all of them would be more than ${most} bytes` };
 }
 
-/** How many entries fit, to a factor of two; undefined where all do. */
+/** How many entries fit, to an eighth; undefined where all do. */
 async function linesWithin(query: JournalQuery, bytes: number): Promise<number | undefined> {
   const { lines: most = Number.POSITIVE_INFINITY } = query;
   let fitting = 0;
-  let before = -1;
-  for (let lines = fewestLines; ; lines *= 2) {
-    const size = await sizeOf({ ...query, lines: Math.min(lines, most) }, bytes);
-    if (size > bytes) return fitting;
-    if (size === before || lines >= most) return undefined;
+  let tooMany = firstTry;
+  for (let before = -1; ; tooMany *= 2) {
+    const size = await sizeOf({ ...query, lines: Math.min(tooMany, most) }, bytes);
+    if (size > bytes) break;
+    if (size === before || tooMany >= most) return undefined;
     before = size;
-    fitting = lines;
+    fitting = tooMany;
   }
+  while (tooMany - fitting > 1 + fitting / 8) {
+    const lines = Math.floor((fitting + tooMany) / 2);
+    if ((await sizeOf({ ...query, lines }, bytes)) > bytes) tooMany = lines;
+    else fitting = lines;
+  }
+  return fitting;
 }
 
 /** Counted until it is more than `most`. */

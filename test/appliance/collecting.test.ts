@@ -313,7 +313,7 @@ describe.skipIf(missing !== undefined)(
       for (let at = 0; at < 2500; at += 1)
         writer.send({ MESSAGE: `${at} ${'long '.repeat(800)}`, SYSLOG_IDENTIFIER: 'ea-flood' });
       await node.journald.flush();
-      leave(13 * mebibyte);
+      leave(15 * mebibyte);
       await node.ask(['zeroize', '--reason', 'a test']);
       const [archive = ''] = bundlesOf(node);
       const { files, collectors, trigger } = manifestOf(archive);

@@ -56,5 +56,12 @@ describe.skipIf(missing !== undefined)(
       expect(numbers.length).toBeLessThan(entries);
       expect(said).toMatch(why);
     });
+
+    it('is what fits of it where that is little', async () => {
+      const { numbers } = await taken(1 << 30, 40_000);
+      expect(numbers.at(-1)).toBe(entries - 1);
+      expect(numbers.length).toBeGreaterThan(5);
+      expect(numbers.length).toBeLessThan(100);
+    });
   },
 );
