@@ -1,11 +1,11 @@
 // Receipts: what the courier tells the node of its deliveries, as files in a directory of the courier's. The node reads them with more
-// rights than the courier has and so believes nothing of their form: no link is followed, nothing waits, no file is read beyond its limit,
-// and what is no receipt goes away.
-import { closeSync, constants, fstatSync, mkdirSync, opendirSync, openSync, readSync, rmSync } from 'node:fs';
+// rights than the courier has and so believes nothing of their form (host/untrusted.ts); what is no receipt goes away.
+import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { writeDurably } from '../host/durable.ts';
 import { reasonOf } from '../host/failure.ts';
+import { namesUntrusted, readUntrusted } from '../host/untrusted.ts';
 import { severities, visibleWord } from './alert.ts';
 
 const largestReceipt = 16_384;
@@ -87,33 +87,20 @@ export function takeReceipts(
 
 /** Sorted. A file that is still being written has another ending. */
 function fileNames(directory: string): string[] {
-  const names: string[] = [];
   try {
-    using entries = opendirSync(directory);
-    for (let count = 0; count < mostEntries; count += 1) {
-      const entry = entries.readSync();
-      if (entry === null) break;
-      if (entry.name.endsWith('.json')) names.push(entry.name);
-    }
+    return namesUntrusted(directory, mostEntries)
+      .filter((name) => name.endsWith('.json'))
+      .sort();
   } catch {
-    // Not there yet, or not ours to read: nothing to take.
+    return []; // Not there yet, or not ours to read: nothing to take.
   }
-  return names.sort();
 }
 
 /** @throws where it is none. */
 function readReceipt(path: string): Receipt {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-  try {
-    const found = fstatSync(fd);
-    if (!found.isFile()) throw new Error('it is not a regular file');
-    if (found.size > largestReceipt) throw new Error(`it is larger than ${largestReceipt} bytes`);
-    const bytes = Buffer.alloc(largestReceipt);
-    const length = readSync(fd, bytes, 0, largestReceipt, 0);
-    const checked = receiptSchema.safeParse(JSON.parse(bytes.toString('utf8', 0, length)));
-    if (!checked.success) throw new Error(z.prettifyError(checked.error).replaceAll('\n', ' '));
-    return checked.data;
-  } finally {
-    closeSync(fd);
-  }
+  const read = readUntrusted(path, largestReceipt);
+  if ('problem' in read) throw new Error(read.problem);
+  const checked = receiptSchema.safeParse(JSON.parse(read.text));
+  if (!checked.success) throw new Error(z.prettifyError(checked.error).replaceAll('\n', ' '));
+  return checked.data;
 }

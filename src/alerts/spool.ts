@@ -10,7 +10,6 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
-  readFileSync,
   renameSync,
   rmSync,
   statSync,
@@ -20,6 +19,7 @@ import { join } from 'node:path';
 import type { ZodError } from 'zod';
 import { syncDirectory } from '../host/durable.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
+import { readUntrusted } from '../host/untrusted.ts';
 import type { Severity } from './alert.ts';
 import { keyOf, type SpooledJob, spooledJobSchema } from './job.ts';
 import { type Limits, toGiveUp, type WhyGivenUp } from './limits.ts';
@@ -167,10 +167,9 @@ function jobFiles(spoolDirectory: string): string[] {
 
 /** The job, or the reason why the file is none. */
 function readJob(path: string): SpooledJob | string {
-  const stat = lstatSync(path);
-  if (!stat.isFile()) return 'It is not a regular file.';
-  if (stat.size > maxJobBytes) return `It is larger than ${maxJobBytes} bytes.`;
-  const checked = spooledJobSchema.safeParse(parsed(readFileSync(path, 'utf8')));
+  const read = readUntrusted(path, maxJobBytes);
+  if ('problem' in read) return read.problem;
+  const checked = spooledJobSchema.safeParse(parsed(read.text));
   return checked.success ? checked.data : sentenceOf(checked.error);
 }
 
