@@ -1,10 +1,12 @@
 // What becomes of deliveries and of what is kept, in the custody log: a real log, spool and directory of receipts.
+import { execFileSync } from 'node:child_process';
 import {
   existsSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   truncateSync,
   utimesSync,
   writeFileSync,
@@ -271,5 +273,28 @@ describe('alerts in the spool', () => {
     expect(told).toHaveLength(3);
     keepHouse(recording());
     expect(told).toHaveLength(3);
+  });
+
+  it('cannot fill the log either: a hundred in an hour go, and the rest waits', () => {
+    configure('[courier]\nspool_bytes = 1\n');
+    for (let at = 0; at < 130; at += 1) {
+      dropJob(layout().spool, { kind: 'alert', alert: alert(`alpha-${at}`, 'warning') });
+    }
+    for (let round = 0; round < 2; round += 1) keepHouse(recording());
+    expect(events()).toHaveLength(100);
+    expect(left()).toEqual(Array.from({ length: 30 }, (_, at) => `alpha-${at + 100}`));
+  });
+
+  it('are limited without a look into a file: the directory is the courier’s', () => {
+    configure('[courier]\nspool_bytes = 10\n');
+    const name = (code: number, key: string) => `000000000000001-1-1-alert-${code}.${key}.json`;
+    for (const file of [name(4, 'strange'), name(2, 'worse')]) {
+      writeFileSync(join(layout().spool, file), 'not JSON at all');
+    }
+    execFileSync('mkfifo', [join(layout().spool, name(4, 'fifo'))]);
+    symlinkSync('/dev/zero', join(layout().spool, name(4, 'link')));
+    keepHouse(recording());
+    expect(events().map(({ detail }) => detail.key)).toEqual(['strange']);
+    expect(readdirSync(layout().spool)).toHaveLength(3);
   });
 });
