@@ -59,7 +59,8 @@ function toldOf(records: readonly CustodyRecord[]): Told[] {
     const tell = (fate: Told['fate']) => fates.set(number, { from: number, to: number, fate, record });
     if (event === bundleBegun && fates.get(number)?.fate !== 'made') tell('given up');
     else if (event === bundleMade) tell('made');
-    else if (event === bundleGivenUp) tell('given up');
+    // What was delivered is expected where it was delivered to, although the node keeps it no longer.
+    else if (event === bundleGivenUp && detail.delivered !== true) tell('given up');
     else if (event === numbersSkipped)
       skipped.push({ from: Number(detail.from), to: Number(detail.to), fate: 'given up', record });
   }

@@ -25,7 +25,10 @@ import { makeStateDirectories, type NodeRecord, stateLayout } from '../../src/ap
 import { recordReceipts } from '../../src/appliance/receipts.ts';
 import { limitBundles } from '../../src/appliance/retention.ts';
 import { uploadsOf } from '../../src/appliance/uploads.ts';
+import { checkChain } from '../../src/custody/chain.ts';
 import { CustodyLog } from '../../src/custody/log.ts';
+import type { Member } from '../../src/forensics/series.ts';
+import { appraiseGaps } from '../../src/forensics/series-gaps.ts';
 
 const now = Date.UTC(2026, 10, 20, 16, 30);
 const day = 86_400_000;
@@ -228,6 +231,26 @@ describe('bundles that are kept', () => {
     recordReceipts(recording());
     expect(limitBundles(recording(), now)).toEqual([nameOf(3), nameOf(2)]);
     expect(kept()).toEqual([1, 4]);
+  });
+
+  it('are missed where they were delivered, although they are given up here', () => {
+    for (const sequence of [1, 2, 3, 4]) make(sequence);
+    leave(receiptOf(2));
+    recordReceipts(recording());
+    const lost = (present: readonly number[]) => {
+      const chain = checkChain(readFileSync(layout().custody));
+      const members = present.map((sequence) => ({ sequence })) as unknown as Member[];
+      return appraiseGaps(members, [{ name: 'the last', chain }]);
+    };
+    configure('[forensics]\nkeep_bytes = 200\n');
+    limitBundles(recording(), now + 10_000);
+    expect(kept()).toEqual([3, 4]);
+    expect(lost([1, 3, 4])).toMatchObject({
+      result: 'failed',
+      detail: expect.stringMatching(/^Bundle 2 was made, says record \d+, and is not here\.$/),
+    });
+    // Number 1 lay nowhere else.
+    expect(lost([0, 2, 3, 4])).toMatchObject({ result: 'proven' });
   });
 
   it('are not touched while they are being made', () => {
