@@ -4,7 +4,7 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { writeDurably } from '../host/durable.ts';
-import { reasonOf } from '../host/failure.ts';
+import { Failure, reasonOf } from '../host/failure.ts';
 import { namesUntrusted, readUntrusted } from '../host/untrusted.ts';
 import { severities, visibleWord } from './alert.ts';
 
@@ -21,8 +21,8 @@ const at = z.iso.datetime();
 
 const deliveredFile = z.strictObject({
   name: line(255),
-  /** `s3://bucket/key` or `file:///path`, without parameters. */
-  where: line(2048).regex(/^(s3|file):\/\/[^?#]+$/),
+  /** `s3://bucket/key` or `file:///path`, without parameters. A key of S3 has 1024 bytes, of which each may take three here. */
+  where: line(4096).regex(/^(s3|file):\/\/[^?#]+$/),
   size: z.int().nonnegative(),
   sha256: z.string().regex(/^[0-9a-f]{64}$/),
   version: line(1024).optional(),
@@ -49,13 +49,29 @@ export const receiptSchema = z.discriminatedUnion('kind', [
 ]);
 export type Receipt = z.infer<typeof receiptSchema>;
 
-/** Leaves a receipt, on disk when it returns; one about the same thing is replaced. */
+/** Leaves a receipt, on disk when it returns; one about the same thing is replaced. @throws Failure `receipt-unwritable`. */
 export function writeReceipt(directory: string, receipt: Receipt): void {
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
   const channel = receipt.kind === 'given-up' ? `-${receipt.channel}` : '';
   const name = `${receipt.kind}-${receipt.key}${channel}`.slice(0, 200);
-  writeDurably(join(directory, `${name}.json`), JSON.stringify(receiptSchema.parse(receipt)));
+  try {
+    const checked = receiptSchema.safeParse(receipt);
+    if (!checked.success) throw new Error(sentenceOf(checked.error));
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    writeDurably(join(directory, `${name}.json`), JSON.stringify(checked.data));
+  } catch (error) {
+    throw new Failure(
+      'receipt-unwritable',
+      `The receipt for ${receipt.key} cannot be written: ${reasonOf(error)}.`,
+      {
+        kept: 'What it tells of is done; the node does not know of it yet.',
+        remedy: `Check that ${directory} belongs to the user of the courier and has room.`,
+        cause: error,
+      },
+    );
+  }
 }
+
+const sentenceOf = (error: z.ZodError): string => z.prettifyError(error).replaceAll('\n', ' ');
 
 export interface TakenReceipt {
   readonly receipt: Receipt;
@@ -101,6 +117,6 @@ function readReceipt(path: string): Receipt {
   const read = readUntrusted(path, largestReceipt);
   if ('problem' in read) throw new Error(read.problem);
   const checked = receiptSchema.safeParse(JSON.parse(read.text));
-  if (!checked.success) throw new Error(z.prettifyError(checked.error).replaceAll('\n', ' '));
+  if (!checked.success) throw new Error(sentenceOf(checked.error));
   return checked.data;
 }

@@ -20,6 +20,7 @@ import {
 import { withClient } from './s3-client.ts';
 import { httpStatus, type S3Target } from './s3-failure.ts';
 import { defaultPartBytes, uploadInParts } from './s3-parts.ts';
+import { s3Address } from './upload-target.ts';
 
 /** S3 takes no larger object. */
 const largestObject = 5 * 2 ** 40;
@@ -47,7 +48,7 @@ async function deliverOne(
   const { signal } = delivery;
   const local = await measure(file, signal);
   const place = { Bucket: target.bucket, Key: [target.prefix, basename(file)].filter(Boolean).join('/') };
-  const where = `s3://${place.Bucket}/${place.Key}`;
+  const where = s3Address(place.Bucket, place.Key);
   if (local.size > largestObject) {
     throw new Failure('upload-too-large', `${file} is larger than the 5 TiB that an S3 object can be.`, {
       kept,
