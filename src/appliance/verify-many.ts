@@ -78,13 +78,17 @@ async function verifyAll(
 ): Promise<{ readonly report: ManyReport; readonly accepted: boolean }> {
   const reports = new Map<string, VerifyReport>();
   const series = new Map<string, Series>();
+  const leftOut: string[] = [];
   for (const [at, name] of source.archives.entries()) {
     signal.throwIfAborted();
     onProgress(`${at + 1} of ${source.archives.length}: ${name}`);
     using bundle = await source.open(name);
     const { report, facts } = await party.appraise(bundle.archive, bundle.sigstore);
     reports.set(name, report);
-    if (facts === null) continue;
+    if (facts === null) {
+      leftOut.push(name);
+      continue;
+    }
     const of = series.get(facts.node) ?? new Series();
     of.add(name, facts);
     series.set(facts.node, of);
@@ -94,6 +98,10 @@ async function verifyAll(
     throw new Failure('usage', `--known-head is of one node, and these are bundles of ${series.size}.`, {
       status: exitStatus.usage,
     });
+  }
+  for (const name of leftOut) {
+    const [, node = '', number] = /^(.*)-(\d{6,15})-\d{8}T\d{6}Z\./.exec(basename(name)) ?? [];
+    series.get(node)?.leaveOut({ name, sequence: Number(number) });
   }
   for (const one of series.values()) proveHistory(one, reports, knownHead);
   const nodes = [...series.values()].map((one) => one.conclude(party.appraisers, knownHead));

@@ -21,6 +21,8 @@ export interface BundleFacts {
   readonly sequence: number;
   /** RFC 3339, by the node's own clock. */
   readonly created: string;
+  /** False where the archive is encrypted and cannot be opened here: the statement alone speaks then. */
+  readonly opened: boolean;
   /** A signature or a quote over it is proven. */
   readonly bound: boolean;
   /** Null where there is none, or none that is whole. */
@@ -43,6 +45,12 @@ export interface Tip {
   readonly chain: ChainCheck;
 }
 
+/** A bundle that was altered, or tells nothing, so that nothing is compared; the number is that of its name. */
+export interface LeftOut {
+  readonly name: string;
+  readonly sequence: number;
+}
+
 export interface NodeSeries {
   readonly node: string;
   /** Names of the bundles, by their number. */
@@ -56,12 +64,17 @@ const holds = (chain: ChainCheck, head: CustodyHead): boolean =>
 export class Series {
   readonly #members: Member[] = [];
   #tips: Tip[] = [];
+  readonly #leftOut: LeftOut[] = [];
 
   add(name: string, { custody, ...facts }: BundleFacts): void {
     this.#members.push({ ...facts, name, head: custody?.head ?? null });
     if (custody === null || this.#tips.some(({ chain }) => holds(chain, custody.head))) return;
     const others = this.#tips.filter(({ chain }) => !holds(custody, chain.head));
     this.#tips = [...others, { name, chain: custody }];
+  }
+
+  leaveOut(bundle: LeftOut): void {
+    this.#leftOut.push(bundle);
   }
 
   /** `known`: a head of this node's custody log that was seen elsewhere. */
@@ -71,7 +84,7 @@ export class Series {
       ({ archiveSha256 }, at) => members.findIndex((one) => one.archiveSha256 === archiveSha256) === at,
     );
     const results: Record<SeriesClaimName, Appraisal> = {
-      'sequence gaps': appraiseGaps(distinct, this.#tips),
+      'sequence gaps': weakened(appraiseGaps(distinct, this.#tips, this.#leftOut), unopened(distinct)),
       duplicates: appraiseDuplicates(members, distinct),
       rollback: this.#appraiseRollback(distinct, appraisers, known),
       forks: appraiseForks(distinct, this.#tips),
@@ -120,7 +133,7 @@ export class Series {
     ]);
     if (gone.length + back.length > 0) return failed([...gone, ...back].join(' '));
     const silent = members.find(({ head }) => head === null);
-    if (silent !== undefined) return notProven(`${silent.name} holds no custody log to compare.`);
+    if (silent !== undefined) return notProven(silence(silent));
     const set = pairs.find(([earlier, later]) => Date.parse(later.created) < Date.parse(earlier.created));
     if (set !== undefined) {
       return notProven(
@@ -140,6 +153,16 @@ export class Series {
     if (!together || after.sequence > before.sequence) return;
     yield `${later.name} ends at record ${after.sequence} of the custody log, but ${earlier.name}, of a lower number, at record ${before.sequence}: the log was set back.`;
   }
+}
+
+const silence = ({ name, opened }: Member): string =>
+  opened
+    ? `${name} holds no custody log to compare.`
+    : `${name} is encrypted and cannot be opened here, nor its custody log be compared.`;
+
+function unopened(members: readonly Member[]): string | undefined {
+  const closed = members.find(({ opened }) => !opened);
+  return closed && `But ${closed.name} cannot be opened here: that it is what it is called is not proven.`;
 }
 
 function* tpmWentBack(
@@ -186,7 +209,7 @@ function appraiseForks(members: readonly Member[], tips: readonly Tip[]): Apprai
   if (main === undefined) return notProven('No bundle holds a custody log.');
   if (others.length > 0) return failed(others.map((other) => describeFork(main, other)).join(' '));
   const silent = members.find(({ head }) => head === null);
-  if (silent !== undefined) return notProven(`${silent.name} holds no custody log to compare.`);
+  if (silent !== undefined) return notProven(silence(silent));
   return proven(
     `All custody logs are one history, of ${main.chain.head.sequence} records; the longest is in ${main.name}.`,
   );

@@ -116,29 +116,35 @@ export async function appraiseBundle<E extends Enrolment>(
     summary(manifest),
     input.allowBypassed ? [] : bypasses(said),
   );
-  return { report, facts: factsOf(evidence, report, { bound, clock: tpm.clock, nv }) };
+  const opened = input.archive !== null;
+  return { report, facts: factsOf(evidence, report, { opened, bound, clock: tpm.clock, nv }) };
 }
 
-/** What a bundle that was altered says is no word of its node, so there is nothing to compare. */
+/**
+ * What a bundle that was altered says is no word of its node, so there is nothing to compare. Of one that cannot be opened the
+ * statement tells what the manifest would.
+ */
 function factsOf(
-  { manifest, custody, archiveSha256 }: Evidence,
+  { manifest, predicate, custody, archiveSha256 }: Evidence,
   { claims }: VerifyReport,
-  known: { readonly bound: boolean; readonly clock: BundleFacts['clock']; readonly nv: NvTestimony },
+  known: Pick<BundleFacts, 'opened' | 'bound' | 'clock'> & { readonly nv: NvTestimony },
 ): BundleFacts | null {
   const altered = claims.some(
     ({ claim, result }) =>
       result === 'failed' && ['archive integrity', 'manifest', 'signature', 'quote'].includes(claim),
   );
-  if (manifest === null || altered) return null;
-  const { node, sequence, created } = manifest;
-  const { bound, clock, nv } = known;
-  const numberOf = (told: NvTestimony['armed']): bigint | null =>
-    told?.problem === undefined ? (told?.value ?? null) : null;
+  const { opened, bound, clock, nv } = known;
+  const told = opened ? manifest : predicate;
+  if (told === null || altered) return null;
+  const { node, sequence, created } = told;
+  const numberOf = (counter: NvTestimony['armed']): bigint | null =>
+    counter?.problem === undefined ? (counter?.value ?? null) : null;
   return {
     archiveSha256,
     node,
     sequence,
     created,
+    opened,
     bound,
     custody: custody?.ok ? custody : null,
     clock,
