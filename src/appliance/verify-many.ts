@@ -94,22 +94,30 @@ async function verifyAll(
     series.set(facts.node, of);
   }
   const { knownHead } = party;
-  if (knownHead !== undefined && series.size > 1) {
-    throw new Failure('usage', `--known-head is of one node, and these are bundles of ${series.size}.`, {
-      status: exitStatus.usage,
-    });
-  }
+  const headed = knownHead === undefined ? undefined : headedOf([...series.values()]);
   for (const name of leftOut) {
     const [, node = '', number] = /^(.*)-(\d{6,15})-\d{8}T\d{6}Z\./.exec(basename(name)) ?? [];
     series.get(node)?.leaveOut({ name, sequence: Number(number) });
   }
-  for (const one of series.values()) proveHistory(one, reports, knownHead);
-  const nodes = [...series.values()].map((one) => one.conclude(party.appraisers, knownHead));
+  const headOf = (one: Series) => (one === headed ? knownHead : undefined);
+  for (const one of series.values()) proveHistory(one, reports, headOf(one));
+  const nodes = [...series.values()].map((one) => one.conclude(party.appraisers, headOf(one)));
   const bundles = source.archives.flatMap((archive) => {
     const report = reports.get(archive);
     return report === undefined ? [] : [{ archive, accepted: party.accepts(report), ...report }];
   });
   return conclude(bundles, nodes, source.strays, party);
+}
+
+/** The node that a known head is of: the only one, or the only one whose bundles are proven to be its own. */
+function headedOf(series: readonly Series[]): Series | undefined {
+  if (series.length < 2) return series[0];
+  const bound = series.filter((one) => one.bound);
+  if (bound.length === 1) return bound[0];
+  throw new Failure('usage', `--known-head is of one node, and these are bundles of ${series.length}.`, {
+    remedy: 'Verify the bundles of that node by themselves.',
+    status: exitStatus.usage,
+  });
 }
 
 /** What no bundle can prove alone: that its log still holds what was seen in an earlier one. */

@@ -73,6 +73,11 @@ export class Series {
     this.#tips = [...others, { name, chain: custody }];
   }
 
+  /** Whether it is proven of any bundle that its node signed it. */
+  get bound(): boolean {
+    return this.#members.some(({ bound }) => bound);
+  }
+
   leaveOut(bundle: LeftOut): void {
     this.#leftOut.push(bundle);
   }
