@@ -131,15 +131,17 @@ export class Series {
       known !== undefined && !this.#tips.some(({ chain }) => holds(chain, known))
         ? [`Record ${known.sequence} of the custody log was seen earlier, and no bundle here holds it.`]
         : [];
-    const pairs = members.slice(1).map((later, at) => [members[at] ?? later, later] as const);
-    const back = pairs.flatMap(([earlier, later]) => [
-      ...this.#wentBack(earlier, later),
-      ...tpmWentBack(earlier, later, appraisers),
-    ]);
+    const back = [
+      ...pairsOf(members, ({ head }) => head).flatMap((pair) => [...this.#wentBack(...pair)]),
+      ...countersWentBack(members),
+      ...clockWentBack(members, appraisers),
+    ];
     if (gone.length + back.length > 0) return failed([...gone, ...back].join(' '));
     const silent = members.find(({ head }) => head === null);
     if (silent !== undefined) return notProven(silence(silent));
-    const set = pairs.find(([earlier, later]) => Date.parse(later.created) < Date.parse(earlier.created));
+    const set = pairsOf(members).find(
+      ([earlier, later]) => Date.parse(later.created) < Date.parse(earlier.created),
+    );
     if (set !== undefined) {
       return notProven(
         `The node's clock was set back between ${set[0].name} (${set[0].created}) and ${set[1].name} (${set[1].created}): corrected, or rolled back.`,
@@ -147,6 +149,14 @@ export class Series {
     }
     if (members.length < 2)
       return proven('Only one bundle of this node is here, so none can be later than another.');
+    const timeless = members.find(({ counters: { sequence, armed }, clock }) =>
+      [sequence, armed, clock].includes(null),
+    );
+    if (timeless !== undefined) {
+      return notProven(
+        `Of ${timeless.name} not both counters and the clock of a TPM are proven, to compare.`,
+      );
+    }
     return proven('Custody log, counters and clock go forward from each bundle to the next.');
   }
 
@@ -170,23 +180,38 @@ function unopened(members: readonly Member[]): string | undefined {
   return closed && `But ${closed.name} cannot be opened here: that it is what it is called is not proven.`;
 }
 
-function* tpmWentBack(
-  earlier: Member,
-  later: Member,
-  appraisers: Pick<Appraisers, 'clock'>,
-): Generator<string> {
+/** Of the bundles that have it, each with the next one that has it: one between them that lacks it hides nothing. */
+function pairsOf(
+  members: readonly Member[],
+  has: (member: Member) => unknown = () => true,
+): (readonly [earlier: Member, later: Member])[] {
+  const having = members.filter((member) => has(member) !== null);
+  return having.slice(1).map((later, at) => [having[at] ?? later, later] as const);
+}
+
+function* countersWentBack(members: readonly Member[]): Generator<string> {
   for (const [counter, what] of [
     ['sequence', 'counter of bundles'],
     ['armed', 'armed counter'],
   ] as const) {
-    const [before, after] = [earlier.counters[counter], later.counters[counter]];
-    if (before !== null && after !== null && after < before)
-      yield `The TPM's ${what} stood at ${before} in ${earlier.name} and at ${after} in ${later.name}.`;
+    for (const [earlier, later] of pairsOf(members, ({ counters }) => counters[counter])) {
+      const [before, after] = [earlier.counters[counter], later.counters[counter]];
+      if (before !== null && after !== null && after < before)
+        yield `The TPM's ${what} stood at ${before} in ${earlier.name} and at ${after} in ${later.name}.`;
+    }
   }
-  if (earlier.clock === null || later.clock === null || earlier.sequence === later.sequence) return;
-  const { result, detail } = appraisers.clock(earlier.clock, later.clock);
-  if (result === 'failed')
-    yield `By the TPM's clock ${later.name} is older than ${earlier.name}, of a lower number. ${detail}`;
+}
+
+function* clockWentBack(
+  members: readonly Member[],
+  appraisers: Pick<Appraisers, 'clock'>,
+): Generator<string> {
+  for (const [earlier, later] of pairsOf(members, ({ clock }) => clock)) {
+    if (earlier.clock === null || later.clock === null || earlier.sequence === later.sequence) continue;
+    const { result, detail } = appraisers.clock(earlier.clock, later.clock);
+    if (result === 'failed')
+      yield `By the TPM's clock ${later.name} is older than ${earlier.name}, of a lower number. ${detail}`;
+  }
 }
 
 function appraiseDuplicates(members: readonly Member[], distinct: readonly Member[]): Appraisal {

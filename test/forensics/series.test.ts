@@ -273,6 +273,32 @@ describe('a rollback', () => {
     expect(claims.rollback.detail).toMatch(words);
   });
 
+  it('is not hidden by a bundle between that has nothing to compare, and without one it is not proven', async () => {
+    const [first, silent, low, high] = [
+      (await factsOf(await bundle(1, { armed: 5 }))) as BundleFacts,
+      (await factsOf(await bundle(2, { armed: 5 }))) as BundleFacts,
+      (await factsOf(await bundle(3, { armed: 3, clock: 10 }))) as BundleFacts,
+      (await factsOf(await bundle(4, { armed: 6 }))) as BundleFacts,
+    ];
+    const rollback = (last: BundleFacts) => {
+      const series = new Series();
+      series.add('bundle 1', first);
+      series.add('bundle 2', { ...silent, clock: null, counters: { sequence: null, armed: null } });
+      series.add('the last', last);
+      return series.conclude(appraisers).claims.find(({ claim }) => claim === 'rollback');
+    };
+    expect(rollback(low)).toMatchObject({
+      result: 'failed',
+      detail: expect.stringMatching(
+        /stood at 5 in bundle 1 and at 3 in the last.*the last is older than bundle 1/,
+      ),
+    });
+    expect(rollback(high)).toMatchObject({
+      result: 'not-proven',
+      detail: expect.stringMatching(/^Of bundle 2 not both counters/),
+    });
+  });
+
   it("of the node's own clock is not proven: it may have been corrected", async () => {
     const claims = await compare(await bundle(1), await bundle(2, { at: '2026-11-20T16:00:00.000Z' }));
     expect(claims.rollback).toMatchObject({
