@@ -2,9 +2,11 @@
 import { execFileSync } from 'node:child_process';
 import {
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
+  rmdirSync,
   rmSync,
   symlinkSync,
   truncateSync,
@@ -251,6 +253,29 @@ describe('bundles that are kept', () => {
     });
     // Number 1 lay nowhere else.
     expect(lost([0, 2, 3, 4])).toMatchObject({ result: 'proven' });
+  });
+
+  it('that cannot be removed are recorded once, and in nothing’s way', () => {
+    configure('[forensics]\nkeep_bytes = 100\n');
+    for (const sequence of [1, 2, 3]) make(sequence);
+    const path = join(layout().bundles, nameOf(1));
+    const old = () => utimesSync(path, new Date(now), new Date(now));
+    rmSync(path);
+    mkdirSync(path);
+    old();
+    for (let round = 0; round < 3; round += 1) {
+      expect(() => limitBundles(recording(), now + 10_000)).toThrow(/cannot be removed: alpha-000001-/);
+    }
+    const gone = () => events().filter(({ event }) => event === 'bundle-given-up');
+    expect(gone().map(({ detail }) => detail.sequence)).toEqual([1, 2]);
+    expect(alerts).toEqual(['alpha-bundle-given-up-2']);
+    rmdirSync(path);
+    writeFileSync(path, 'x'.repeat(100));
+    old();
+    expect(limitBundles(recording(), now + 10_000)).toEqual([nameOf(1)]);
+    expect(gone()).toHaveLength(2);
+    expect(kept()).toEqual([3]);
+    expect(alerts).toHaveLength(2);
   });
 
   it('are not touched while they are being made', () => {
