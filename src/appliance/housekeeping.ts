@@ -4,14 +4,14 @@ import { reasonOf } from '../host/failure.ts';
 import type { Announcer } from './announce.ts';
 import type { Config } from './config.ts';
 import { GivenUpLately, type Recording, recordReceipts, tellGivenUp } from './receipts.ts';
-import { limitBundles } from './retention.ts';
+import { limitBundles, Settled } from './retention.ts';
 
 const everyMilliseconds = 1000;
 const day = 86_400_000;
 
 export class Housekeeping implements Disposable {
   readonly #node: Recording & { readonly config: Config; readonly announcer: Announcer };
-  readonly #lately = new GivenUpLately();
+  readonly #remembered: Remembered = { lately: new GivenUpLately(), settled: new Settled() };
   readonly #timer: NodeJS.Timeout;
   /** What was in the way last time, so that it is told once. */
   #trouble = '';
@@ -28,7 +28,7 @@ export class Housekeeping implements Disposable {
 
   #look(): void {
     try {
-      keepHouse(this.#node, this.#lately);
+      keepHouse(this.#node, this.#remembered);
       this.#trouble = '';
     } catch (error) {
       const why = reasonOf(error);
@@ -39,13 +39,22 @@ export class Housekeeping implements Disposable {
   }
 }
 
+/** From one look to the next, so that the custody log need not be read for each. */
+interface Remembered {
+  readonly lately: GivenUpLately;
+  readonly settled: Settled;
+}
+
 /** Once, also where no node runs. */
-export function keepHouse(node: Recording & { readonly config: Config }, lately = new GivenUpLately()): void {
+export function keepHouse(
+  node: Recording & { readonly config: Config },
+  { lately, settled }: Remembered = { lately: new GivenUpLately(), settled: new Settled() },
+): void {
   const { config, layout } = node;
   recordReceipts(node, lately);
   const { spool_bytes: bytes, spool_days: days } = config.courier;
   limitSpool(layout.spool, { bytes, ageMilliseconds: days * day }, ({ key, severity, why }) =>
     tellGivenUp({ key, channel: '', severity, why: `${why} of the spool` }, { ...node, lately }),
   );
-  limitBundles(node);
+  limitBundles(node, Date.now(), settled);
 }

@@ -22,21 +22,44 @@ interface KeptBundle extends Waiting {
   readonly givenUp: boolean;
 }
 
+/** What lay there when nothing had to go, although limits are exceeded: a last large one, or old security events. */
+export class Settled {
+  #state: string | undefined;
+
+  /** The same files, none of which has grown too old since, by the same custody log. */
+  is(state: string): boolean {
+    return state === this.#state;
+  }
+
+  remember(state: string): void {
+    this.#state = state;
+  }
+}
+
 /**
  * Removes what goes beyond the limits, each recorded first, once, and told. @returns the names of the archives.
  * @throws Failure `bundle-unremovable`, when all others are removed.
  */
-export function limitBundles(recording: Recording & { readonly config: Config }, now = Date.now()): string[] {
+export function limitBundles(
+  recording: Recording & { readonly config: Config },
+  now = Date.now(),
+  settled = new Settled(),
+): string[] {
   const { config, layout, custody } = recording;
   const { keep_bytes: bytes, keep_days: days } = config.forensics;
   const files = filesIn(layout.bundles);
   const total = files.reduce((sum, file) => sum + file.bytes, 0);
   const limits = { bytes, ageMilliseconds: days * day };
   // The log is read only where something may have to go.
-  if (total <= limits.bytes && files.every(({ at }) => now - at <= limits.ageMilliseconds)) return [];
+  const old = files.map(({ at }) => now - at > limits.ageMilliseconds);
+  if (total <= limits.bytes && !old.includes(true)) return [];
+  const state = JSON.stringify([files, old, custody.head().sequence]);
+  if (settled.is(state)) return [];
   const removed: string[] = [];
   const stuck: string[] = [];
-  for (const { item, why } of toGiveUp(describe(files, recording), limits, now)) {
+  const leaving = toGiveUp(describe(files, recording), limits, now);
+  if (leaving.length === 0) settled.remember(state);
+  for (const { item, why } of leaving) {
     const { name, sequence, sha256, copied, givenUp } = item;
     if (!givenUp)
       custody.append(bundleGivenUp, { sequence, sha256: sha256 ?? null, cause: why, delivered: copied });

@@ -25,7 +25,7 @@ import { type Config, loadConfig } from '../../src/appliance/config.ts';
 import { keepHouse } from '../../src/appliance/housekeeping.ts';
 import { makeStateDirectories, type NodeRecord, stateLayout } from '../../src/appliance/node-record.ts';
 import { recordReceipts } from '../../src/appliance/receipts.ts';
-import { limitBundles } from '../../src/appliance/retention.ts';
+import { limitBundles, Settled } from '../../src/appliance/retention.ts';
 import { uploadsOf } from '../../src/appliance/uploads.ts';
 import { checkChain } from '../../src/custody/chain.ts';
 import { CustodyLog } from '../../src/custody/log.ts';
@@ -253,6 +253,26 @@ describe('bundles that are kept', () => {
     });
     // Number 1 lay nowhere else.
     expect(lost([0, 2, 3, 4])).toMatchObject({ result: 'proven' });
+  });
+
+  it('above a limit by which none may go are not looked up in the log again, until something changes', () => {
+    configure('[forensics]\nkeep_bytes = 50\nkeep_days = 30\n');
+    make(1, { days: 40, severity: 'critical' });
+    let reads = 0;
+    const counted = new Proxy(custody, {
+      get: (log, name) => {
+        if (name === 'records') reads += 1;
+        const member: unknown = Reflect.get(log, name);
+        return typeof member === 'function' ? member.bind(log) : member;
+      },
+    });
+    const settled = new Settled();
+    const look = () => limitBundles({ ...recording(), custody: counted }, now + 10_000, settled);
+    expect([look(), look(), look()]).toEqual([[], [], []]);
+    expect(reads).toBe(1);
+    leave(receiptOf(1));
+    recordReceipts(recording());
+    expect(look()).toEqual([nameOf(1)]);
   });
 
   it('that cannot be removed are recorded once, and in nothing’s way', () => {
