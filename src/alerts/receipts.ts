@@ -9,8 +9,9 @@ import { namesUntrusted, readUntrusted } from '../host/untrusted.ts';
 import { severities, visibleWord } from './alert.ts';
 
 const largestReceipt = 16_384;
-/** Directory entries that one look takes in; the rest waits for the next. */
-const mostEntries = 512;
+/** Names that one look takes in, and receipts that it reads; the rest waits for the next. */
+const mostNames = 32_768;
+const mostRead = 512;
 
 const line = (most: number) =>
   z
@@ -79,16 +80,23 @@ export interface TakenReceipt {
   done(): void;
 }
 
-/** The receipts that lie there; none where there is no such directory. What is no receipt is removed and told to `onRejected`. */
+/**
+ * The receipts that lie there, those of deliveries first; none where there is no such directory. `full` says whether an alert that
+ * was given up is to wait: its receipt is not read then. What is no receipt is removed and told to `onRejected`.
+ */
 export function takeReceipts(
   directory: string,
   onRejected: (file: string, why: string) => void,
+  full: () => boolean = () => false,
 ): TakenReceipt[] {
-  return fileNames(directory).flatMap((name) => {
+  const names = Map.groupBy(fileNames(directory), (name) => name.startsWith('given-up-'));
+  const [first, last] = [names.get(false) ?? [], names.get(true) ?? []];
+  const wanted = last.length === 0 || full() ? first : [...first, ...last];
+  return wanted.slice(0, mostRead).flatMap((name) => {
     const path = join(directory, name);
     const remove = (): void => rmSync(path, { force: true });
     try {
-      return [{ receipt: readReceipt(path), done: remove }];
+      return [{ receipt: readReceipt(path, name), done: remove }];
     } catch (error) {
       try {
         remove();
@@ -104,7 +112,7 @@ export function takeReceipts(
 /** Sorted. A file that is still being written has another ending. */
 function fileNames(directory: string): string[] {
   try {
-    return namesUntrusted(directory, mostEntries)
+    return namesUntrusted(directory, mostNames)
       .filter((name) => name.endsWith('.json'))
       .sort();
   } catch {
@@ -113,10 +121,12 @@ function fileNames(directory: string): string[] {
 }
 
 /** @throws where it is none. */
-function readReceipt(path: string): Receipt {
+function readReceipt(path: string, name: string): Receipt {
   const read = readUntrusted(path, largestReceipt);
   if ('problem' in read) throw new Error(read.problem);
   const checked = receiptSchema.safeParse(JSON.parse(read.text));
   if (!checked.success) throw new Error(sentenceOf(checked.error));
+  // Else it would be among those that do not wait.
+  if (!name.startsWith(`${checked.data.kind}-`)) throw new Error('It is of another kind than its name says.');
   return checked.data;
 }

@@ -51,8 +51,11 @@ export class GivenUpLately {
 /** @returns how many were recorded. */
 export function recordReceipts(recording: Recording, lately = new GivenUpLately()): number {
   const { layout, announcer } = recording;
-  const taken = takeReceipts(layout.receipts, (file, why) =>
-    announcer?.event('RECEIPT_REJECTED', `A receipt of the courier is none: ${why}`, { file, why }),
+  const taken = takeReceipts(
+    layout.receipts,
+    (file, why) =>
+      announcer?.event('RECEIPT_REJECTED', `A receipt of the courier is none: ${why}`, { file, why }),
+    () => lately.full(recording.custody),
   );
   if (taken.length === 0) return 0;
   const history = [...recording.custody.records()];
@@ -121,26 +124,28 @@ function recordDelivery(
 }
 
 function recordGivenUp(
-  { key, channel, severity, why }: GivenUp,
+  { key, channel, at, severity, why }: GivenUp,
   { custody, announcer }: Recording,
   history: Records,
   lately: GivenUpLately,
 ): string | undefined {
   const known = history.some(
-    ({ event, detail }) => event === alertGivenUp && detail.key === key && detail.channel === channel,
+    ({ event, detail }) =>
+      event === alertGivenUp && detail.key === key && detail.channel === channel && detail.at === at,
   );
   if (known) return 'known';
-  if (!tellGivenUp({ key, channel, severity, why }, { custody, announcer, lately })) return 'later';
-  history.push({ event: alertGivenUp, time: utcNow(), detail: { key, channel } });
+  if (!tellGivenUp({ key, channel, at, severity, why }, { custody, announcer, lately })) return 'later';
+  history.push({ event: alertGivenUp, time: utcNow(), detail: { key, channel, at } });
   return undefined;
 }
 
 /**
- * An alert that will not be sent, in the custody log and as an event. `channel` is empty where no courier had it yet.
+ * An alert that will not be sent, in the custody log and as an event. `channel` is empty where no courier had it yet, `at` is when
+ * the courier gave it up.
  * @returns false where the log takes no more of them in this hour.
  */
 export function tellGivenUp(
-  given: { readonly key: string; readonly channel: string; readonly severity: string; readonly why: string },
+  given: Pick<GivenUp, 'key' | 'channel' | 'severity' | 'why'> & Partial<Pick<GivenUp, 'at'>>,
   {
     custody,
     announcer,

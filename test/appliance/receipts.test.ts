@@ -24,7 +24,7 @@ import type { Announcer } from '../../src/appliance/announce.ts';
 import { type Config, loadConfig } from '../../src/appliance/config.ts';
 import { keepHouse } from '../../src/appliance/housekeeping.ts';
 import { makeStateDirectories, type NodeRecord, stateLayout } from '../../src/appliance/node-record.ts';
-import { recordReceipts } from '../../src/appliance/receipts.ts';
+import { GivenUpLately, recordReceipts, tellGivenUp } from '../../src/appliance/receipts.ts';
 import { limitBundles, Settled } from '../../src/appliance/retention.ts';
 import { uploadsOf } from '../../src/appliance/uploads.ts';
 import { checkChain } from '../../src/custody/chain.ts';
@@ -172,6 +172,34 @@ describe('alerts that a courier gave up', () => {
       { event: 'alert-given-up', detail: expect.objectContaining({ key: 'alpha-1' }) },
     ]);
     expect(told).toEqual([expect.stringMatching(/^ALERT_GIVEN_UP .*json-1/)]);
+  });
+
+  it('are recorded again where they were given up again', () => {
+    leave(givenUp(1));
+    recordReceipts(recording());
+    leave({ ...givenUp(1), at: '2026-11-27T16:31:00.000Z' });
+    expect(recordReceipts(recording())).toBe(1);
+  });
+
+  it('that wait stand in no delivery’s way, and cost no look into the log', () => {
+    const lately = new GivenUpLately();
+    for (let at = 0; at < 100; at += 1) {
+      tellGivenUp({ key: `${at}`, channel: '', severity: 'error', why: 'size' }, { custody, lately });
+    }
+    const waiting = JSON.stringify(givenUp(0));
+    for (let at = 0; at < 600; at += 1)
+      writeFileSync(join(layout().receipts, `given-up-${at}.json`), waiting);
+    writeFileSync(join(layout().receipts, 'delivered-in-disguise.json'), waiting);
+    make(7);
+    leave(receiptOf(7));
+    expect(recordReceipts(recording(), lately)).toBe(1);
+    expect(events().at(-1)?.event).toBe('bundle-delivered');
+    expect(told[0]).toMatch(/^RECEIPT_REJECTED .*of another kind/);
+    expect(readdirSync(layout().receipts)).toHaveLength(600);
+    custody.records = () => {
+      throw new Error('nothing is to be looked up');
+    };
+    expect(recordReceipts(recording(), lately)).toBe(0);
   });
 
   it('cannot fill the log: a hundred in an hour, and the rest waits', () => {
