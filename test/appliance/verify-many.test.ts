@@ -20,6 +20,7 @@ import { type ManyReport, type Verified, verifyAt } from '../../src/appliance/ve
 import { deliver, parseUploadUrl } from '../../src/forensics/deliver.ts';
 import { encrypted } from '../../src/forensics/encryption.ts';
 import { sigstoreName } from '../../src/forensics/format.ts';
+import { listObjects } from '../../src/forensics/s3-fetch.ts';
 import { esoteric, type LabNode } from '../lab/node.ts';
 import { type S3Server, startS3 } from '../lab/s3.ts';
 import { labNode, Scratch } from './scene.ts';
@@ -313,6 +314,14 @@ describe('a directory', () => {
       for (const [place, code] of codes) await expect(verify(place), place).rejects.toMatchObject({ code });
       process.env.AWS_ACCESS_KEY_ID = 'SOMEBODY';
       await expect(verify(url)).rejects.toMatchObject({ code: 'download-denied' });
+    });
+
+    it('more than one look takes in is no list to go by', async () => {
+      const target = parseUploadUrl(url);
+      if (target.kind !== 's3') throw new Error('s3 was asked for');
+      const place = { target, signal: watching.signal };
+      expect(await listObjects(place, 'case-7/', 4)).toHaveLength(4);
+      await expect(listObjects(place, 'case-7/', 3)).rejects.toMatchObject({ code: 'bundles-too-many' });
     });
 
     it('what is damaged on the way is fetched in vain, and what rots in the store is rejected', async () => {
