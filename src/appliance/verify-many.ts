@@ -12,6 +12,7 @@ import {
   type Verification,
   type VerifyOptions,
   verifyFiles,
+  verifyOne,
 } from './verify.ts';
 
 export interface BundleReport extends VerifyReport {
@@ -64,7 +65,7 @@ async function verifyBucket(options: VerifyOptions, watching: Watching): Promise
   if (only !== undefined && others.length === 0 && basename(target.prefix) === basename(only)) {
     watching.onProgress(`fetching ${only}`);
     using bundle = await source.open(only);
-    return { many: false, ...(await verifyFiles({ ...options, archive: bundle.archive })) };
+    return { many: false, ...(await verifyOne(party, bundle.archive, options.sigstore ?? bundle.sigstore)) };
   }
   refuseOneStatement(options);
   return { many: true, ...(await verifyAll(source, party, watching)) };

@@ -59,11 +59,16 @@ export async function verifyFiles(options: VerifyOptions): Promise<Verification>
   const { archive } = options;
   requireFile('The archive', archive);
   using party = relyingParty(options);
-  const { report } = await party.appraise(
-    archive,
-    options.sigstore ?? sigstoreName(archive),
-    party.knownHead,
-  );
+  return await verifyOne(party, archive, options.sigstore ?? sigstoreName(archive));
+}
+
+/** A bundle by itself. */
+export async function verifyOne(
+  party: RelyingParty,
+  archive: string,
+  sigstore: string,
+): Promise<Verification> {
+  const { report } = await party.appraise(archive, sigstore, party.knownHead);
   return { report, accepted: party.accepts(report) };
 }
 

@@ -1,7 +1,7 @@
 // Bundles from S3 for whoever verifies them: what lies under a prefix, and one object into a file, never more of it than asked for
 // (Amazon S3 API reference: ListObjectsV2, GetObject).
 import { open } from 'node:fs/promises';
-import { exitStatus, Failure } from '../host/failure.ts';
+import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
 import { withClient } from './s3-client.ts';
 import { httpStatus, type S3Target } from './s3-failure.ts';
 
@@ -47,7 +47,7 @@ export async function listObjects(
 
 /**
  * Writes the first `most` bytes of an object to a new file, for its owner alone; leaves no file where there is no such object. The
- * store's checksum is compared where it has one. @throws Failure `download-…`.
+ * store's checksum is compared where it has one. @throws Failure `download-…`; of them `download-unwritable` is about this host.
  */
 export async function fetchObject(
   { target, signal }: S3Place,
@@ -64,12 +64,27 @@ export async function fetchObject(
         throw error;
       });
     if (answer === undefined) return;
-    await using file = await open(path, 'w', 0o600);
+    await using file = await writing(path, open(path, 'w', 0o600));
     let left = most;
     for await (const chunk of answer.Body as AsyncIterable<Uint8Array>) {
-      await file.writeFile(chunk.subarray(0, left));
+      await writing(path, file.writeFile(chunk.subarray(0, left)));
       left -= Math.min(left, chunk.length);
       if (left === 0) break;
     }
   });
+}
+
+async function writing<T>(path: string, work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    throw new Failure(
+      'download-unwritable',
+      `What is fetched cannot be written to ${path}: ${reasonOf(error)}.`,
+      {
+        remedy: 'Make room there, or name a directory that has some in TMPDIR.',
+        cause: error,
+      },
+    );
+  }
 }

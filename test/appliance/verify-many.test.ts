@@ -1,8 +1,10 @@
 // `verify` of many bundles at once: a directory and a bucket, of nodes that are really set back between two bundles.
+import { spawnSync } from 'node:child_process';
 import {
   copyFileSync,
   cpSync,
   createReadStream,
+  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -10,6 +12,7 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { generateX25519Identity, identityToRecipient } from 'age-encryption';
@@ -20,7 +23,7 @@ import { type ManyReport, type Verified, verifyAt } from '../../src/appliance/ve
 import { deliver, parseUploadUrl } from '../../src/forensics/deliver.ts';
 import { encrypted } from '../../src/forensics/encryption.ts';
 import { sigstoreName } from '../../src/forensics/format.ts';
-import { listObjects } from '../../src/forensics/s3-fetch.ts';
+import { fetchObject, listObjects } from '../../src/forensics/s3-fetch.ts';
 import { esoteric, type LabNode } from '../lab/node.ts';
 import { type S3Server, startS3 } from '../lab/s3.ts';
 import { labNode, Scratch } from './scene.ts';
@@ -314,6 +317,26 @@ describe('a directory', () => {
       for (const [place, code] of codes) await expect(verify(place), place).rejects.toMatchObject({ code });
       process.env.AWS_ACCESS_KEY_ID = 'SOMEBODY';
       await expect(verify(url)).rejects.toMatchObject({ code: 'download-denied' });
+    });
+
+    it('what cannot be written here is not the fault of the store', async () => {
+      const target = parseUploadUrl(url);
+      if (target.kind !== 's3') throw new Error('s3 was asked for');
+      const fetching = fetchObject(
+        { target, signal: watching.signal },
+        `case-7/0/${basename(made.archive)}`,
+        scratch.at('nowhere', 'archive'),
+        1000,
+      );
+      await expect(fetching).rejects.toMatchObject({ code: 'download-unwritable' });
+    });
+
+    it('what a verifier left behind that was killed is removed by the next', async () => {
+      const { pid } = spawnSync('true');
+      const left = join(tmpdir(), `esoteric-appliance-verify-${pid}-abcdef`);
+      mkdirSync(join(left, 'below'), { recursive: true });
+      await verify(url.replace('case-7', `case-7/0/${basename(made.archive)}`));
+      expect(existsSync(left)).toBe(false);
     });
 
     it('more than one look takes in is no list to go by', async () => {
