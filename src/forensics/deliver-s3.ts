@@ -19,7 +19,7 @@ import {
 } from './delivery.ts';
 import { withClient } from './s3-client.ts';
 import { httpStatus, type S3Target } from './s3-failure.ts';
-import { defaultPartBytes, uploadInParts } from './s3-parts.ts';
+import { abandonParts, defaultPartBytes, isUnfinished, uploadInParts } from './s3-parts.ts';
 import { s3Address } from './upload-target.ts';
 
 /** S3 takes no larger object. */
@@ -35,6 +35,19 @@ export async function deliverToS3(target: S3Target, delivery: Delivery): Promise
     const delivered: Delivered[] = [];
     for (const file of delivery.files) delivered.push(await deliverOne(client, file, place, delivery));
     return delivered;
+  });
+}
+
+/** Clears away the parts of files that are gone. The store is asked only where there are any. */
+export async function abandonInS3(target: S3Target, delivery: Delivery): Promise<void> {
+  const { signal, stateDirectory } = delivery;
+  if (stateDirectory === undefined) return;
+  const files = delivery.files.filter((file) => isUnfinished(stateDirectory, file));
+  if (files.length === 0) return;
+  const credentials = await delivery.credentials();
+  await withClient({ target, use: 'upload', credentials, signal }, async (client, { endpoint, region }) => {
+    for (const file of files)
+      await abandonParts(client, endpoint ?? region, { stateDirectory, file, signal });
   });
 }
 
