@@ -86,6 +86,11 @@ export class Deliverer {
     await ended;
   }
 
+  /** Whether it is being sent, or its outcome not recorded yet. */
+  isUnderWay(id: number): boolean {
+    return this.#underWay.has(id) || this.#unrecorded.has(id);
+  }
+
   #due(): QueuedJob[] {
     for (const [id, record] of this.#unrecorded) {
       try {
@@ -95,9 +100,7 @@ export class Deliverer {
         // Still full: the others go on meanwhile.
       }
     }
-    return this.#options.outbox
-      .due(this.#now())
-      .filter(({ id }) => !this.#underWay.has(id) && !this.#unrecorded.has(id));
+    return this.#options.outbox.due(this.#now()).filter(({ id }) => !this.isUnderWay(id));
   }
 
   /** Starts as many of `jobs` as their lanes have room for. */

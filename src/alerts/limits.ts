@@ -21,7 +21,7 @@ export type WhyGivenUp = 'age' | 'size';
 /** As urgent as this, a thing that lies nowhere else does not go by age alone. */
 const securityEvent: Severity = 'critical';
 
-/** The last one is never given up, whatever its size. */
+/** By size the last one is never given up, however large it is. */
 export function toGiveUp<T extends Waiting>(
   waiting: readonly T[],
   limits: Limits,

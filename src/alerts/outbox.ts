@@ -162,8 +162,11 @@ export class Outbox implements Disposable {
     });
   }
 
-  /** Dead-letters the alerts that go first where more waits than may; bundles are the node's to limit. */
-  limit(limits: Limits): GivenUpJob[] {
+  /**
+   * Dead-letters the alerts that go first where more waits than may, but for those `underWay`, by their id: they may be acknowledged
+   * yet. Bundles are the node's to limit.
+   */
+  limit(limits: Limits, underWay: (id: number) => boolean = () => false): GivenUpJob[] {
     const { bytes, oldest } = this.#database
       .prepare(
         `SELECT coalesce(sum(length(payload)), 0) AS bytes, min(enqueued) AS oldest FROM job
@@ -187,7 +190,8 @@ export class Outbox implements Disposable {
           at: Number(row.enqueued),
           severity: row.severity as Severity,
           copied: false,
-        }));
+        }))
+        .filter(({ id }) => !underWay(id));
       return toGiveUp(alerts, limits, now).map(({ item: { id, key, channel, severity }, why }) => {
         this.#database
           .prepare(`UPDATE job SET state = 'dead-lettered', ended = ?, error = ? WHERE id = ?`)

@@ -1,16 +1,17 @@
 // Receipts: what the courier tells the node of its deliveries, as files in a directory of the courier's. The node reads them with more
-// rights than the courier has and so believes nothing of their form: no link is followed, nothing waits, no file is read beyond its limit,
-// and what is no receipt goes away.
-import { closeSync, constants, fstatSync, mkdirSync, opendirSync, openSync, readSync, rmSync } from 'node:fs';
+// rights than the courier has and so believes nothing of their form (host/untrusted.ts); what is no receipt goes away.
+import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { writeDurably } from '../host/durable.ts';
-import { reasonOf } from '../host/failure.ts';
+import { Failure, reasonOf } from '../host/failure.ts';
+import { namesUntrusted, readUntrusted } from '../host/untrusted.ts';
 import { severities, visibleWord } from './alert.ts';
 
 const largestReceipt = 16_384;
-/** Directory entries that one look takes in; the rest waits for the next. */
-const mostEntries = 512;
+/** Names that one look takes in, and receipts that it reads; the rest waits for the next. */
+const mostNames = 32_768;
+const mostRead = 512;
 
 const line = (most: number) =>
   z
@@ -21,8 +22,8 @@ const at = z.iso.datetime();
 
 const deliveredFile = z.strictObject({
   name: line(255),
-  /** `s3://bucket/key` or `file:///path`, without parameters. */
-  where: line(2048).regex(/^(s3|file):\/\/[^?#]+$/),
+  /** `s3://bucket/key` or `file:///path`, without parameters. A key of S3 has 1024 bytes, of which each may take three here. */
+  where: line(4096).regex(/^(s3|file):\/\/[^?#]+$/),
   size: z.int().nonnegative(),
   sha256: z.string().regex(/^[0-9a-f]{64}$/),
   version: line(1024).optional(),
@@ -49,13 +50,29 @@ export const receiptSchema = z.discriminatedUnion('kind', [
 ]);
 export type Receipt = z.infer<typeof receiptSchema>;
 
-/** Leaves a receipt, on disk when it returns; one about the same thing is replaced. */
+/** Leaves a receipt, on disk when it returns; one about the same thing is replaced. @throws Failure `receipt-unwritable`. */
 export function writeReceipt(directory: string, receipt: Receipt): void {
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
   const channel = receipt.kind === 'given-up' ? `-${receipt.channel}` : '';
   const name = `${receipt.kind}-${receipt.key}${channel}`.slice(0, 200);
-  writeDurably(join(directory, `${name}.json`), JSON.stringify(receiptSchema.parse(receipt)));
+  try {
+    const checked = receiptSchema.safeParse(receipt);
+    if (!checked.success) throw new Error(sentenceOf(checked.error));
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    writeDurably(join(directory, `${name}.json`), JSON.stringify(checked.data));
+  } catch (error) {
+    throw new Failure(
+      'receipt-unwritable',
+      `The receipt for ${receipt.key} cannot be written: ${reasonOf(error)}.`,
+      {
+        kept: 'What it tells of is done; the node does not know of it yet.',
+        remedy: `Check that ${directory} belongs to the user of the courier and has room.`,
+        cause: error,
+      },
+    );
+  }
 }
+
+const sentenceOf = (error: z.ZodError): string => z.prettifyError(error).replaceAll('\n', ' ');
 
 export interface TakenReceipt {
   readonly receipt: Receipt;
@@ -63,16 +80,23 @@ export interface TakenReceipt {
   done(): void;
 }
 
-/** The receipts that lie there; none where there is no such directory. What is no receipt is removed and told to `onRejected`. */
+/**
+ * The receipts that lie there, those of deliveries first; none where there is no such directory. `full` says whether an alert that
+ * was given up is to wait: its receipt is not read then. What is no receipt is removed and told to `onRejected`.
+ */
 export function takeReceipts(
   directory: string,
   onRejected: (file: string, why: string) => void,
+  full: () => boolean = () => false,
 ): TakenReceipt[] {
-  return fileNames(directory).flatMap((name) => {
+  const names = Map.groupBy(fileNames(directory), (name) => name.startsWith('given-up-'));
+  const [first, last] = [names.get(false) ?? [], names.get(true) ?? []];
+  const wanted = last.length === 0 || full() ? first : [...first, ...last];
+  return wanted.slice(0, mostRead).flatMap((name) => {
     const path = join(directory, name);
     const remove = (): void => rmSync(path, { force: true });
     try {
-      return [{ receipt: readReceipt(path), done: remove }];
+      return [{ receipt: readReceipt(path, name), done: remove }];
     } catch (error) {
       try {
         remove();
@@ -87,33 +111,22 @@ export function takeReceipts(
 
 /** Sorted. A file that is still being written has another ending. */
 function fileNames(directory: string): string[] {
-  const names: string[] = [];
   try {
-    using entries = opendirSync(directory);
-    for (let count = 0; count < mostEntries; count += 1) {
-      const entry = entries.readSync();
-      if (entry === null) break;
-      if (entry.name.endsWith('.json')) names.push(entry.name);
-    }
+    return namesUntrusted(directory, mostNames)
+      .filter((name) => name.endsWith('.json'))
+      .sort();
   } catch {
-    // Not there yet, or not ours to read: nothing to take.
+    return []; // Not there yet, or not ours to read: nothing to take.
   }
-  return names.sort();
 }
 
 /** @throws where it is none. */
-function readReceipt(path: string): Receipt {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-  try {
-    const found = fstatSync(fd);
-    if (!found.isFile()) throw new Error('it is not a regular file');
-    if (found.size > largestReceipt) throw new Error(`it is larger than ${largestReceipt} bytes`);
-    const bytes = Buffer.alloc(largestReceipt);
-    const length = readSync(fd, bytes, 0, largestReceipt, 0);
-    const checked = receiptSchema.safeParse(JSON.parse(bytes.toString('utf8', 0, length)));
-    if (!checked.success) throw new Error(z.prettifyError(checked.error).replaceAll('\n', ' '));
-    return checked.data;
-  } finally {
-    closeSync(fd);
-  }
+function readReceipt(path: string, name: string): Receipt {
+  const read = readUntrusted(path, largestReceipt);
+  if ('problem' in read) throw new Error(read.problem);
+  const checked = receiptSchema.safeParse(JSON.parse(read.text));
+  if (!checked.success) throw new Error(sentenceOf(checked.error));
+  // Else it would be among those that do not wait.
+  if (!name.startsWith(`${checked.data.kind}-`)) throw new Error('It is of another kind than its name says.');
+  return checked.data;
 }

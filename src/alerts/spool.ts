@@ -9,8 +9,6 @@ import {
   lstatSync,
   mkdirSync,
   openSync,
-  readdirSync,
-  readFileSync,
   renameSync,
   rmSync,
   statSync,
@@ -20,13 +18,18 @@ import { join } from 'node:path';
 import type { ZodError } from 'zod';
 import { syncDirectory } from '../host/durable.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
-import type { Severity } from './alert.ts';
+import { namesUntrusted, readUntrusted } from '../host/untrusted.ts';
+import { type Severity, severities, severityCode } from './alert.ts';
 import { keyOf, type SpooledJob, spooledJobSchema } from './job.ts';
 import { type Limits, toGiveUp, type WhyGivenUp } from './limits.ts';
 
 const suffix = '.json';
 const maxJobBytes = 1 << 20;
 const rejectedDirectory = 'rejected';
+/** Files that one look at the limits takes in: the node has heartbeats to give. */
+const mostFiles = 32_768;
+/** What `dropJob` names an alert: when, its severity and its key. What has another name is the courier's to take or to reject. */
+const alertName = /^(\d{15})-\d+-\d+-alert-([0-7])\.([A-Za-z0-9][A-Za-z0-9._:@-]{0,127})\.json$/;
 /** A file half written for this long belongs to a process that was killed, and that repeats the job. */
 const abandonedAfter = 3_600_000;
 
@@ -42,7 +45,7 @@ export function dropJob(spoolDirectory: string, job: SpooledJob, clock: () => nu
   if (Buffer.byteLength(text) > maxJobBytes) throw malformed(`It is larger than ${maxJobBytes} bytes.`);
   // Unique within a boot by the monotonic clock, and in order of dropping between boots by the wall clock.
   const order = `${String(clock()).padStart(15, '0')}-${String(process.hrtime.bigint()).padStart(20, '0')}`;
-  const name = `${order}-${process.pid}-${job.kind}-${keyOf(job)}${suffix}`;
+  const name = `${order}-${process.pid}-${job.kind}-${aboutOf(job)}${suffix}`;
   const beside = join(spoolDirectory, `.${name}.new`);
   try {
     writeForCourier(beside, text, spoolDirectory);
@@ -57,6 +60,10 @@ export function dropJob(spoolDirectory: string, job: SpooledJob, clock: () => nu
     });
   }
 }
+
+/** An alert's severity stands in the name, so that the node, which limits what waits, opens nothing in a directory of the courier's. */
+const aboutOf = (job: SpooledJob): string =>
+  job.kind === 'alert' ? `${severityCode(job.alert.severity)}.${job.alert.key}` : job.key;
 
 const malformed = (problem: string): Failure =>
   new Failure('job-malformed', `A job cannot be spooled. ${problem}`);
@@ -113,43 +120,40 @@ export interface GivenUp {
 }
 
 /**
- * Removes the alerts that go first where more waits for a courier than may. Bundles stay: their jobs are small, and go when the
- * bundles do. @throws Failure `spool-unreadable`.
+ * Removes the alerts that go first where more waits for a courier than may, each when `tell` has recorded it: at the first that it
+ * does not take, the rest waits. Bundles stay: their jobs are small, and go when the bundles do. @returns how many were removed.
+ * @throws Failure `spool-unreadable`.
  */
 export function limitSpool(
   spoolDirectory: string,
   limits: Limits,
-  tell: (given: GivenUp) => void,
+  tell: (given: GivenUp) => boolean,
   now = Date.now(),
-): void {
-  const waiting = jobFiles(spoolDirectory)
-    .filter((name) => /^\d{15}-\d+-\d+-alert-/.test(name))
-    .flatMap((name) => {
-      const stat = lstatSync(join(spoolDirectory, name), { throwIfNoEntry: false });
-      return stat === undefined ? [] : [{ name, bytes: stat.size, at: Number(name.slice(0, 15)) }];
-    });
-  const fits = waiting.reduce((sum, { bytes }) => sum + bytes, 0) <= limits.bytes;
-  if (fits && waiting.every(({ at }) => now - at <= limits.ageMilliseconds)) return;
-  const alerts = waiting.flatMap(({ name, ...rest }) => {
+): number {
+  const names = jobFiles(spoolDirectory, mostFiles);
+  const waiting = names.flatMap((name) => {
+    const [, at, code, key] = alertName.exec(name) ?? [];
+    const severity = severities[Number(code)];
+    if (key === undefined || severity === undefined) return [];
     const path = join(spoolDirectory, name);
-    try {
-      const job = readJob(path);
-      if (typeof job === 'string' || job.kind !== 'alert') return [];
-      const { key, severity } = job.alert;
-      return [{ ...rest, path, key, severity, copied: false }];
-    } catch {
-      return []; // A courier has just taken it.
-    }
+    const stat = lstatSync(path, { throwIfNoEntry: false });
+    return stat?.isFile() ? [{ path, key, severity, bytes: stat.size, at: Number(at), copied: false }] : [];
   });
-  for (const { item, why } of toGiveUp(alerts, limits, now)) {
-    tell({ key: item.key, severity: item.severity, why });
+  const total = waiting.reduce((sum, { bytes }) => sum + bytes, 0);
+  // Of more files than are looked at some go as well, whatever their size.
+  const bytes = names.length < mostFiles ? limits.bytes : Math.min(limits.bytes, total - 1);
+  let removed = 0;
+  for (const { item, why } of toGiveUp(waiting, { ...limits, bytes }, now)) {
+    if (!tell({ key: item.key, severity: item.severity, why })) break;
     rmSync(item.path, { force: true });
+    removed += 1;
   }
+  return removed;
 }
 
-function jobFiles(spoolDirectory: string): string[] {
+function jobFiles(spoolDirectory: string, most = Number.POSITIVE_INFINITY): string[] {
   try {
-    const names = readdirSync(spoolDirectory);
+    const names = namesUntrusted(spoolDirectory, most);
     for (const name of names.filter((candidate) => candidate.endsWith('.new'))) {
       const path = join(spoolDirectory, name);
       const touched = lstatSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Date.now();
@@ -167,10 +171,9 @@ function jobFiles(spoolDirectory: string): string[] {
 
 /** The job, or the reason why the file is none. */
 function readJob(path: string): SpooledJob | string {
-  const stat = lstatSync(path);
-  if (!stat.isFile()) return 'It is not a regular file.';
-  if (stat.size > maxJobBytes) return `It is larger than ${maxJobBytes} bytes.`;
-  const checked = spooledJobSchema.safeParse(parsed(readFileSync(path, 'utf8')));
+  const read = readUntrusted(path, maxJobBytes);
+  if ('problem' in read) return read.problem;
+  const checked = spooledJobSchema.safeParse(parsed(read.text));
   return checked.success ? checked.data : sentenceOf(checked.error);
 }
 

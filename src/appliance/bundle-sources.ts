@@ -1,6 +1,6 @@
 // Where many bundles lie: a directory, or a prefix of a bucket, from which they are fetched one at a time, so that no more than one
 // takes room here.
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, lstatSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join, relative } from 'node:path';
 import { sigstoreName } from '../forensics/format.ts';
@@ -11,6 +11,8 @@ import { exitStatus, Failure } from '../host/failure.ts';
 const mostBundles = 10_000;
 /** Bytes of a signature file; those of a node have some ten thousand. */
 const largestStatement = 16 << 20;
+/** Directories of what is fetched begin so, with the process whose they are. */
+const fetched = 'esoteric-appliance-verify-';
 const archivePattern = /\.tar\.gz(\.age)?$/;
 
 export interface BundleSource extends Disposable {
@@ -53,7 +55,8 @@ export async function bucketSource(place: S3Place, archiveBytes: number): Promis
   const keys = whole ? [prefix] : await listObjects(place, folder, 2 * mostBundles);
   const names = keys.map((key) => key.slice(folder.length));
   const found = sorted(names, `s3://${place.target.bucket}/${prefix}`);
-  const directory = mkdtempSync(join(tmpdir(), `esoteric-appliance-verify-${process.pid}-`));
+  sweep();
+  const directory = mkdtempSync(join(tmpdir(), `${fetched}${process.pid}-`));
   return {
     ...found,
     open: async (name) => {
@@ -74,6 +77,30 @@ export async function bucketSource(place: S3Place, archiveBytes: number): Promis
     },
     [Symbol.dispose]: () => rmSync(directory, { recursive: true, force: true }),
   };
+}
+
+/** Removes what verifiers of this user left behind that were killed. */
+function sweep(): void {
+  for (const name of readdirSync(tmpdir()).filter((each) => each.startsWith(fetched))) {
+    const path = join(tmpdir(), name);
+    const pid = Number(/^(\d+)-/.exec(name.slice(fetched.length))?.[1]);
+    try {
+      // Root takes nobody else's away: in a directory of theirs they could lead it elsewhere.
+      if (lstatSync(path).uid === process.geteuid?.() && !isAlive(pid)) rmSync(path, { recursive: true });
+    } catch {
+      // Another verifier was faster, or it is in nobody's way.
+    }
+  }
+}
+
+/** Also where it cannot be told. */
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ESRCH';
+  }
 }
 
 function sorted(names: readonly string[], where: string): Pick<BundleSource, 'archives' | 'strays'> {

@@ -47,7 +47,11 @@ export async function collectForensics(
   using _lock = lock;
   removeAbandoned(layout.bundles);
   using custody = CustodyLog.open(layout.custody);
-  keepHouse({ config, layout, record, custody });
+  try {
+    keepHouse({ config, layout, record, custody });
+  } catch (error) {
+    onProgress(`Receipts and limits could not be looked after: ${reasonOf(error)}`);
+  }
   const opened = await openKeys(config, record, 'flush');
   const { keys, tpmTrouble } = opened;
   if (tpmTrouble !== undefined)

@@ -5,7 +5,13 @@ import { DeliveryFailure } from '../alerts/delivery-failure.ts';
 import { writeReceipt } from '../alerts/receipts.ts';
 import { countersign } from '../attestation/countersign.ts';
 import { parseEnrolment } from '../attestation/enrolment.ts';
-import { deliver, parseUploadUrl, type UploadCredentials } from '../forensics/deliver.ts';
+import {
+  abandonDelivery,
+  type Delivery,
+  deliver,
+  parseUploadUrl,
+  type UploadCredentials,
+} from '../forensics/deliver.ts';
 import { writeDurably } from '../host/durable.ts';
 import { Failure } from '../host/failure.ts';
 import { utcNow } from '../host/time.ts';
@@ -28,21 +34,10 @@ export async function deliverBundle(
   layout: StateLayout,
   { key, job, signal }: { readonly key: string; readonly job: BundleJob; readonly signal: AbortSignal },
 ): Promise<void> {
-  if (isGone(job.archive)) {
-    rmSync(join(layout.countersigned, basename(job.sigstore)), { force: true });
-    throw DeliveryFailure.gone(`${basename(job.archive)} is no longer kept on this node.`);
-  }
+  if (!existsSync(job.archive)) await giveUp(config, layout, job, signal);
   const sigstore = await countersigned(config, layout, job);
   if (job.upload === '') return;
-  // A node provisioned by an earlier version has none.
-  mkdirSync(layout.uploads, { recursive: true, mode: 0o700 });
-  const delivered = await deliver({
-    stateDirectory: layout.uploads,
-    files: [job.archive, sigstore],
-    target: parseUploadUrl(job.upload),
-    credentials: async () => credentialsFrom(config.courier.s3_credentials_file),
-    signal,
-  });
+  const delivered = await deliver(deliveryOf(config, layout, { job, sigstore, signal }));
   // Before the outbox forgets the job: a kill in between delivers once more, which finds all there and changes nothing.
   writeReceipt(layout.receipts, {
     kind: 'delivered',
@@ -52,13 +47,52 @@ export async function deliverBundle(
   });
 }
 
-/** Not where its directory is missing or closed to this user as well: that passes. */
+function deliveryOf(
+  config: Config,
+  layout: StateLayout,
+  {
+    job,
+    sigstore,
+    signal,
+  }: { readonly job: BundleJob; readonly sigstore: string; readonly signal: AbortSignal },
+): Delivery {
+  // A node provisioned by an earlier version has none.
+  mkdirSync(layout.uploads, { recursive: true, mode: 0o700 });
+  return {
+    stateDirectory: layout.uploads,
+    files: [job.archive, sigstore],
+    target: parseUploadUrl(job.upload),
+    credentials: async () => credentialsFrom(config.courier.s3_credentials_file),
+    signal,
+  };
+}
+
+/** Clears away what there is of a bundle that is gone. @throws always; DeliveryFailure where it is gone for good. */
+async function giveUp(
+  config: Config,
+  layout: StateLayout,
+  job: BundleJob,
+  signal: AbortSignal,
+): Promise<never> {
+  const name = basename(job.archive);
+  if (!isGone(job.archive)) {
+    throw new Failure('upload-source-missing', `${name} cannot be found, nor that the node gave it up.`, {
+      kept: 'Its delivery will be tried again.',
+      remedy: `See that ${dirname(job.archive)} is mounted, and open to the courier.`,
+    });
+  }
+  const own = join(layout.countersigned, basename(job.sigstore));
+  if (job.upload !== '') await abandonDelivery(deliveryOf(config, layout, { job, sigstore: own, signal }));
+  rmSync(own, { force: true });
+  throw DeliveryFailure.gone(`${name} is no longer kept on this node.`);
+}
+
+/** Not where its directory is missing, empty or closed to this user: not mounted, which passes. */
 function isGone(path: string): boolean {
   try {
-    statSync(path);
+    return readdirSync(dirname(path)).length > 0 && statSync(path, { throwIfNoEntry: false }) === undefined;
+  } catch {
     return false;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'ENOENT' && existsSync(dirname(path));
   }
 }
 

@@ -75,13 +75,13 @@ export async function runCourier(config: Config, options: CourierOptions): Promi
     ...(minSeverity === '' ? {} : { minSeverity }),
     ...(tag === '' ? {} : { tag }),
   }));
-  const takeIn = (): void => {
+  const takeIn = (underWay?: (id: number) => boolean): void => {
     const taken = takeJobs(layout.spool, (file, reason) => options.log(`Rejected ${file}: ${reason}`));
     for (const { job, done } of taken) {
       outbox.enqueue(...jobsOf(job, policy, routed));
       done();
     }
-    for (const given of outbox.limit(limits)) {
+    for (const given of outbox.limit(limits, underWay)) {
       const why = `its ${given.why}, by the limits of the spool`;
       options.log(`${utcNow()} alert ${given.key} to ${given.channel}: given up because of ${why}`);
       tellNode({ ...given, why: `Given up because of ${why}.` });
@@ -93,10 +93,11 @@ export async function runCourier(config: Config, options: CourierOptions): Promi
     await deliverer().runOnce();
     return outbox.counts().queued;
   }
-  const delivering = deliverer().loop(options.signal, options.log);
+  const lasting = deliverer();
+  const delivering = lasting.loop(options.signal, options.log);
   while (!options.signal.aborted) {
     try {
-      takeIn();
+      takeIn((id) => lasting.isUnderWay(id));
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
       options.log(error.message);

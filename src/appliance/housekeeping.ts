@@ -3,14 +3,15 @@ import { limitSpool } from '../alerts/spool.ts';
 import { reasonOf } from '../host/failure.ts';
 import type { Announcer } from './announce.ts';
 import type { Config } from './config.ts';
-import { type Recording, recordReceipts, tellGivenUp } from './receipts.ts';
-import { limitBundles } from './retention.ts';
+import { GivenUpLately, type Recording, recordReceipts, tellGivenUp } from './receipts.ts';
+import { limitBundles, Settled } from './retention.ts';
 
 const everyMilliseconds = 1000;
 const day = 86_400_000;
 
 export class Housekeeping implements Disposable {
   readonly #node: Recording & { readonly config: Config; readonly announcer: Announcer };
+  readonly #remembered: Remembered = { lately: new GivenUpLately(), settled: new Settled() };
   readonly #timer: NodeJS.Timeout;
   /** What was in the way last time, so that it is told once. */
   #trouble = '';
@@ -27,7 +28,7 @@ export class Housekeeping implements Disposable {
 
   #look(): void {
     try {
-      keepHouse(this.#node);
+      keepHouse(this.#node, this.#remembered);
       this.#trouble = '';
     } catch (error) {
       const why = reasonOf(error);
@@ -38,13 +39,22 @@ export class Housekeeping implements Disposable {
   }
 }
 
+/** From one look to the next, so that the custody log need not be read for each. */
+interface Remembered {
+  readonly lately: GivenUpLately;
+  readonly settled: Settled;
+}
+
 /** Once, also where no node runs. */
-export function keepHouse(node: Recording & { readonly config: Config }): void {
+export function keepHouse(
+  node: Recording & { readonly config: Config },
+  { lately, settled }: Remembered = { lately: new GivenUpLately(), settled: new Settled() },
+): void {
   const { config, layout } = node;
-  recordReceipts(node);
+  recordReceipts(node, lately);
   const { spool_bytes: bytes, spool_days: days } = config.courier;
   limitSpool(layout.spool, { bytes, ageMilliseconds: days * day }, ({ key, severity, why }) =>
-    tellGivenUp({ key, channel: '', severity, why: `${why} of the spool` }, node),
+    tellGivenUp({ key, channel: '', severity, why: `${why} of the spool` }, { ...node, lately }),
   );
-  limitBundles(node);
+  limitBundles(node, Date.now(), settled);
 }

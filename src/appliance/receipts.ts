@@ -27,12 +27,35 @@ export const alertGivenUp = 'alert-given-up';
 
 /** How many alerts a custody log takes in an hour as given up: each is a line for ever, and the courier could invent them. */
 const mostGivenUpAnHour = 100;
+const hour = 3_600_000;
+
+/** Which alerts were recorded as given up in the last hour. */
+export class GivenUpLately {
+  /** Milliseconds since the epoch; the log is read for them once. */
+  #times: number[] | undefined;
+
+  /** Whether the log takes no more of them now. */
+  full(custody: CustodyLog, now = Date.now()): boolean {
+    this.#times ??= [...custody.records()]
+      .filter(({ event }) => event === alertGivenUp)
+      .map(({ time }) => Date.parse(time));
+    this.#times = this.#times.filter((time) => time > now - hour);
+    return this.#times.length >= mostGivenUpAnHour;
+  }
+
+  add(now = Date.now()): void {
+    this.#times?.push(now);
+  }
+}
 
 /** @returns how many were recorded. */
-export function recordReceipts(recording: Recording): number {
+export function recordReceipts(recording: Recording, lately = new GivenUpLately()): number {
   const { layout, announcer } = recording;
-  const taken = takeReceipts(layout.receipts, (file, why) =>
-    announcer?.event('RECEIPT_REJECTED', `A receipt of the courier is none: ${why}`, { file, why }),
+  const taken = takeReceipts(
+    layout.receipts,
+    (file, why) =>
+      announcer?.event('RECEIPT_REJECTED', `A receipt of the courier is none: ${why}`, { file, why }),
+    () => lately.full(recording.custody),
   );
   if (taken.length === 0) return 0;
   const history = [...recording.custody.records()];
@@ -41,7 +64,7 @@ export function recordReceipts(recording: Recording): number {
     const problem =
       receipt.kind === 'delivered'
         ? recordDelivery(receipt, recording, history)
-        : recordGivenUp(receipt, recording, history);
+        : recordGivenUp(receipt, recording, history, lately);
     if (problem === 'later') continue;
     if (problem === undefined) recorded += 1;
     else if (problem !== 'known') {
@@ -101,28 +124,41 @@ function recordDelivery(
 }
 
 function recordGivenUp(
-  { key, channel, severity, why }: GivenUp,
+  { key, channel, at, severity, why }: GivenUp,
   { custody, announcer }: Recording,
   history: Records,
+  lately: GivenUpLately,
 ): string | undefined {
   const known = history.some(
-    ({ event, detail }) => event === alertGivenUp && detail.key === key && detail.channel === channel,
+    ({ event, detail }) =>
+      event === alertGivenUp && detail.key === key && detail.channel === channel && detail.at === at,
   );
   if (known) return 'known';
-  const hour = Date.now() - 3_600_000;
-  const lately = history.filter(({ event, time }) => event === alertGivenUp && Date.parse(time) > hour);
-  if (lately.length >= mostGivenUpAnHour) return 'later';
-  tellGivenUp({ key, channel, severity, why }, { custody, announcer });
-  history.push({ event: alertGivenUp, time: utcNow(), detail: { key, channel } });
+  if (!tellGivenUp({ key, channel, at, severity, why }, { custody, announcer, lately })) return 'later';
+  history.push({ event: alertGivenUp, time: utcNow(), detail: { key, channel, at } });
   return undefined;
 }
 
-/** An alert that will not be sent, in the custody log and as an event. `channel` is empty where no courier had it yet. */
+/**
+ * An alert that will not be sent, in the custody log and as an event. `channel` is empty where no courier had it yet, `at` is when
+ * the courier gave it up.
+ * @returns false where the log takes no more of them in this hour.
+ */
 export function tellGivenUp(
-  given: { readonly key: string; readonly channel: string; readonly severity: string; readonly why: string },
-  { custody, announcer }: { readonly custody: CustodyLog; readonly announcer?: Announcer | undefined },
-): void {
+  given: Pick<GivenUp, 'key' | 'channel' | 'severity' | 'why'> & Partial<Pick<GivenUp, 'at'>>,
+  {
+    custody,
+    announcer,
+    lately,
+  }: {
+    readonly custody: CustodyLog;
+    readonly announcer?: Announcer | undefined;
+    readonly lately: GivenUpLately;
+  },
+): boolean {
+  if (lately.full(custody)) return false;
   custody.append(alertGivenUp, given);
+  lately.add();
   const { key, channel, why } = given;
   const place = channel === '' ? 'the spool' : channel;
   announcer?.event('ALERT_GIVEN_UP', `The alert ${key} will not be sent (${place}): ${why}`, {
@@ -130,6 +166,7 @@ export function tellGivenUp(
     channel,
     why,
   });
+  return true;
 }
 
 function sequenceOf(key: string, node: string): number | undefined {

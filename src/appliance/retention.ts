@@ -4,8 +4,9 @@ import { readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { type Severity, severities } from '../alerts/alert.ts';
-import { toGiveUp, type Waiting } from '../alerts/limits.ts';
+import { toGiveUp, type Waiting, type WhyGivenUp } from '../alerts/limits.ts';
 import { bundleGivenUp, bundleMade, sigstoreName } from '../forensics/format.ts';
+import { Failure, reasonOf } from '../host/failure.ts';
 import type { Config } from './config.ts';
 import { bundleDelivered, type Recording } from './receipts.ts';
 
@@ -17,35 +18,80 @@ interface KeptBundle extends Waiting {
   readonly name: string;
   readonly sequence: number;
   readonly sha256: unknown;
+  /** Recorded so, although its files are still there: they could not be removed, or the node was killed before. */
+  readonly givenUp: boolean;
 }
 
-/** Removes what goes beyond the limits, each recorded first and told. @returns the names of the archives. */
-export function limitBundles(recording: Recording & { readonly config: Config }, now = Date.now()): string[] {
-  const { config, layout, custody, announcer } = recording;
+/** What lay there when nothing had to go, although limits are exceeded: a last large one, or old security events. */
+export class Settled {
+  #state: string | undefined;
+
+  /** The same files, none of which has grown too old since, by the same custody log. */
+  is(state: string): boolean {
+    return state === this.#state;
+  }
+
+  remember(state: string): void {
+    this.#state = state;
+  }
+}
+
+/**
+ * Removes what goes beyond the limits, each recorded first, once, and told. @returns the names of the archives.
+ * @throws Failure `bundle-unremovable`, when all others are removed.
+ */
+export function limitBundles(
+  recording: Recording & { readonly config: Config },
+  now = Date.now(),
+  settled = new Settled(),
+): string[] {
+  const { config, layout, custody } = recording;
   const { keep_bytes: bytes, keep_days: days } = config.forensics;
   const files = filesIn(layout.bundles);
   const total = files.reduce((sum, file) => sum + file.bytes, 0);
   const limits = { bytes, ageMilliseconds: days * day };
   // The log is read only where something may have to go.
-  if (total <= limits.bytes && files.every(({ at }) => now - at <= limits.ageMilliseconds)) return [];
-  const bundles = describe(files, recording);
-  return toGiveUp(bundles, limits, now).map(({ item, why }) => {
-    const { name, sequence, sha256, copied } = item;
-    custody.append(bundleGivenUp, { sequence, sha256: sha256 ?? null, cause: why, delivered: copied });
-    for (const file of [name, sigstoreName(name)]) rmSync(join(layout.bundles, file), { force: true });
-    const where = copied ? 'A copy lies where it was delivered.' : 'It was delivered nowhere.';
-    const message = `Forensic bundle ${name} is no longer kept (${why}). ${where}`;
-    announcer?.event('BUNDLE_GIVEN_UP', message, { archive: name, why, delivered: copied });
-    if (!copied) {
-      announcer?.alert({
-        key: `${recording.record.node}-bundle-given-up-${sequence}`,
-        severity: 'error',
-        title: `${recording.record.node}: forensic bundle ${sequence} was given up`,
-        body: `${message} Raise forensics.keep_${why === 'size' ? 'bytes' : 'days'}, or see why nothing is delivered: \`esoteric-appliance upload status\`.`,
-        facts: { archive: name, why },
-      });
+  const old = files.map(({ at }) => now - at > limits.ageMilliseconds);
+  if (total <= limits.bytes && !old.includes(true)) return [];
+  const state = JSON.stringify([files, old, custody.head().sequence]);
+  if (settled.is(state)) return [];
+  const removed: string[] = [];
+  const stuck: string[] = [];
+  const leaving = toGiveUp(describe(files, recording), limits, now);
+  if (leaving.length === 0) settled.remember(state);
+  for (const { item, why } of leaving) {
+    const { name, sequence, sha256, copied, givenUp } = item;
+    if (!givenUp)
+      custody.append(bundleGivenUp, { sequence, sha256: sha256 ?? null, cause: why, delivered: copied });
+    try {
+      for (const file of [name, sigstoreName(name)]) rmSync(join(layout.bundles, file), { force: true });
+    } catch (error) {
+      stuck.push(`${name} (${reasonOf(error)})`);
+      continue;
     }
-    return name;
+    tell(recording, item, why);
+    removed.push(name);
+  }
+  if (stuck.length > 0) {
+    throw new Failure('bundle-unremovable', `What was given up cannot be removed: ${stuck.join(', ')}.`, {
+      kept: 'That it was given up is recorded; all else that had to go is removed.',
+      remedy: `Make ${layout.bundles} writable; look for an immutable attribute (lsattr).`,
+    });
+  }
+  return removed;
+}
+
+function tell({ record, announcer }: Recording, { name, sequence, copied }: KeptBundle, why: WhyGivenUp) {
+  const where = copied ? 'A copy lies where it was delivered.' : 'It was delivered nowhere.';
+  const message = `Forensic bundle ${name} is no longer kept (${why}). ${where}`;
+  announcer?.event('BUNDLE_GIVEN_UP', message, { archive: name, why, delivered: copied });
+  if (copied) return;
+  announcer?.alert({
+    key: `${record.node}-bundle-given-up-${sequence}`,
+    severity: 'error',
+    title: `${record.node}: forensic bundle ${sequence} was given up`,
+    body: `${message} Raise forensics.keep_${why === 'size' ? 'bytes' : 'days'}, or see why nothing is delivered: \`esoteric-appliance upload status\`.`,
+    facts: { archive: name, why },
   });
 }
 
@@ -64,16 +110,19 @@ function filesIn(directory: string): { name: string; sequence: number; bytes: nu
 /** As the custody log tells of them. */
 function describe(files: ReturnType<typeof filesIn>, { custody, layout }: Recording): KeptBundle[] {
   const here = `${pathToFileURL(layout.bundles).href}/`;
-  const told = new Map<number, { severity: Severity; copied: boolean; sha256: unknown }>();
+  const told = new Map<number, Pick<KeptBundle, 'severity' | 'copied' | 'sha256' | 'givenUp'>>();
   for (const { event, detail } of custody.records()) {
     const sequence = Number(detail.sequence);
     if (event === bundleMade) {
       const severity = severities.find((name) => name === detail.severity) ?? ordinary;
-      told.set(sequence, { severity, copied: false, sha256: detail.sha256 });
-    } else if (event === bundleDelivered && !String(detail.where).startsWith(here)) {
-      const made = told.get(sequence);
-      if (made !== undefined) told.set(sequence, { ...made, copied: true });
+      told.set(sequence, { severity, copied: false, sha256: detail.sha256, givenUp: false });
+      continue;
     }
+    const made = told.get(sequence);
+    if (made === undefined) continue;
+    if (event === bundleDelivered && !String(detail.where).startsWith(here))
+      told.set(sequence, { ...made, copied: true });
+    else if (event === bundleGivenUp) told.set(sequence, { ...made, givenUp: true });
   }
   // One that the log does not tell of is being made just now, or its node was killed then: it stays.
   return files.flatMap((file) => {

@@ -12,6 +12,7 @@ import {
   type Verification,
   type VerifyOptions,
   verifyFiles,
+  verifyOne,
 } from './verify.ts';
 
 export interface BundleReport extends VerifyReport {
@@ -64,7 +65,7 @@ async function verifyBucket(options: VerifyOptions, watching: Watching): Promise
   if (only !== undefined && others.length === 0 && basename(target.prefix) === basename(only)) {
     watching.onProgress(`fetching ${only}`);
     using bundle = await source.open(only);
-    return { many: false, ...(await verifyFiles({ ...options, archive: bundle.archive })) };
+    return { many: false, ...(await verifyOne(party, bundle.archive, options.sigstore ?? bundle.sigstore)) };
   }
   refuseOneStatement(options);
   return { many: true, ...(await verifyAll(source, party, watching)) };
@@ -78,30 +79,46 @@ async function verifyAll(
 ): Promise<{ readonly report: ManyReport; readonly accepted: boolean }> {
   const reports = new Map<string, VerifyReport>();
   const series = new Map<string, Series>();
+  const leftOut: string[] = [];
   for (const [at, name] of source.archives.entries()) {
     signal.throwIfAborted();
     onProgress(`${at + 1} of ${source.archives.length}: ${name}`);
     using bundle = await source.open(name);
     const { report, facts } = await party.appraise(bundle.archive, bundle.sigstore);
     reports.set(name, report);
-    if (facts === null) continue;
+    if (facts === null) {
+      leftOut.push(name);
+      continue;
+    }
     const of = series.get(facts.node) ?? new Series();
     of.add(name, facts);
     series.set(facts.node, of);
   }
   const { knownHead } = party;
-  if (knownHead !== undefined && series.size > 1) {
-    throw new Failure('usage', `--known-head is of one node, and these are bundles of ${series.size}.`, {
-      status: exitStatus.usage,
-    });
+  const headed = knownHead === undefined ? undefined : headedOf([...series.values()]);
+  for (const name of leftOut) {
+    const [, node = '', number] = /^(.*)-(\d{6,15})-\d{8}T\d{6}Z\./.exec(basename(name)) ?? [];
+    series.get(node)?.leaveOut({ name, sequence: Number(number) });
   }
-  for (const one of series.values()) proveHistory(one, reports, knownHead);
-  const nodes = [...series.values()].map((one) => one.conclude(party.appraisers, knownHead));
+  const headOf = (one: Series) => (one === headed ? knownHead : undefined);
+  for (const one of series.values()) proveHistory(one, reports, headOf(one));
+  const nodes = [...series.values()].map((one) => one.conclude(party.appraisers, headOf(one)));
   const bundles = source.archives.flatMap((archive) => {
     const report = reports.get(archive);
     return report === undefined ? [] : [{ archive, accepted: party.accepts(report), ...report }];
   });
   return conclude(bundles, nodes, source.strays, party);
+}
+
+/** The node that a known head is of: the only one, or the only one whose bundles are proven to be its own. */
+function headedOf(series: readonly Series[]): Series | undefined {
+  if (series.length < 2) return series[0];
+  const bound = series.filter((one) => one.bound);
+  if (bound.length === 1) return bound[0];
+  throw new Failure('usage', `--known-head is of one node, and these are bundles of ${series.length}.`, {
+    remedy: 'Verify the bundles of that node by themselves.',
+    status: exitStatus.usage,
+  });
 }
 
 /** What no bundle can prove alone: that its log still holds what was seen in an earlier one. */

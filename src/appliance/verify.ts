@@ -1,5 +1,5 @@
 // `verify`: reads what the relying party holds, and hands the pure verification its appraisers.
-import { createReadStream, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { createReadStream, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { appraiseCertification, appraiseQuote, compareClock } from '../attestation/appraisal.ts';
 import {
@@ -59,26 +59,39 @@ export async function verifyFiles(options: VerifyOptions): Promise<Verification>
   const { archive } = options;
   requireFile('The archive', archive);
   using party = relyingParty(options);
-  const { report } = await party.appraise(
-    archive,
-    options.sigstore ?? sigstoreName(archive),
-    party.knownHead,
-  );
+  return await verifyOne(party, archive, options.sigstore ?? sigstoreName(archive));
+}
+
+/** A bundle by itself. */
+export async function verifyOne(
+  party: RelyingParty,
+  archive: string,
+  sigstore: string,
+): Promise<Verification> {
+  const { report } = await party.appraise(archive, sigstore, party.knownHead);
   return { report, accepted: party.accepts(report) };
 }
 
 /**
- * Opens the archive, decrypted where it is encrypted; null where that cannot be.
+ * Opens the archive, decrypted where it is encrypted; null where that cannot be. What cannot be read shows when it is read.
  * @throws Failure `archive-encrypted`, when it is read, where the identity does not open it.
  */
 export function archiveOf(
   archive: string,
   ageIdentity: string | undefined,
 ): (() => AsyncIterable<Uint8Array>) | null {
-  if (!isEncrypted(archive)) return () => createReadStream(archive);
+  if (!beginsEncrypted(archive)) return () => createReadStream(archive);
   if (ageIdentity === undefined) return null;
   const identities = readGiven('The file of age identities', ageIdentity).toString('utf8');
   return () => decrypted(identities, createReadStream(archive));
+}
+
+function beginsEncrypted(archive: string): boolean {
+  try {
+    return isEncrypted(archive);
+  } catch {
+    return false;
+  }
 }
 
 /** Whoever verifies, with all that it brings: read once, for as many bundles as there are. */
@@ -200,10 +213,16 @@ function appraiseUnsigned(admitted: readonly Assurance[]): Appraisal {
   return failed('Nobody signed this bundle, although neither TPM nor Sigstore is said to be bypassed.');
 }
 
-/** Null where there is no such file; what is no JSON is evidence that cannot be read, not a usage error. */
+/** Null where there is no such file; what cannot be read, or is no JSON, is bad evidence and not a usage error. */
 function readEvidenceJson(path: string): unknown {
-  if (!existsSync(path)) return null;
-  return parseEvidenceJson(readFileSync(path, 'utf8'));
+  try {
+    const found = statSync(path, { throwIfNoEntry: false });
+    if (found === undefined) return null;
+    if (!found.isFile()) return new Error('The signed statement (.sigstore.json) is not a file.');
+    return parseEvidenceJson(readFileSync(path, 'utf8'));
+  } catch (error) {
+    return new Error(`The signed statement cannot be read: ${reasonOf(error)}`);
+  }
 }
 
 /** A sentence, which is no evidence, in place of a text that is not JSON or that readers may differ about. */

@@ -19,7 +19,8 @@ import {
 } from './delivery.ts';
 import { withClient } from './s3-client.ts';
 import { httpStatus, type S3Target } from './s3-failure.ts';
-import { defaultPartBytes, uploadInParts } from './s3-parts.ts';
+import { abandonParts, defaultPartBytes, isUnfinished, uploadInParts } from './s3-parts.ts';
+import { s3Address } from './upload-target.ts';
 
 /** S3 takes no larger object. */
 const largestObject = 5 * 2 ** 40;
@@ -37,6 +38,19 @@ export async function deliverToS3(target: S3Target, delivery: Delivery): Promise
   });
 }
 
+/** Clears away the parts of files that are gone. The store is asked only where there are any. */
+export async function abandonInS3(target: S3Target, delivery: Delivery): Promise<void> {
+  const { signal, stateDirectory } = delivery;
+  if (stateDirectory === undefined) return;
+  const files = delivery.files.filter((file) => isUnfinished(stateDirectory, file));
+  if (files.length === 0) return;
+  const credentials = await delivery.credentials();
+  await withClient({ target, use: 'upload', credentials, signal }, async (client, { endpoint, region }) => {
+    for (const file of files)
+      await abandonParts(client, endpoint ?? region, { stateDirectory, file, signal });
+  });
+}
+
 async function deliverOne(
   client: S3Client,
   file: string,
@@ -47,7 +61,7 @@ async function deliverOne(
   const { signal } = delivery;
   const local = await measure(file, signal);
   const place = { Bucket: target.bucket, Key: [target.prefix, basename(file)].filter(Boolean).join('/') };
-  const where = `s3://${place.Bucket}/${place.Key}`;
+  const where = s3Address(place.Bucket, place.Key);
   if (local.size > largestObject) {
     throw new Failure('upload-too-large', `${file} is larger than the 5 TiB that an S3 object can be.`, {
       kept,

@@ -1,7 +1,7 @@
 // Delivery of a forensic bundle, in the courier: to S3 or a directory, and read back. Nothing counts as delivered before the
 // same SHA-256 has come back from where it went.
 import { deliverToDirectory } from './deliver-directory.ts';
-import { deliverToS3 } from './deliver-s3.ts';
+import { abandonInS3, deliverToS3 } from './deliver-s3.ts';
 import type { Delivered, Delivery } from './delivery.ts';
 
 export type { Delivered, Delivery, DeliveryProgress, UploadCredentials } from './delivery.ts';
@@ -23,4 +23,9 @@ export async function deliver(delivery: Delivery): Promise<Delivered[]> {
   const delivered: Delivered[] = [];
   for (const file of files) delivered.push(await deliverToDirectory(file, target.directory, delivery));
   return delivered;
+}
+
+/** Clears away what an unfinished delivery left at the target, of files that are gone. @throws Failure `s3-credentials`. */
+export async function abandonDelivery(delivery: Delivery): Promise<void> {
+  if (delivery.target.kind === 's3') await abandonInS3(delivery.target, delivery);
 }

@@ -36,7 +36,7 @@ export interface Delivery {
 /** What has been read back from where it went. */
 export interface Delivered {
   readonly file: string;
-  /** `s3://bucket/key` or `file:///path`. */
+  /** `s3://bucket/key` or `file:///path`, percent-encoded. */
   readonly where: string;
   readonly size: number;
   readonly sha256: string;

@@ -15,7 +15,10 @@ export const journalPath = 'journal/entries.export';
 export const bundleBegun = 'bundle-begun';
 /** With `{ sequence, sha256 }`, when it lies ready. */
 export const bundleMade = 'bundle-made';
-/** With `{ sequence, why }`: it was not made, or is no longer kept. */
+/**
+ * With `{ sequence, why }`: it was not made; with `{ sequence, sha256, cause, delivered }`: the node keeps it no longer. Where
+ * `delivered` is true, it lies elsewhere and is given up there by nobody.
+ */
 export const bundleGivenUp = 'bundle-given-up';
 /** With `{ from, to }`: numbers that were counted, and under which nothing was begun. */
 export const numbersSkipped = 'bundle-numbers-skipped';

@@ -1,6 +1,7 @@
 // Bundles from S3 for whoever verifies them: what lies under a prefix, and one object into a file, never more of it than asked for
 // (Amazon S3 API reference: ListObjectsV2, GetObject).
 import { open } from 'node:fs/promises';
+import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
 import { withClient } from './s3-client.ts';
 import { httpStatus, type S3Target } from './s3-failure.ts';
 
@@ -9,14 +10,14 @@ export interface S3Place {
   readonly signal: AbortSignal;
 }
 
-/** At most `most` keys, in the order of the store. @throws Failure `download-…`. */
+/** All keys under a prefix, in the order of the store. @throws Failure `download-…`; `bundles-too-many` where there are over `most`. */
 export async function listObjects(
   { target, signal }: S3Place,
   prefix: string,
   most: number,
 ): Promise<string[]> {
   const { ListObjectsV2Command } = await import('@aws-sdk/client-s3');
-  return await withClient({ target, use: 'download', signal }, async (client, { bucket }) => {
+  const found = await withClient({ target, use: 'download', signal }, async (client, { bucket }) => {
     const keys: string[] = [];
     let token: string | undefined;
     do {
@@ -33,11 +34,20 @@ export async function listObjects(
     } while (token !== undefined && keys.length <= most);
     return keys;
   });
+  // A list that is cut would miss bundles that are there.
+  if (found.length > most) {
+    throw new Failure(
+      'bundles-too-many',
+      `There are over ${most} objects at s3://${target.bucket}/${prefix}.`,
+      { remedy: 'Verify them by node or by year.', status: exitStatus.usage },
+    );
+  }
+  return found;
 }
 
 /**
  * Writes the first `most` bytes of an object to a new file, for its owner alone; leaves no file where there is no such object. The
- * store's checksum is compared where it has one. @throws Failure `download-…`.
+ * store's checksum is compared where it has one. @throws Failure `download-…`; of them `download-unwritable` is about this host.
  */
 export async function fetchObject(
   { target, signal }: S3Place,
@@ -54,12 +64,27 @@ export async function fetchObject(
         throw error;
       });
     if (answer === undefined) return;
-    await using file = await open(path, 'w', 0o600);
+    await using file = await writing(path, open(path, 'w', 0o600));
     let left = most;
     for await (const chunk of answer.Body as AsyncIterable<Uint8Array>) {
-      await file.writeFile(chunk.subarray(0, left));
+      await writing(path, file.writeFile(chunk.subarray(0, left)));
       left -= Math.min(left, chunk.length);
       if (left === 0) break;
     }
   });
+}
+
+async function writing<T>(path: string, work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    throw new Failure(
+      'download-unwritable',
+      `What is fetched cannot be written to ${path}: ${reasonOf(error)}.`,
+      {
+        remedy: 'Make room there, or name a directory that has some in TMPDIR.',
+        cause: error,
+      },
+    );
+  }
 }

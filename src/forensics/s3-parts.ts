@@ -89,6 +89,25 @@ export async function uploadInParts(upload: PartsUpload): Promise<boolean> {
   return false;
 }
 
+/** Whether an upload of the file was begun and not ended. */
+export const isUnfinished = (stateDirectory: string, file: string): boolean =>
+  existsSync(stateFile(stateDirectory, file));
+
+/** Clears away what was sent of a file that will not be sent any more, as far as the store lets. */
+export async function abandonParts(
+  client: S3Client,
+  endpoint: string,
+  { stateDirectory, file, signal }: { stateDirectory: string; file: string; signal: AbortSignal },
+): Promise<void> {
+  const path = stateFile(stateDirectory, file);
+  const state = parseState(path);
+  if (state?.endpoint === endpoint) {
+    const { bucket: Bucket, key: Key } = state;
+    await abandon({ client, asked: { Bucket, Key }, delivery: { signal } }, state);
+  }
+  forget(path);
+}
+
 async function liesThere({ client, asked: { Bucket, Key }, delivery }: PartsUpload): Promise<boolean> {
   const { HeadObjectCommand } = await import('@aws-sdk/client-s3');
   try {
@@ -198,7 +217,11 @@ async function complete({ client, local, asked, delivery }: PartsUpload, state: 
 
 /** Parts left behind would be paid for. What cannot be cleared away is the bucket's life-cycle rule's to clear. */
 async function abandon(
-  { client, asked, delivery }: PartsUpload,
+  {
+    client,
+    asked,
+    delivery,
+  }: Pick<PartsUpload, 'client' | 'asked'> & { readonly delivery: Pick<Delivery, 'signal'> },
   state: PartState | undefined,
 ): Promise<void> {
   if (state === undefined) return;
@@ -234,27 +257,31 @@ function base64(sum: number): string {
 const protectionOf = ({ ServerSideEncryption, ObjectLockMode }: PartsUpload['asked']): string =>
   `${ServerSideEncryption ?? '-'} ${ObjectLockMode ?? '-'}`;
 
+const stateFile = (directory: string, file: string): string =>
+  join(directory, `${basename(file)}.parts.json`);
 const statePath = ({ file, delivery: { stateDirectory } }: PartsUpload): string | undefined =>
-  stateDirectory === undefined ? undefined : join(stateDirectory, `${basename(file)}.parts.json`);
+  stateDirectory === undefined ? undefined : stateFile(stateDirectory, file);
 
 /** Undefined where there is none, or it is about another content or place. */
 function readState(path: string | undefined, upload: PartsUpload): PartState | undefined {
-  if (path === undefined || !existsSync(path)) return undefined;
+  if (path === undefined) return undefined;
   const { asked, local, endpoint } = upload;
-  let json: unknown;
+  const state = parseState(path);
+  const same =
+    state?.endpoint === endpoint &&
+    state.bucket === asked.Bucket &&
+    state.key === asked.Key &&
+    state.sha256 === local.sha256 &&
+    state.protection === protectionOf(asked);
+  return same ? state : undefined;
+}
+
+function parseState(path: string): PartState | undefined {
   try {
-    json = JSON.parse(readFileSync(path, 'utf8'));
+    return stateSchema.safeParse(JSON.parse(readFileSync(path, 'utf8'))).data;
   } catch {
     return undefined;
   }
-  const { data } = stateSchema.safeParse(json);
-  const same =
-    data?.endpoint === endpoint &&
-    data.bucket === asked.Bucket &&
-    data.key === asked.Key &&
-    data.sha256 === local.sha256 &&
-    data.protection === protectionOf(asked);
-  return same ? data : undefined;
 }
 
 /** A full disk costs only what another courier would not have to send again. */

@@ -3,7 +3,7 @@
 import type { CustodyRecord } from '../custody/chain.ts';
 import { type Appraisal, failed, proven } from './claims.ts';
 import { bundleBegun, bundleGivenUp, bundleMade, numbersSkipped } from './format.ts';
-import type { Member, Tip } from './series.ts';
+import type { LeftOut, Member, Tip } from './series.ts';
 
 /** Both ends included. */
 interface Range {
@@ -21,7 +21,11 @@ interface Told extends Range {
  * Every number between those of the bundles here is that of a bundle, or recorded as given up. A log cannot tell of bundles after
  * its own, so the last number is the highest that is here.
  */
-export function appraiseGaps(members: readonly Member[], tips: readonly Tip[]): Appraisal {
+export function appraiseGaps(
+  members: readonly Member[],
+  tips: readonly Tip[],
+  leftOut: readonly LeftOut[] = [],
+): Appraisal {
   const numbers = [...new Set(members.map(({ sequence }) => sequence))].toSorted((a, b) => a - b);
   const first = numbers[0] ?? 0;
   const told = tips.flatMap(({ chain }) => toldOf(chain.records));
@@ -35,7 +39,7 @@ export function appraiseGaps(members: readonly Member[], tips: readonly Tip[]): 
     return failed(
       unexplained
         .slice(0, 20)
-        .map((range) => describe(range, told))
+        .flatMap((range) => [describe(range, told), ...leftOutOf(range, leftOut)])
         .join(' '),
     );
   }
@@ -59,7 +63,8 @@ function toldOf(records: readonly CustodyRecord[]): Told[] {
     const tell = (fate: Told['fate']) => fates.set(number, { from: number, to: number, fate, record });
     if (event === bundleBegun && fates.get(number)?.fate !== 'made') tell('given up');
     else if (event === bundleMade) tell('made');
-    else if (event === bundleGivenUp) tell('given up');
+    // What was delivered is expected where it was delivered to, although the node keeps it no longer.
+    else if (event === bundleGivenUp && detail.delivered !== true) tell('given up');
     else if (event === numbersSkipped)
       skipped.push({ from: Number(detail.from), to: Number(detail.to), fate: 'given up', record });
   }
@@ -89,6 +94,13 @@ function describe(range: Range, told: readonly Told[]): string {
     ...untold.map((part) => `${rangeWords(part)} missing, and no custody log here tells why.`),
   ].join(' ');
 }
+
+/** What lies here under such a number, and does not count. */
+const leftOutOf = ({ from, to }: Range, leftOut: readonly LeftOut[]): string[] =>
+  leftOut
+    .filter(({ sequence }) => from <= sequence && sequence <= to)
+    .slice(0, 20)
+    .map(({ name }) => `${name} is left out: it was altered, or tells nothing.`);
 
 const rangeWords = ({ from, to }: Range): string =>
   from === to ? `Number ${from} is` : `Numbers ${from} to ${to} are`;

@@ -21,6 +21,8 @@ export interface BundleFacts {
   readonly sequence: number;
   /** RFC 3339, by the node's own clock. */
   readonly created: string;
+  /** False where the archive is encrypted and cannot be opened here: the statement alone speaks then. */
+  readonly opened: boolean;
   /** A signature or a quote over it is proven. */
   readonly bound: boolean;
   /** Null where there is none, or none that is whole. */
@@ -43,6 +45,12 @@ export interface Tip {
   readonly chain: ChainCheck;
 }
 
+/** A bundle that was altered, or tells nothing, so that nothing is compared; the number is that of its name. */
+export interface LeftOut {
+  readonly name: string;
+  readonly sequence: number;
+}
+
 export interface NodeSeries {
   readonly node: string;
   /** Names of the bundles, by their number. */
@@ -56,12 +64,22 @@ const holds = (chain: ChainCheck, head: CustodyHead): boolean =>
 export class Series {
   readonly #members: Member[] = [];
   #tips: Tip[] = [];
+  readonly #leftOut: LeftOut[] = [];
 
   add(name: string, { custody, ...facts }: BundleFacts): void {
     this.#members.push({ ...facts, name, head: custody?.head ?? null });
     if (custody === null || this.#tips.some(({ chain }) => holds(chain, custody.head))) return;
     const others = this.#tips.filter(({ chain }) => !holds(custody, chain.head));
     this.#tips = [...others, { name, chain: custody }];
+  }
+
+  /** Whether it is proven of any bundle that its node signed it. */
+  get bound(): boolean {
+    return this.#members.some(({ bound }) => bound);
+  }
+
+  leaveOut(bundle: LeftOut): void {
+    this.#leftOut.push(bundle);
   }
 
   /** `known`: a head of this node's custody log that was seen elsewhere. */
@@ -71,7 +89,7 @@ export class Series {
       ({ archiveSha256 }, at) => members.findIndex((one) => one.archiveSha256 === archiveSha256) === at,
     );
     const results: Record<SeriesClaimName, Appraisal> = {
-      'sequence gaps': appraiseGaps(distinct, this.#tips),
+      'sequence gaps': weakened(appraiseGaps(distinct, this.#tips, this.#leftOut), unopened(distinct)),
       duplicates: appraiseDuplicates(members, distinct),
       rollback: this.#appraiseRollback(distinct, appraisers, known),
       forks: appraiseForks(distinct, this.#tips),
@@ -113,15 +131,17 @@ export class Series {
       known !== undefined && !this.#tips.some(({ chain }) => holds(chain, known))
         ? [`Record ${known.sequence} of the custody log was seen earlier, and no bundle here holds it.`]
         : [];
-    const pairs = members.slice(1).map((later, at) => [members[at] ?? later, later] as const);
-    const back = pairs.flatMap(([earlier, later]) => [
-      ...this.#wentBack(earlier, later),
-      ...tpmWentBack(earlier, later, appraisers),
-    ]);
+    const back = [
+      ...pairsOf(members, ({ head }) => head).flatMap((pair) => [...this.#wentBack(...pair)]),
+      ...countersWentBack(members),
+      ...clockWentBack(members, appraisers),
+    ];
     if (gone.length + back.length > 0) return failed([...gone, ...back].join(' '));
     const silent = members.find(({ head }) => head === null);
-    if (silent !== undefined) return notProven(`${silent.name} holds no custody log to compare.`);
-    const set = pairs.find(([earlier, later]) => Date.parse(later.created) < Date.parse(earlier.created));
+    if (silent !== undefined) return notProven(silence(silent));
+    const set = pairsOf(members).find(
+      ([earlier, later]) => Date.parse(later.created) < Date.parse(earlier.created),
+    );
     if (set !== undefined) {
       return notProven(
         `The node's clock was set back between ${set[0].name} (${set[0].created}) and ${set[1].name} (${set[1].created}): corrected, or rolled back.`,
@@ -129,6 +149,14 @@ export class Series {
     }
     if (members.length < 2)
       return proven('Only one bundle of this node is here, so none can be later than another.');
+    const timeless = members.find(({ counters: { sequence, armed }, clock }) =>
+      [sequence, armed, clock].includes(null),
+    );
+    if (timeless !== undefined) {
+      return notProven(
+        `Of ${timeless.name} not both counters and the clock of a TPM are proven, to compare.`,
+      );
+    }
     return proven('Custody log, counters and clock go forward from each bundle to the next.');
   }
 
@@ -142,23 +170,48 @@ export class Series {
   }
 }
 
-function* tpmWentBack(
-  earlier: Member,
-  later: Member,
-  appraisers: Pick<Appraisers, 'clock'>,
-): Generator<string> {
+const silence = ({ name, opened }: Member): string =>
+  opened
+    ? `${name} holds no custody log to compare.`
+    : `${name} is encrypted and cannot be opened here, nor its custody log be compared.`;
+
+function unopened(members: readonly Member[]): string | undefined {
+  const closed = members.find(({ opened }) => !opened);
+  return closed && `But ${closed.name} cannot be opened here: that it is what it is called is not proven.`;
+}
+
+/** Of the bundles that have it, each with the next one that has it: one between them that lacks it hides nothing. */
+function pairsOf(
+  members: readonly Member[],
+  has: (member: Member) => unknown = () => true,
+): (readonly [earlier: Member, later: Member])[] {
+  const having = members.filter((member) => has(member) !== null);
+  return having.slice(1).map((later, at) => [having[at] ?? later, later] as const);
+}
+
+function* countersWentBack(members: readonly Member[]): Generator<string> {
   for (const [counter, what] of [
     ['sequence', 'counter of bundles'],
     ['armed', 'armed counter'],
   ] as const) {
-    const [before, after] = [earlier.counters[counter], later.counters[counter]];
-    if (before !== null && after !== null && after < before)
-      yield `The TPM's ${what} stood at ${before} in ${earlier.name} and at ${after} in ${later.name}.`;
+    for (const [earlier, later] of pairsOf(members, ({ counters }) => counters[counter])) {
+      const [before, after] = [earlier.counters[counter], later.counters[counter]];
+      if (before !== null && after !== null && after < before)
+        yield `The TPM's ${what} stood at ${before} in ${earlier.name} and at ${after} in ${later.name}.`;
+    }
   }
-  if (earlier.clock === null || later.clock === null || earlier.sequence === later.sequence) return;
-  const { result, detail } = appraisers.clock(earlier.clock, later.clock);
-  if (result === 'failed')
-    yield `By the TPM's clock ${later.name} is older than ${earlier.name}, of a lower number. ${detail}`;
+}
+
+function* clockWentBack(
+  members: readonly Member[],
+  appraisers: Pick<Appraisers, 'clock'>,
+): Generator<string> {
+  for (const [earlier, later] of pairsOf(members, ({ clock }) => clock)) {
+    if (earlier.clock === null || later.clock === null || earlier.sequence === later.sequence) continue;
+    const { result, detail } = appraisers.clock(earlier.clock, later.clock);
+    if (result === 'failed')
+      yield `By the TPM's clock ${later.name} is older than ${earlier.name}, of a lower number. ${detail}`;
+  }
 }
 
 function appraiseDuplicates(members: readonly Member[], distinct: readonly Member[]): Appraisal {
@@ -186,7 +239,7 @@ function appraiseForks(members: readonly Member[], tips: readonly Tip[]): Apprai
   if (main === undefined) return notProven('No bundle holds a custody log.');
   if (others.length > 0) return failed(others.map((other) => describeFork(main, other)).join(' '));
   const silent = members.find(({ head }) => head === null);
-  if (silent !== undefined) return notProven(`${silent.name} holds no custody log to compare.`);
+  if (silent !== undefined) return notProven(silence(silent));
   return proven(
     `All custody logs are one history, of ${main.chain.head.sequence} records; the longest is in ${main.name}.`,
   );

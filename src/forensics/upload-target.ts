@@ -67,6 +67,10 @@ export function parseUploadUrl(text: string): UploadTarget {
   };
 }
 
+/** As `parseUploadUrl` reads it: a key may hold any character, an address only visible ASCII. */
+export const s3Address = (bucket: string, key: string): string =>
+  `s3://${bucket}/${encodeURI(key).replace(/[?#]/g, encodeURIComponent)}`;
+
 function parseEncryption(text: string | null, invalid: (why: string) => Failure) {
   if (text === null) return {};
   const sse = encryptions.find((name) => name === text);

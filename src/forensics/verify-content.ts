@@ -13,6 +13,7 @@ const noStatement = 'there is no signed statement to hold it against';
 /** The archive is the one that was signed for: `bound` where a signature or a quote over its digest is proven. */
 export function appraiseArchive(evidence: Evidence, bound: boolean): Appraisal {
   const { archiveProblem, statedSha256, archiveSha256 } = evidence;
+  if (archiveSha256 === '' && archiveProblem !== undefined) return failed(archiveProblem);
   if (statedSha256 !== null && statedSha256 !== archiveSha256) {
     const mismatch = `The SHA-256 of the archive is ${archiveSha256}, the statement is about ${statedSha256}.`;
     return failed([mismatch, ...(archiveProblem === undefined ? [] : [archiveProblem])].join(' '));

@@ -33,7 +33,7 @@ import { appraiseZeroize } from './verify-zeroize.ts';
 export interface VerifyInput<E extends Enrolment = Enrolment> {
   /** The archive, or a function that opens it as a stream; it may be opened twice. Null: encrypted, and not to be opened here. */
   readonly archive: Uint8Array | (() => AsyncIterable<Uint8Array>) | null;
-  /** The parsed `.sigstore.json`; null where there is none. */
+  /** The parsed `.sigstore.json`; null where there is none, an Error where it cannot be read. */
   readonly sigstoreBundle: unknown;
   /** The node's enrolment record, kept by the relying party; null where there is none. */
   readonly enrolment: E | null;
@@ -54,7 +54,7 @@ export interface VerifyInput<E extends Enrolment = Enrolment> {
 
 /** What has been read of a bundle, before any of it is believed. */
 export interface Evidence {
-  /** As stated, where the archive cannot be opened. */
+  /** As stated, where the archive cannot be opened; empty where it cannot be read. */
   readonly archiveSha256: string;
   /** Why the archive cannot be read; absent when it can. */
   readonly archiveProblem?: string;
@@ -116,29 +116,35 @@ export async function appraiseBundle<E extends Enrolment>(
     summary(manifest),
     input.allowBypassed ? [] : bypasses(said),
   );
-  return { report, facts: factsOf(evidence, report, { bound, clock: tpm.clock, nv }) };
+  const opened = input.archive !== null;
+  return { report, facts: factsOf(evidence, report, { opened, bound, clock: tpm.clock, nv }) };
 }
 
-/** What a bundle that was altered says is no word of its node, so there is nothing to compare. */
+/**
+ * What a bundle that was altered says is no word of its node, so there is nothing to compare. Of one that cannot be opened the
+ * statement tells what the manifest would.
+ */
 function factsOf(
-  { manifest, custody, archiveSha256 }: Evidence,
+  { manifest, predicate, custody, archiveSha256 }: Evidence,
   { claims }: VerifyReport,
-  known: { readonly bound: boolean; readonly clock: BundleFacts['clock']; readonly nv: NvTestimony },
+  known: Pick<BundleFacts, 'opened' | 'bound' | 'clock'> & { readonly nv: NvTestimony },
 ): BundleFacts | null {
   const altered = claims.some(
     ({ claim, result }) =>
       result === 'failed' && ['archive integrity', 'manifest', 'signature', 'quote'].includes(claim),
   );
-  if (manifest === null || altered) return null;
-  const { node, sequence, created } = manifest;
-  const { bound, clock, nv } = known;
-  const numberOf = (told: NvTestimony['armed']): bigint | null =>
-    told?.problem === undefined ? (told?.value ?? null) : null;
+  const { opened, bound, clock, nv } = known;
+  const told = opened ? manifest : predicate;
+  if (told === null || altered) return null;
+  const { node, sequence, created } = told;
+  const numberOf = (counter: NvTestimony['armed']): bigint | null =>
+    counter?.problem === undefined ? (counter?.value ?? null) : null;
   return {
     archiveSha256,
     node,
     sequence,
     created,
+    opened,
     bound,
     custody: custody?.ok ? custody : null,
     clock,
@@ -215,7 +221,23 @@ async function readContent(
     const members = new Map(content.members.map((member) => [member.path, member]));
     return { archiveSha256: hash.digest('hex'), members };
   } catch (error) {
-    return { archiveSha256: await digestOf(open()), members: new Map(), archiveProblem: reasonOf(error) };
+    // An identity that is none is the relying party's own mistake.
+    if (error instanceof Failure && error.status === exitStatus.usage) throw error;
+    return { members: new Map(), ...(await digestAlone(open(), reasonOf(error))) };
+  }
+}
+
+/** Of what is no archive; of what cannot be read to its end either, there is no digest. */
+async function digestAlone(
+  chunks: AsyncIterable<Uint8Array> | Uint8Array[],
+  archiveProblem: string,
+): Promise<Pick<Evidence, 'archiveSha256' | 'archiveProblem'>> {
+  const hash = createHash('sha256');
+  try {
+    for await (const chunk of chunks) hash.update(chunk);
+    return { archiveSha256: hash.digest('hex'), archiveProblem };
+  } catch (error) {
+    return { archiveSha256: '', archiveProblem: reasonOf(error) };
   }
 }
 
@@ -241,12 +263,6 @@ async function* hashed(
     hash.update(chunk);
     yield chunk;
   }
-}
-
-async function digestOf(chunks: AsyncIterable<Uint8Array> | Uint8Array[]): Promise<string> {
-  const hash = createHash('sha256');
-  for await (const chunk of chunks) hash.update(chunk);
-  return hash.digest('hex');
 }
 
 function readManifest(member: ArchiveMember | undefined) {
@@ -278,6 +294,8 @@ async function appraiseSigstore<E extends Enrolment>(
       'There is no signed statement.',
     );
   }
+  if (input.sigstoreBundle instanceof Error)
+    return withoutStatement(failed(input.sigstoreBundle.message), 'The signed statement cannot be read.');
   try {
     return await appraisers.sigstore({
       bundle: input.sigstoreBundle,

@@ -3,7 +3,7 @@
 import { getenv, strlen, viewMemory } from './libc.ts';
 
 /** What the AWS SDK takes for credentials; the other AWS_ variables name files, roles and regions. */
-const secretAws = /^AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|.*_TOKEN)$/;
+const secretAws = /^AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|.*_TOKEN|BEARER_TOKEN_.*)$/;
 
 export interface SetAside {
   /** Variables that hold no secret, for a process that has use for them. */

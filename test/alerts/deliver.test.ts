@@ -57,6 +57,21 @@ describe('the deliverer', () => {
     ]);
   });
 
+  it('keeps what it is sending from being given up, for it may be acknowledged yet', async () => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const slow: Channel = { name: 'slow', send: () => promise };
+    const sending = deliverer({ channels: new Map([['slow', slow]]) });
+    outbox.enqueue(sampleJob('slow'));
+    const running = sending.runOnce();
+    outbox.enqueue(sampleJob('hook'), sampleJob('file'));
+    const given = outbox.limit({ bytes: 1, ageMilliseconds: 1e9 }, (id) => sending.isUnderWay(id));
+    expect(given.map(({ channel }) => channel)).toEqual(['hook']);
+    resolve();
+    expect(await running).toBe(1);
+    expect(outbox.status().find(({ channel }) => channel === 'slow')?.state).toBe('delivered');
+    expect(sending.isUnderWay(1)).toBe(false);
+  });
+
   it('tries again after 500 until the webhook recovers, with the same key', async () => {
     outbox.enqueue(sampleJob('hook'));
     hook.respond(500, { times: 2 });

@@ -5,6 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Receipt, takeReceipts, writeReceipt } from '../../src/alerts/receipts.ts';
+import { parseUploadUrl } from '../../src/forensics/deliver.ts';
+import { s3Address } from '../../src/forensics/upload-target.ts';
+import { Failure } from '../../src/host/failure.ts';
 
 let directory: string;
 let rejected: string[];
@@ -46,6 +49,26 @@ describe('a receipt', () => {
     for (const { done } of take()) done();
     expect(readdirSync(directory)).toEqual([]);
     expect(rejected).toEqual([]);
+  });
+
+  it('names any place in S3, as an address that leads there', () => {
+    const place = parseUploadUrl('s3://evidence/Zürich & Genf/%3F%23%25/100%25');
+    if (place.kind !== 's3') throw new Error('s3 was asked for');
+    const key = `${place.prefix}/${'é'.repeat(480)}.tar.gz`;
+    const where = s3Address(place.bucket, key);
+    const files = delivered.kind === 'delivered' ? delivered.files.map((file) => ({ ...file, where })) : [];
+    writeReceipt(directory, { ...delivered, files } as Receipt);
+    expect(take().map(({ receipt }) => receipt)).toEqual([expect.objectContaining({ files })]);
+    expect(parseUploadUrl(where)).toMatchObject({ bucket: 'evidence', prefix: key });
+  });
+
+  it('that cannot be written says so in a sentence', () => {
+    const broken = { ...delivered, key: 'no key' } as Receipt;
+    expect(() => writeReceipt(directory, broken)).toThrow(
+      expect.objectContaining({ code: 'receipt-unwritable', message: expect.stringMatching(/key/) }),
+    );
+    writeFileSync(join(directory, 'file'), '');
+    expect(() => writeReceipt(join(directory, 'file'), delivered)).toThrow(Failure);
   });
 
   it('is looked for in vain where there is no directory', () => {

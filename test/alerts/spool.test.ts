@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import {
   chownSync,
   existsSync,
@@ -89,6 +90,14 @@ describe('the spool', () => {
     expect(readdirSync(join(spool, 'rejected')).sort()).toEqual(Object.keys(told).sort());
     expect(readFileSync(join(spool, 'rejected', '0-torn.json'), 'utf8')).toBe('{"kind":"alert"');
     expect(takeJobs(spool)).toHaveLength(1);
+  });
+
+  it('waits for nothing and follows nothing: a FIFO under the name of a job is moved aside', () => {
+    execFileSync('mkfifo', [join(spool, '0-fifo.json')]);
+    const told: string[] = [];
+    expect(takeJobs(spool, (_, reason) => told.push(reason))).toEqual([]);
+    expect(told).toEqual(['It is not a regular file.']);
+    expect(readdirSync(join(spool, 'rejected'))).toEqual(['0-fifo.json']);
   });
 
   it('takes nothing for a job but jobs, whatever the bytes', () => {

@@ -2,7 +2,7 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { takeReceipts } from '../../src/alerts/receipts.ts';
@@ -171,14 +171,36 @@ describe('a bundle is delivered in the end', () => {
   });
 
   it('unless the node no longer keeps it: then it is dead-lettered, and says so', async () => {
+    writeFileSync(join(layout.bundles, 'another'), '');
+    s3.faults.failNext(3, 507, 'PUT');
+    expect(await runCourier(config, toTheEnd)).toBe(1);
+    expect(readdirSync(layout.uploads)).toEqual([`${names[0]}.parts.json`]);
     for (const name of names) execFileSync('rm', [join(layout.bundles, name)]);
+    retryUploads(config);
     expect(await runCourier(config, toTheEnd)).toBe(0);
+    expect(readdirSync(layout.uploads)).toEqual([]);
+    expect(s3.requests.at(-1)).toMatch(/^DELETE .*204$/);
     expect(uploadsOf(config).bundles[0]).toMatchObject({
       state: 'dead-lettered',
       error: expect.stringMatching(/no longer kept on this node/),
     });
     expect(existsSync(layout.bundles)).toBe(true);
   });
+});
+
+it('a bundle that is out of sight with all others is waited for: its directory is not mounted', async () => {
+  renameSync(layout.bundles, `${layout.bundles}-elsewhere`);
+  mkdirSync(layout.bundles);
+  try {
+    expect(await runCourier(config, toTheEnd)).toBe(1);
+    expect(uploadsOf(config).stuck?.why).toMatch(/cannot be found/);
+  } finally {
+    rmdirSync(layout.bundles);
+    renameSync(`${layout.bundles}-elsewhere`, layout.bundles);
+  }
+  retryUploads(config);
+  await insist();
+  expectDelivered();
 });
 
 describe('credentials', () => {

@@ -1,10 +1,14 @@
 // What becomes of deliveries and of what is kept, in the custody log: a real log, spool and directory of receipts.
+import { execFileSync } from 'node:child_process';
 import {
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
+  rmdirSync,
   rmSync,
+  symlinkSync,
   truncateSync,
   utimesSync,
   writeFileSync,
@@ -20,10 +24,13 @@ import type { Announcer } from '../../src/appliance/announce.ts';
 import { type Config, loadConfig } from '../../src/appliance/config.ts';
 import { keepHouse } from '../../src/appliance/housekeeping.ts';
 import { makeStateDirectories, type NodeRecord, stateLayout } from '../../src/appliance/node-record.ts';
-import { recordReceipts } from '../../src/appliance/receipts.ts';
-import { limitBundles } from '../../src/appliance/retention.ts';
+import { GivenUpLately, recordReceipts, tellGivenUp } from '../../src/appliance/receipts.ts';
+import { limitBundles, Settled } from '../../src/appliance/retention.ts';
 import { uploadsOf } from '../../src/appliance/uploads.ts';
+import { checkChain } from '../../src/custody/chain.ts';
 import { CustodyLog } from '../../src/custody/log.ts';
+import type { Member } from '../../src/forensics/series.ts';
+import { appraiseGaps } from '../../src/forensics/series-gaps.ts';
 
 const now = Date.UTC(2026, 10, 20, 16, 30);
 const day = 86_400_000;
@@ -167,6 +174,34 @@ describe('alerts that a courier gave up', () => {
     expect(told).toEqual([expect.stringMatching(/^ALERT_GIVEN_UP .*json-1/)]);
   });
 
+  it('are recorded again where they were given up again', () => {
+    leave(givenUp(1));
+    recordReceipts(recording());
+    leave({ ...givenUp(1), at: '2026-11-27T16:31:00.000Z' });
+    expect(recordReceipts(recording())).toBe(1);
+  });
+
+  it('that wait stand in no delivery’s way, and cost no look into the log', () => {
+    const lately = new GivenUpLately();
+    for (let at = 0; at < 100; at += 1) {
+      tellGivenUp({ key: `${at}`, channel: '', severity: 'error', why: 'size' }, { custody, lately });
+    }
+    const waiting = JSON.stringify(givenUp(0));
+    for (let at = 0; at < 600; at += 1)
+      writeFileSync(join(layout().receipts, `given-up-${at}.json`), waiting);
+    writeFileSync(join(layout().receipts, 'delivered-in-disguise.json'), waiting);
+    make(7);
+    leave(receiptOf(7));
+    expect(recordReceipts(recording(), lately)).toBe(1);
+    expect(events().at(-1)?.event).toBe('bundle-delivered');
+    expect(told[0]).toMatch(/^RECEIPT_REJECTED .*of another kind/);
+    expect(readdirSync(layout().receipts)).toHaveLength(600);
+    custody.records = () => {
+      throw new Error('nothing is to be looked up');
+    };
+    expect(recordReceipts(recording(), lately)).toBe(0);
+  });
+
   it('cannot fill the log: a hundred in an hour, and the rest waits', () => {
     for (let at = 0; at < 130; at += 1) leave(givenUp(at));
     expect(recordReceipts(recording())).toBe(100);
@@ -228,6 +263,69 @@ describe('bundles that are kept', () => {
     expect(kept()).toEqual([1, 4]);
   });
 
+  it('are missed where they were delivered, although they are given up here', () => {
+    for (const sequence of [1, 2, 3, 4]) make(sequence);
+    leave(receiptOf(2));
+    recordReceipts(recording());
+    const lost = (present: readonly number[]) => {
+      const chain = checkChain(readFileSync(layout().custody));
+      const members = present.map((sequence) => ({ sequence })) as unknown as Member[];
+      return appraiseGaps(members, [{ name: 'the last', chain }]);
+    };
+    configure('[forensics]\nkeep_bytes = 200\n');
+    limitBundles(recording(), now + 10_000);
+    expect(kept()).toEqual([3, 4]);
+    expect(lost([1, 3, 4])).toMatchObject({
+      result: 'failed',
+      detail: expect.stringMatching(/^Bundle 2 was made, says record \d+, and is not here\.$/),
+    });
+    // Number 1 lay nowhere else.
+    expect(lost([0, 2, 3, 4])).toMatchObject({ result: 'proven' });
+  });
+
+  it('above a limit by which none may go are not looked up in the log again, until something changes', () => {
+    configure('[forensics]\nkeep_bytes = 50\nkeep_days = 30\n');
+    make(1, { days: 40, severity: 'critical' });
+    let reads = 0;
+    const counted = new Proxy(custody, {
+      get: (log, name) => {
+        if (name === 'records') reads += 1;
+        const member: unknown = Reflect.get(log, name);
+        return typeof member === 'function' ? member.bind(log) : member;
+      },
+    });
+    const settled = new Settled();
+    const look = () => limitBundles({ ...recording(), custody: counted }, now + 10_000, settled);
+    expect([look(), look(), look()]).toEqual([[], [], []]);
+    expect(reads).toBe(1);
+    leave(receiptOf(1));
+    recordReceipts(recording());
+    expect(look()).toEqual([nameOf(1)]);
+  });
+
+  it('that cannot be removed are recorded once, and in nothing’s way', () => {
+    configure('[forensics]\nkeep_bytes = 100\n');
+    for (const sequence of [1, 2, 3]) make(sequence);
+    const path = join(layout().bundles, nameOf(1));
+    const old = () => utimesSync(path, new Date(now), new Date(now));
+    rmSync(path);
+    mkdirSync(path);
+    old();
+    for (let round = 0; round < 3; round += 1) {
+      expect(() => limitBundles(recording(), now + 10_000)).toThrow(/cannot be removed: alpha-000001-/);
+    }
+    const gone = () => events().filter(({ event }) => event === 'bundle-given-up');
+    expect(gone().map(({ detail }) => detail.sequence)).toEqual([1, 2]);
+    expect(alerts).toEqual(['alpha-bundle-given-up-2']);
+    rmdirSync(path);
+    writeFileSync(path, 'x'.repeat(100));
+    old();
+    expect(limitBundles(recording(), now + 10_000)).toEqual([nameOf(1)]);
+    expect(gone()).toHaveLength(2);
+    expect(kept()).toEqual([3]);
+    expect(alerts).toHaveLength(2);
+  });
+
   it('are not touched while they are being made', () => {
     configure('[forensics]\nkeep_bytes = 1\n');
     make(1);
@@ -271,5 +369,28 @@ describe('alerts in the spool', () => {
     expect(told).toHaveLength(3);
     keepHouse(recording());
     expect(told).toHaveLength(3);
+  });
+
+  it('cannot fill the log either: a hundred in an hour go, and the rest waits', () => {
+    configure('[courier]\nspool_bytes = 1\n');
+    for (let at = 0; at < 130; at += 1) {
+      dropJob(layout().spool, { kind: 'alert', alert: alert(`alpha-${at}`, 'warning') });
+    }
+    for (let round = 0; round < 2; round += 1) keepHouse(recording());
+    expect(events()).toHaveLength(100);
+    expect(left()).toEqual(Array.from({ length: 30 }, (_, at) => `alpha-${at + 100}`));
+  });
+
+  it('are limited without a look into a file: the directory is the courier’s', () => {
+    configure('[courier]\nspool_bytes = 10\n');
+    const name = (code: number, key: string) => `000000000000001-1-1-alert-${code}.${key}.json`;
+    for (const file of [name(4, 'strange'), name(2, 'worse')]) {
+      writeFileSync(join(layout().spool, file), 'not JSON at all');
+    }
+    execFileSync('mkfifo', [join(layout().spool, name(4, 'fifo'))]);
+    symlinkSync('/dev/zero', join(layout().spool, name(4, 'link')));
+    keepHouse(recording());
+    expect(events().map(({ detail }) => detail.key)).toEqual(['strange']);
+    expect(readdirSync(layout().spool)).toHaveLength(3);
   });
 });

@@ -1,7 +1,10 @@
 // `verify` of many bundles at once: a directory and a bucket, of nodes that are really set back between two bundles.
+import { spawnSync } from 'node:child_process';
 import {
   copyFileSync,
   cpSync,
+  createReadStream,
+  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -9,13 +12,18 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
+import { generateX25519Identity, identityToRecipient } from 'age-encryption';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { BundleMade } from '../../src/appliance/evidence.ts';
 import type { Verification } from '../../src/appliance/verify.ts';
 import { type ManyReport, type Verified, verifyAt } from '../../src/appliance/verify-many.ts';
 import { deliver, parseUploadUrl } from '../../src/forensics/deliver.ts';
+import { encrypted } from '../../src/forensics/encryption.ts';
 import { sigstoreName } from '../../src/forensics/format.ts';
+import { fetchObject, listObjects } from '../../src/forensics/s3-fetch.ts';
 import { esoteric, type LabNode } from '../lab/node.ts';
 import { type S3Server, startS3 } from '../lab/s3.ts';
 import { labNode, Scratch } from './scene.ts';
@@ -23,6 +31,7 @@ import { labNode, Scratch } from './scene.ts';
 const scratch = new Scratch();
 afterAll(() => scratch[Symbol.dispose]());
 
+const watching = { signal: new AbortController().signal, onProgress: () => {} };
 const collect = (node: LabNode): Promise<BundleMade> => node.ask<BundleMade>(['collect-forensics']);
 
 /** The two files of a bundle under another directory. */
@@ -181,6 +190,55 @@ describe('a directory', () => {
     expect(report.reasons).toEqual([`${basename(other.sigstore)} lies there without its archive.`]);
   });
 
+  it('in which one file is of no use is judged in all the others', async () => {
+    const directory = gather('no-use', made, other);
+    const identity = await generateX25519Identity();
+    writeFileSync(scratch.at('age.key'), identity);
+    const damaged = await buffer(
+      encrypted([await identityToRecipient(identity)], createReadStream(other.archive)),
+    );
+    damaged[damaged.length - 1] = (damaged.at(-1) ?? 0) ^ 1;
+    rmSync(join(directory, basename(other.archive)));
+    writeFileSync(join(directory, `${basename(other.archive)}.age`), damaged);
+    const alone = join(directory, 'alpha-000009-20261120T163000Z.tar.gz');
+    copyFileSync(made.archive, alone);
+    mkdirSync(sigstoreName(alone));
+    const verified = await verifyAt(
+      { archive: directory, allowBypassed: true, ageIdentity: scratch.at('age.key') },
+      watching,
+    );
+    if (!verified.many) throw new Error('there are many');
+    const { bundles } = verified.report;
+    expect(bundles.map(({ verdict }) => verdict)).toEqual(['rejected', 'incomplete', 'rejected']);
+    const detail = (at: number, name: string) =>
+      bundles[at]?.claims.find(({ claim }) => claim === name)?.detail;
+    expect(detail(0, 'signature')).toContain('not a file');
+    expect(detail(2, 'archive integrity')).toMatch(/^The archive cannot be decrypted/);
+  });
+
+  it('in which a bundle of another node has strayed is still held against a head of the node it is about', async () => {
+    const directory = scratch.at('strayed');
+    cpSync(scratch.at('whole'), directory, { recursive: true });
+    for (const file of [made.archive, made.sigstore]) copyFileSync(file, join(directory, basename(file)));
+    mkdirSync(scratch.at('strayed-records'));
+    copyFileSync(scratch.at('enrolment.json'), scratch.at('strayed-records', 'a.json'));
+    const verified = await verifyAt(
+      {
+        archive: directory,
+        allowBypassed: true,
+        enrolment: scratch.at('strayed-records'),
+        knownHead: `1:${'ab'.repeat(32)}`,
+      },
+      watching,
+    );
+    if (!verified.many) throw new Error('there are many');
+    const rollbacks = verified.report.nodes.map(({ node, claims }) => [
+      node.replace(/-\d+$/, ''),
+      claims.find(({ claim }) => claim === 'rollback')?.result,
+    ]);
+    expect(Object.fromEntries(rollbacks)).toEqual({ plain: 'not-proven', series: 'failed' });
+  });
+
   it('and what is of one bundle only do not go together', async () => {
     const directory = gather('usage', made, other);
     for (const words of [
@@ -226,7 +284,6 @@ describe('a directory', () => {
       readdirSync(process.env.TMPDIR ?? '/tmp').filter((name) =>
         name.startsWith(`esoteric-appliance-verify-${process.pid}-`),
       );
-    const watching = { signal: new AbortController().signal, onProgress: () => {} };
     const verify = (archive: string, more: object = {}): Promise<Verified> =>
       verifyAt({ archive, allowBypassed: true, ...more }, watching);
 
@@ -260,6 +317,34 @@ describe('a directory', () => {
       for (const [place, code] of codes) await expect(verify(place), place).rejects.toMatchObject({ code });
       process.env.AWS_ACCESS_KEY_ID = 'SOMEBODY';
       await expect(verify(url)).rejects.toMatchObject({ code: 'download-denied' });
+    });
+
+    it('what cannot be written here is not the fault of the store', async () => {
+      const target = parseUploadUrl(url);
+      if (target.kind !== 's3') throw new Error('s3 was asked for');
+      const fetching = fetchObject(
+        { target, signal: watching.signal },
+        `case-7/0/${basename(made.archive)}`,
+        scratch.at('nowhere', 'archive'),
+        1000,
+      );
+      await expect(fetching).rejects.toMatchObject({ code: 'download-unwritable' });
+    });
+
+    it('what a verifier left behind that was killed is removed by the next', async () => {
+      const { pid } = spawnSync('true');
+      const left = join(tmpdir(), `esoteric-appliance-verify-${pid}-abcdef`);
+      mkdirSync(join(left, 'below'), { recursive: true });
+      await verify(url.replace('case-7', `case-7/0/${basename(made.archive)}`));
+      expect(existsSync(left)).toBe(false);
+    });
+
+    it('more than one look takes in is no list to go by', async () => {
+      const target = parseUploadUrl(url);
+      if (target.kind !== 's3') throw new Error('s3 was asked for');
+      const place = { target, signal: watching.signal };
+      expect(await listObjects(place, 'case-7/', 4)).toHaveLength(4);
+      await expect(listObjects(place, 'case-7/', 3)).rejects.toMatchObject({ code: 'bundles-too-many' });
     });
 
     it('what is damaged on the way is fetched in vain, and what rots in the store is rejected', async () => {

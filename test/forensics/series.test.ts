@@ -46,10 +46,10 @@ async function bundle(sequence: number, choices: SampleChoices = {}): Promise<Sa
   return sample;
 }
 
-async function factsOf({ archive, sigstoreBundle }: Sample): Promise<BundleFacts | null> {
+async function factsOf({ archive, sigstoreBundle }: Sample, opened = true): Promise<BundleFacts | null> {
   const { facts, report } = await appraiseBundle<EnrolmentRecord>(
     {
-      archive,
+      archive: opened ? archive : null,
       sigstoreBundle,
       enrolment: enrolment ?? null,
       trustedRoot: null,
@@ -64,7 +64,7 @@ async function factsOf({ archive, sigstoreBundle }: Sample): Promise<BundleFacts
 
 /** Together, whatever the order in which they are read. */
 async function compare(...samples: readonly Sample[]): Promise<Record<SeriesClaimName, Appraisal>> {
-  const facts = await Promise.all(samples.map(factsOf));
+  const facts = await Promise.all(samples.map((sample) => factsOf(sample)));
   const conclude = (order: readonly number[]) => {
     const series = new Series();
     for (const at of order) series.add(`bundle ${at + 1}`, facts[at] as BundleFacts);
@@ -118,6 +118,18 @@ describe('a gap', () => {
     const claims = await compare(first, await bundle(3));
     expect(failures(claims)).toEqual(['sequence gaps']);
     expect(claims['sequence gaps'].detail).toBe('Bundle 2 was made, says record 5, and is not here.');
+  });
+
+  it('is told of what is left out, where that bears the number', async () => {
+    const series = new Series();
+    const samples = [await bundle(1), await bundle(2), await bundle(3)];
+    for (const at of [0, 2])
+      series.add(`bundle ${at + 1}`, (await factsOf(samples[at] as Sample)) as BundleFacts);
+    series.leaveOut({ name: 'altered', sequence: 2 });
+    series.leaveOut({ name: 'elsewhere', sequence: 7 });
+    expect(series.conclude(appraisers).claims[0]?.detail).toBe(
+      'Bundle 2 was made, says record 5, and is not here. altered is left out: it was altered, or tells nothing.',
+    );
   });
 
   it('is named where nothing tells of the number', async () => {
@@ -186,6 +198,23 @@ describe('a gap', () => {
   });
 });
 
+describe('a bundle that is encrypted and cannot be opened', () => {
+  it('counts by its statement, and what its content would tell is not proven', async () => {
+    const series = new Series();
+    for (const [at, sample] of [await bundle(1), await bundle(2), await bundle(3)].entries())
+      series.add(`bundle ${at + 1}`, (await factsOf(sample, at !== 1)) as BundleFacts);
+    const { claims, bundles } = series.conclude(appraisers);
+    expect(bundles).toEqual(['bundle 1', 'bundle 2', 'bundle 3']);
+    expect(claims.map(({ claim, result }) => [claim, result])).toEqual([
+      ['sequence gaps', 'not-proven'],
+      ['duplicates', 'proven'],
+      ['rollback', 'not-proven'],
+      ['forks', 'not-proven'],
+    ]);
+    expect(claims[0]?.detail).toMatch(/^From 1 to 3 none is missing\. But bundle 2 cannot be opened/);
+  });
+});
+
 describe('a duplicate', () => {
   it('is named where two bundles have one number, and leaves its mark as a fork too', async () => {
     const first = await bundle(1);
@@ -242,6 +271,32 @@ describe('a rollback', () => {
     const claims = await compare(await bundle(1, { armed: 2 }), await bundle(2, second));
     expect(failures(claims)).toEqual(['rollback']);
     expect(claims.rollback.detail).toMatch(words);
+  });
+
+  it('is not hidden by a bundle between that has nothing to compare, and without one it is not proven', async () => {
+    const [first, silent, low, high] = [
+      (await factsOf(await bundle(1, { armed: 5 }))) as BundleFacts,
+      (await factsOf(await bundle(2, { armed: 5 }))) as BundleFacts,
+      (await factsOf(await bundle(3, { armed: 3, clock: 10 }))) as BundleFacts,
+      (await factsOf(await bundle(4, { armed: 6 }))) as BundleFacts,
+    ];
+    const rollback = (last: BundleFacts) => {
+      const series = new Series();
+      series.add('bundle 1', first);
+      series.add('bundle 2', { ...silent, clock: null, counters: { sequence: null, armed: null } });
+      series.add('the last', last);
+      return series.conclude(appraisers).claims.find(({ claim }) => claim === 'rollback');
+    };
+    expect(rollback(low)).toMatchObject({
+      result: 'failed',
+      detail: expect.stringMatching(
+        /stood at 5 in bundle 1 and at 3 in the last.*the last is older than bundle 1/,
+      ),
+    });
+    expect(rollback(high)).toMatchObject({
+      result: 'not-proven',
+      detail: expect.stringMatching(/^Of bundle 2 not both counters/),
+    });
   });
 
   it("of the node's own clock is not proven: it may have been corrected", async () => {

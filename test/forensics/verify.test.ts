@@ -10,6 +10,7 @@ import { acceptable, claimNames, notProven, type VerifyReport } from '../../src/
 import type { Assurance, BundlePredicate } from '../../src/forensics/format.ts';
 import { type VerifyInput, verifyBundle } from '../../src/forensics/verify.ts';
 import { defaultVerifyPolicy } from '../../src/forensics/verify-policy.ts';
+import { Failure } from '../../src/host/failure.ts';
 import { type LocalSigstore, startSigstore } from '../lab/sigstore.ts';
 import { appraisers, caseKey, makeSample, type Sample, type SampleChoices, subject } from './sample.ts';
 
@@ -493,6 +494,22 @@ describe('the sequence', () => {
 describe('what the relying party brings', () => {
   it('is its own to correct: a trusted root that is none is a usage failure, not a verdict', async () => {
     await expect(verify(plain, { trustedRoot: { not: 'a root' } })).rejects.toMatchObject({ status: 2 });
+  });
+
+  it('is judged where it cannot be read, and only an identity that is none is a usage failure', async () => {
+    const unreadable = (error: Error) => () => {
+      async function* nothing(): AsyncGenerator<Uint8Array> {
+        yield await Promise.reject(error);
+      }
+      return nothing();
+    };
+    const denied = await verify(plain, { archive: unreadable(new Error('EACCES: permission denied')) });
+    expect(of(denied, 'archive integrity')).toMatchObject({
+      result: 'failed',
+      detail: expect.stringMatching(/^EACCES/),
+    });
+    const usage = new Failure('identity-invalid', 'no identity', { status: 2 });
+    await expect(verify(plain, { archive: unreadable(usage) })).rejects.toBe(usage);
   });
 
   it('but an enrolled key that is none makes the signature fail', async () => {

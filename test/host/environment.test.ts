@@ -22,15 +22,17 @@ it('AWS_ variables leave the process: secret ones are overwritten where the kern
       AWS_SECRET_ACCESS_KEY: `${secret}-2`,
       AWS_SESSION_TOKEN: `${secret}-3`,
       AWS_CONTAINER_AUTHORIZATION_TOKEN: `${secret}-4`,
+      AWS_BEARER_TOKEN_BEDROCK: `${secret}-5`,
       AWS_PROFILE: 'evidence',
       AWS_WEB_IDENTITY_TOKEN_FILE: '/run/token',
     },
   });
   const told = JSON.parse(stdout.toString());
-  expect(told.before.split(secret)).toHaveLength(5);
+  expect(told.before.split(secret)).toHaveLength(6);
   expect(told.handed).toEqual({ AWS_PROFILE: 'evidence', AWS_WEB_IDENTITY_TOKEN_FILE: '/run/token' });
   expect(told.wiped).toEqual([
     'AWS_ACCESS_KEY_ID',
+    'AWS_BEARER_TOKEN_BEDROCK',
     'AWS_CONTAINER_AUTHORIZATION_TOKEN',
     'AWS_SECRET_ACCESS_KEY',
     'AWS_SESSION_TOKEN',
