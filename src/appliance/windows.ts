@@ -35,6 +35,9 @@ export function windowsOf(
     const { event, time, detail } = record;
     const last = windows.at(-1);
     if (event === 'maintenance-began') {
+      // Only one is open at a time: the disk may have been full when the last one ended.
+      if (last?.ended === null)
+        windows.splice(-1, 1, { ...last, ended: time, why: 'its end was not recorded' });
       windows.push({
         opened: time,
         ended: null,

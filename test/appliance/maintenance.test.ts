@@ -54,6 +54,7 @@ describe('the windows that the custody log tells of', () => {
       fc.property(fc.array(event), (events) => {
         const windows = windowsOf(events.map((name) => record(name, { ...began, flaps: 1, why: 'w' })));
         expect(windows).toHaveLength(events.filter((name) => name === 'maintenance-began').length);
+        expect(windows.slice(0, -1).filter(({ ended }) => ended === null)).toEqual([]);
       }),
     );
   });
