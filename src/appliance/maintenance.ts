@@ -11,7 +11,15 @@ import type { Announcer } from './announce.ts';
 import { type Asked, type Asking, askedOf, askingEvents, type LinkKeys, type Want, wants } from './asked.ts';
 import type { NodeRecord, StateLayout } from './node-record.ts';
 import { recordPast } from './record.ts';
-import { type Forbidden, type PastWindow, readForbidden, windowsOf } from './windows.ts';
+import {
+  type Forbidden,
+  leftOpen,
+  namesIn,
+  type PastWindow,
+  readForbidden,
+  windowsOf,
+  zeroizedWhy,
+} from './windows.ts';
 
 export interface MaintenanceOptions {
   readonly layout: StateLayout;
@@ -45,20 +53,26 @@ export class Maintenance {
     }
   }
 
-  /** After a start: closes the window of a process that died, and counts its flaps of the last hour. */
+  /**
+   * After a start: counts the flaps of the last hour, closes the window of a process that died, and asks for what that one, or one
+   * that a zeroize ended, has left to be done.
+   */
   recover(records: Iterable<CustodyRecord>): void {
     const all = [...records];
-    const past = windowsOf(all, (record) => this.#recent(record));
+    windowsOf(all, (record) => this.#recent(record));
     this.#asking.push(...all.filter(({ event }) => askingEvents.has(event)));
-    const open = past.find(({ ended }) => ended === null);
-    if (open === undefined) return;
-    const why = 'its process ended';
+    const open = leftOpen(all);
+    if (open === undefined) {
+      const unasked = endedByZeroize(all);
+      if (unasked !== undefined) this.#ask(zeroizedWhy, namesIn(unasked.detail.interfaces), unasked.sequence);
+      return;
+    }
+    const why = open.why ?? 'its process ended';
     const { interfaces, opened } = open;
-    this.#options.announcer.event(
-      'MAINTENANCE_END',
-      `The window opened at ${opened} ended with its process.`,
-      { why, interfaces },
-    );
+    this.#options.announcer.event('MAINTENANCE_END', `The window opened at ${opened} ended: ${why}.`, {
+      why,
+      interfaces,
+    });
     this.#ask(why, interfaces, this.#ended(why, { interfaces, opened }) ?? opened);
   }
 
@@ -236,6 +250,12 @@ export class Maintenance {
     this.#options.interlock().remember(detail.interface, Number(detail.flaps), Math.max(0, age));
   }
 }
+
+/** The end of a window that a zeroize of the last run has ended: it was recorded then, and nobody asked. */
+const endedByZeroize = (records: readonly CustodyRecord[]): CustodyRecord | undefined =>
+  records
+    .slice(records.findLastIndex(({ event }) => event === 'started') + 1)
+    .findLast(({ event, detail }) => event === 'maintenance-ended' && detail.why === zeroizedWhy);
 
 const nouns: Record<Want, string> = { rotate: 'new keys', appraise: 'an appraisal' };
 const sentences: Record<Want, string> = {

@@ -25,6 +25,8 @@ export interface Forbidden {
 
 const hour = 3_600_000;
 
+export const namesIn = (told: unknown): string[] => (Array.isArray(told) ? told.map(String) : []);
+
 /** Windows as the custody log tells them, the oldest first. `onFlap` is called with each planned flap. Pure but for that. */
 export function windowsOf(
   records: Iterable<CustodyRecord>,
@@ -42,7 +44,7 @@ export function windowsOf(
         opened: time,
         ended: null,
         why: null,
-        interfaces: Array.isArray(detail.interfaces) ? detail.interfaces.map(String) : [],
+        interfaces: namesIn(detail.interfaces),
         reason: String(detail.reason),
         seconds: Number(detail.seconds),
         flaps: Number(detail.flaps),
@@ -53,11 +55,20 @@ export function windowsOf(
       if (last?.ended === null)
         windows.splice(-1, 1, { ...last, flapsUsed: last.flapsUsed + Number(detail.flaps) });
     } else if (last?.ended === null && (event === 'maintenance-ended' || event === 'zeroized')) {
-      const why = event === 'zeroized' ? 'the node was zeroized' : String(detail.why);
+      const why = event === 'zeroized' ? zeroizedWhy : String(detail.why);
       windows.splice(-1, 1, { ...last, ended: time, why });
     }
   }
   return windows;
+}
+
+export const zeroizedWhy = 'the node was zeroized';
+
+/** The last window, where nothing but a zeroize ended it in the log, or nothing at all: what it asks for is not recorded. Pure. */
+export function leftOpen(records: readonly CustodyRecord[]): PastWindow | undefined {
+  const since = records.slice(records.findLastIndex(({ event }) => event === 'maintenance-began') + 1);
+  const closed = since.some(({ event }) => event === 'maintenance-ended' || event === 'deprovisioned');
+  return closed ? undefined : windowsOf(records).at(-1);
 }
 
 /** Fails closed: what cannot be read forbids for a day. */

@@ -35,12 +35,12 @@ export type InterlockEvent =
   | {
       readonly kind: 'window-closed';
       readonly why: string;
-      /** `limit`: more planned flaps within an hour than one interface may have. */
+      /** `limit`: more planned flaps within an hour than one interface may have. `zeroized`: told after the zeroize. */
       readonly because: WindowEnd;
       readonly window: MaintenanceWindow;
     };
 
-export type WindowEnd = 'operator' | 'expired' | 'limit';
+export type WindowEnd = 'operator' | 'expired' | 'limit' | 'zeroized';
 
 export interface MaintenanceWindow {
   readonly interfaces: readonly string[];
@@ -221,6 +221,7 @@ export class Interlock implements AsyncDisposable {
       if (this.#board.now() > deadline && Atomics.load(words, word.cause) === 0) this.#runStagesHere(cause);
       await new Promise((resolve) => setTimeout(resolve, 1));
     }
+    this.#report(); // The watcher's own word may come too late for a node that is being stopped.
     return outcomeOf(this.#board, this.#watched);
   }
 
@@ -301,9 +302,10 @@ export class Interlock implements AsyncDisposable {
   #heartbeat(): void {
     const { words } = this.#board;
     Atomics.store(words, word.mainBeat, this.#board.now());
-    if (this.#window !== undefined && Atomics.load(words, word.window) === windowState.closed)
-      this.#windowEnded('it expired', 'expired');
     const current = Atomics.load(words, word.phase);
+    const watching = current === phase.armed; // What a zeroize ends is told with it.
+    if (this.#window !== undefined && watching && Atomics.load(words, word.window) === windowState.closed)
+      this.#windowEnded('it expired', 'expired');
     const silent = this.#board.since(word.watcherBeat) > this.#options.heartbeatMilliseconds;
     if (silent && (current === phase.armed || current === phase.zeroizing)) this.#watcherLost();
   }
@@ -337,6 +339,7 @@ export class Interlock implements AsyncDisposable {
     if (this.#reported) return;
     this.#reported = true;
     this.#options.onZeroized(outcomeOf(this.#board, this.#watched));
+    if (this.#window !== undefined) this.closeWindow('the node was zeroized', 'zeroized');
   }
 
   #positionOf(name: string): number {

@@ -1,0 +1,92 @@
+// What the end of a maintenance window leaves in the custody log and asks of people, without a node around it: the log and the
+// announcer are real, and each `Maintenance` is another process on the same state directory.
+import { mkdirSync } from 'node:fs';
+import { afterAll, describe, expect, it } from 'vitest';
+import { Announcer } from '../../src/appliance/announce.ts';
+import { configSchema } from '../../src/appliance/config-schema.ts';
+import { Maintenance, type MaintenanceOptions } from '../../src/appliance/maintenance.ts';
+import { type StateLayout, stateLayout } from '../../src/appliance/node-record.ts';
+import { windowsOf } from '../../src/appliance/windows.ts';
+import { CustodyLog } from '../../src/custody/log.ts';
+import type { Interlock } from '../../src/interlock/interlock.ts';
+import { Scratch } from './scene.ts';
+
+const scratch = new Scratch();
+afterAll(() => scratch[Symbol.dispose]());
+
+const window = { interfaces: ['eth0'], reason: 'r', opened: '2026-11-20T16:30:00Z', seconds: 60, flaps: 1 };
+const closed = { kind: 'window-closed', why: 'the operator ended it', because: 'operator', window } as const;
+const byZeroize = { ...closed, why: 'the node was zeroized', because: 'zeroized' } as const;
+
+class Run implements Disposable {
+  readonly layout: StateLayout;
+  readonly custody: CustodyLog;
+  readonly announcer: Announcer;
+  readonly maintenance: Maintenance;
+  readonly lines: string[] = [];
+
+  constructor(name: string, options: Partial<MaintenanceOptions> = {}) {
+    this.layout = stateLayout(scratch.at(name));
+    mkdirSync(this.layout.spool, { recursive: true });
+    const config = configSchema.parse({ node: { name, state_dir: this.layout.directory } });
+    this.custody = CustodyLog.open(this.layout.custody);
+    this.announcer = new Announcer(config, this.layout, (line) => this.lines.push(line));
+    this.maintenance = new Maintenance({
+      layout: this.layout,
+      record: { node: name, tpm: null },
+      custody: this.custody,
+      announcer: this.announcer,
+      interlock: () => ({ window: undefined, openWindow: () => window }) as unknown as Interlock,
+      pause: () => {},
+      resume: () => {},
+      linkKeys: () => ({ wireguard: 'one' }),
+      appraise: async () => null,
+      ...options,
+    });
+  }
+
+  start(): void {
+    this.maintenance.recover(this.custody.records());
+    this.custody.append('started', {});
+  }
+
+  /** The alerts that were raised. */
+  get raised(): string[] {
+    return this.lines.filter((line) => line.includes(' [')).map((line) => line.replace(/^\S+ /, ''));
+  }
+
+  [Symbol.dispose](): void {
+    this.announcer[Symbol.dispose]();
+    this.custody.close();
+  }
+}
+
+describe('a window that a zeroize ended', () => {
+  it.each([
+    ['whose end was recorded', true],
+    ['whose node was killed before its end was recorded', false],
+  ])('%s, is asked about when the node is back, once', (_, recorded) => {
+    const name = `zeroized-${recorded}`;
+    {
+      using run = new Run(name);
+      run.start();
+      run.maintenance.begin(window);
+      run.custody.append('zeroized', {});
+      if (recorded) run.maintenance.closed(byZeroize, true);
+      expect(run.raised).toEqual([]);
+      expect(run.maintenance.asked).toHaveLength(recorded ? 1 : 0);
+    }
+    {
+      using run = new Run(name);
+      run.start();
+      expect(run.raised).toHaveLength(1);
+      expect(run.raised[0]).toContain('asks for new keys');
+      expect(run.maintenance.asked.map(({ what }) => what)).toEqual(['rotate']);
+      expect(windowsOf(run.custody.records())).toMatchObject([{ why: byZeroize.why }]);
+    }
+    using run = new Run(name);
+    run.start();
+    expect(run.raised).toEqual([]);
+    expect(run.maintenance.asked).toHaveLength(1);
+  });
+});
