@@ -218,29 +218,25 @@ export class Maintenance {
 
   async #appraise(): Promise<void> {
     const { announcer, record, appraise } = this.#options;
-    try {
-      const failed = await appraise();
-      if (failed === null) return;
-      recordPast(this.#options, 'self-appraised', { failed });
-      announcer.event(
-        failed.length === 0 ? 'SELF_APPRAISED' : 'SELF_APPRAISAL_FAILED',
-        failed.length === 0
-          ? 'After the window, the node finds its TPM as it was enrolled.'
-          : `After the window, the node is not as it was enrolled: ${failed.join(' ')}`,
-        { failed },
-      );
-      if (failed.length === 0) return;
-      announcer.alert({
-        key: `${record.node}-self-appraisal-${this.#options.custody.head().sequence}`,
-        severity: 'critical',
-        title: `${record.node}: after a maintenance window, not as it was enrolled`,
-        body: failed.join('\n'),
-        facts: {},
-      });
-    } catch (error) {
-      const failed = [reasonOf(error)];
-      announcer.event('SELF_APPRAISAL_FAILED', `The node cannot appraise itself: ${failed[0]}`, { failed });
-    }
+    // A TPM that does not answer after a window is no better than one that is another.
+    const failed = await appraise().catch((error: unknown) => [`It cannot tell: ${reasonOf(error)}`]);
+    if (failed === null) return;
+    recordPast(this.#options, 'self-appraised', { failed });
+    announcer.event(
+      failed.length === 0 ? 'SELF_APPRAISED' : 'SELF_APPRAISAL_FAILED',
+      failed.length === 0
+        ? 'After the window, the node finds its TPM as it was enrolled.'
+        : `After the window, the node is not as it was enrolled: ${failed.join(' ')}`,
+      { failed },
+    );
+    if (failed.length === 0) return;
+    announcer.alert({
+      key: `${record.node}-self-appraisal-${this.#options.custody.head().sequence}`,
+      severity: 'critical',
+      title: `${record.node}: after a maintenance window, not as it was enrolled`,
+      body: failed.join('\n'),
+      facts: {},
+    });
   }
 
   /** Planned flaps count for an hour, also across a restart. */

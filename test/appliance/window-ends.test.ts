@@ -3,13 +3,15 @@
 import { mkdirSync } from 'node:fs';
 import { afterAll, describe, expect, it } from 'vitest';
 import { Announcer } from '../../src/appliance/announce.ts';
+import type { Attester } from '../../src/appliance/attester.ts';
 import { configSchema } from '../../src/appliance/config-schema.ts';
 import { Maintenance, type MaintenanceOptions } from '../../src/appliance/maintenance.ts';
 import { type StateLayout, stateLayout } from '../../src/appliance/node-record.ts';
+import { failedClaimsOfOwn } from '../../src/appliance/self-appraisal.ts';
 import { windowsOf } from '../../src/appliance/windows.ts';
 import { CustodyLog } from '../../src/custody/log.ts';
 import type { Interlock } from '../../src/interlock/interlock.ts';
-import { Scratch } from './scene.ts';
+import { Scratch, until } from './scene.ts';
 
 const scratch = new Scratch();
 afterAll(() => scratch[Symbol.dispose]());
@@ -88,5 +90,25 @@ describe('a window that a zeroize ended', () => {
     run.start();
     expect(run.raised).toEqual([]);
     expect(run.maintenance.asked).toHaveLength(1);
+  });
+});
+
+describe('the appraisal of its own that a node does after a window', () => {
+  it('has failed where it cannot be done: that is recorded, and an alert tells it', async () => {
+    using run = new Run('silent', { appraise: () => Promise.reject(new Error('The TPM does not answer.')) });
+    run.maintenance.closed(closed, false);
+    const said = await until('the alert', () => run.raised[1]);
+    expect(said).toMatch(/critical.*not as it was enrolled/);
+    expect([...run.custody.records()].at(-1)).toMatchObject({
+      event: 'self-appraised',
+      detail: { failed: [expect.stringContaining('The TPM does not answer.')] },
+    });
+  });
+
+  it('cannot be done without the enrolment record, which a node with a TPM has', async () => {
+    const layout = stateLayout(scratch.at('unenrolled'));
+    const node = { layout, record: { tpm: {} }, keys: {} } as unknown as Attester;
+    await expect(failedClaimsOfOwn(node)).rejects.toMatchObject({ code: 'enrolment-missing' });
+    expect(await failedClaimsOfOwn({ ...node, keys: null })).toBeNull();
   });
 });
