@@ -33,6 +33,15 @@ export interface MaintenanceOptions {
   readonly linkKeys: () => LinkKeys;
   /** What of the node's own appraisal failed; null where it has no TPM. */
   readonly appraise: () => Promise<string[] | null>;
+  readonly zeroized: () => boolean;
+}
+
+/** What nobody has been asked for yet. */
+interface Unasked {
+  readonly why: string;
+  readonly interfaces: readonly string[];
+  /** Of the record of the window's end; where there is none, when the window was opened. */
+  readonly number: number | string;
 }
 
 export type WindowClosed = Extract<InterlockEvent, { kind: 'window-closed' }>;
@@ -42,6 +51,8 @@ export class Maintenance {
   readonly #options: MaintenanceOptions;
   /** Of the custody log: what windows ask for. */
   readonly #asking: Asking[] = [];
+  #unasked: Unasked | undefined;
+  #appraised: Promise<void> = Promise.resolve();
   #forbidden: (Forbidden & { readonly deadline: number }) | undefined;
 
   constructor(options: MaintenanceOptions) {
@@ -53,18 +64,18 @@ export class Maintenance {
     }
   }
 
-  /**
-   * After a start: counts the flaps of the last hour, closes the window of a process that died, and asks for what that one, or one
-   * that a zeroize ended, has left to be done.
-   */
+  /** At a start: counts the flaps of the last hour, and closes the window of a process that died. */
   recover(records: Iterable<CustodyRecord>): void {
     const all = [...records];
     windowsOf(all, (record) => this.#recent(record));
     this.#asking.push(...all.filter(({ event }) => askingEvents.has(event)));
     const open = leftOpen(all);
     if (open === undefined) {
-      const unasked = endedByZeroize(all);
-      if (unasked !== undefined) this.#ask(zeroizedWhy, namesIn(unasked.detail.interfaces), unasked.sequence);
+      const ended = endedByZeroize(all);
+      if (ended !== undefined) {
+        const interfaces = namesIn(ended.detail.interfaces);
+        this.#unasked = { why: zeroizedWhy, interfaces, number: ended.sequence };
+      }
       return;
     }
     const why = open.why ?? 'its process ended';
@@ -73,7 +84,13 @@ export class Maintenance {
       why,
       interfaces,
     });
-    this.#ask(why, interfaces, this.#ended(why, { interfaces, opened }) ?? opened);
+    this.#unasked = { why, interfaces, number: this.#ended(why, { interfaces, opened }) ?? opened };
+  }
+
+  /** Once the node has its keys: asks for what a window that its process has not outlived has left to be done. */
+  askAgain(): void {
+    if (this.#unasked !== undefined) this.#ask(this.#unasked);
+    this.#unasked = undefined;
   }
 
   /** @throws Failure `maintenance-forbidden`, and as `Interlock.openWindow`. */
@@ -163,7 +180,7 @@ export class Maintenance {
     if (!zeroized) resume();
     announcer.event('MAINTENANCE_END', `The maintenance window ended: ${why}.`, { why, interfaces });
     const sequence = this.#ended(why, { interfaces, opened });
-    if (!zeroized) this.#ask(why, interfaces, sequence ?? opened); // A zeroized node asks when it is back.
+    if (!zeroized) this.#ask({ why, interfaces, number: sequence ?? opened }); // A zeroized node asks when it is back.
     if (because !== 'limit') return;
     announcer.alert({
       key: `${record.node}-window-${sequence ?? opened}`,
@@ -199,7 +216,7 @@ export class Maintenance {
   }
 
   /** Asks people for what only they can do, and does the node's own part. */
-  #ask(why: string, interfaces: readonly string[], number: number | string): void {
+  #ask({ why, interfaces, number }: Unasked): void {
     const { announcer, record } = this.#options;
     const due = this.asked;
     if (due.length > 0) {
@@ -213,14 +230,20 @@ export class Maintenance {
         facts: { interfaces: interfaces.join(', '), why },
       });
     }
-    void this.#appraise();
+    this.#appraised = this.#appraised.then(() => this.#appraise());
+  }
+
+  /** Resolves when the node is done with appraising itself; never rejects. Until then it needs its TPM and the custody log. */
+  get appraised(): Promise<void> {
+    return this.#appraised;
   }
 
   async #appraise(): Promise<void> {
-    const { announcer, record, appraise } = this.#options;
+    const { announcer, record, appraise, zeroized } = this.#options;
+    if (zeroized()) return;
     // A TPM that does not answer after a window is no better than one that is another.
     const failed = await appraise().catch((error: unknown) => [`It cannot tell: ${reasonOf(error)}`]);
-    if (failed === null) return;
+    if (failed === null || zeroized()) return; // A TPM that is locked is not as it was enrolled, and is to be so.
     recordPast(this.#options, 'self-appraised', { failed });
     announcer.event(
       failed.length === 0 ? 'SELF_APPRAISED' : 'SELF_APPRAISAL_FAILED',

@@ -163,6 +163,7 @@ export class Node implements AsyncDisposable {
     this.#secrets = secrets; // Before the first is open: a zeroize tells of what was there.
     await secrets.open();
     secrets.enrolVolatile(custody.head());
+    this.maintenance.askAgain();
     this.#links = this.#cleanup.use(
       await Links.up({
         links: this.config.links,
@@ -194,6 +195,7 @@ export class Node implements AsyncDisposable {
       resume: () => this.#pool?.resume(),
       linkKeys: () => linkKeysOf(this.config, this.layout),
       appraise: () => failedClaimsOfOwn(this),
+      zeroized: () => this.zeroized,
     });
   }
 
@@ -293,6 +295,7 @@ export class Node implements AsyncDisposable {
     // The watcher may have struck just now: what it did is told although its message has not come yet.
     if (this.#interlock !== undefined && this.zeroized) await this.#strike('operator');
     await this.#incident?.done;
+    await this.maintenance.appraised;
     await this.#collecting[Symbol.asyncDispose]();
     for (const server of this.#servers) {
       server.closeAllConnections();

@@ -11,7 +11,7 @@ import { failedClaimsOfOwn } from '../../src/appliance/self-appraisal.ts';
 import { windowsOf } from '../../src/appliance/windows.ts';
 import { CustodyLog } from '../../src/custody/log.ts';
 import type { Interlock } from '../../src/interlock/interlock.ts';
-import { Scratch, until } from './scene.ts';
+import { Scratch } from './scene.ts';
 
 const scratch = new Scratch();
 afterAll(() => scratch[Symbol.dispose]());
@@ -43,6 +43,7 @@ class Run implements Disposable {
       resume: () => {},
       linkKeys: () => ({ wireguard: 'one' }),
       appraise: async () => null,
+      zeroized: () => false,
       ...options,
     });
   }
@@ -50,6 +51,7 @@ class Run implements Disposable {
   start(): void {
     this.maintenance.recover(this.custody.records());
     this.custody.append('started', {});
+    this.maintenance.askAgain();
   }
 
   /** The alerts that were raised. */
@@ -93,16 +95,45 @@ describe('a window that a zeroize ended', () => {
   });
 });
 
+describe('a window whose process died', () => {
+  it('asks for no new keys where those of the new process are others', () => {
+    {
+      using run = new Run('volatile');
+      run.start();
+      run.maintenance.begin(window);
+    }
+    let key = 'one';
+    using run = new Run('volatile', { linkKeys: () => ({ wireguard: key }) });
+    run.maintenance.recover(run.custody.records());
+    expect(run.lines.join()).toContain('its process ended');
+    key = 'two';
+    run.maintenance.askAgain();
+    expect(run.raised).toEqual([]);
+  });
+});
+
 describe('the appraisal of its own that a node does after a window', () => {
   it('has failed where it cannot be done: that is recorded, and an alert tells it', async () => {
     using run = new Run('silent', { appraise: () => Promise.reject(new Error('The TPM does not answer.')) });
     run.maintenance.closed(closed, false);
-    const said = await until('the alert', () => run.raised[1]);
-    expect(said).toMatch(/critical.*not as it was enrolled/);
+    await run.maintenance.appraised;
+    expect(run.raised[1]).toMatch(/critical.*not as it was enrolled/);
     expect([...run.custody.records()].at(-1)).toMatchObject({
       event: 'self-appraised',
       detail: { failed: [expect.stringContaining('The TPM does not answer.')] },
     });
+  });
+
+  it('is nothing of a node that is zeroized meanwhile: its TPM is not as it was, and is not to be', async () => {
+    const { promise, resolve } = Promise.withResolvers<string[]>();
+    let zeroized = false;
+    using run = new Run('struck', { appraise: () => promise, zeroized: () => zeroized });
+    run.maintenance.closed(closed, false);
+    zeroized = true;
+    resolve(['PCR policy: capped']);
+    await run.maintenance.appraised;
+    expect(run.raised).toHaveLength(1);
+    expect([...run.custody.records()].at(-1)?.event).toBe('maintenance-ended');
   });
 
   it('cannot be done without the enrolment record, which a node with a TPM has', async () => {
