@@ -139,6 +139,7 @@ export class Node implements AsyncDisposable {
     const finished = await finishInterrupted({ ...this.#standing, policy: this.#policy });
     if (finished !== undefined) {
       const { cause, level } = finished;
+      recordPast(this, 'zeroize-finished', finished);
       announcer.event(
         'ZEROIZE_FINISHED',
         `A zeroize (${cause}, ${level}) had been interrupted; its stages are finished now.`,
