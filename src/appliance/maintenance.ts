@@ -148,21 +148,22 @@ export class Maintenance {
       reason,
     };
     writeDurably(layout.forbidden, `${JSON.stringify(forbidden)}\n`);
+    this.#forbidden = { ...forbidden, deadline }; // Also where it cannot be recorded, as it is after a restart.
     custody.append('maintenance-forbidden', { ...forbidden });
     this.#options.announcer.event(
       'MAINTENANCE_FORBIDDEN',
       `No maintenance window can be opened until ${forbidden.until}.`,
       { until: forbidden.until },
     );
-    this.#forbidden = { ...forbidden, deadline };
     return forbidden;
   }
 
+  /** Never unrecorded. @throws Failure `custody-unwritable`: it stays forbidden. */
   allow(): { readonly allowed: true } {
     const was = this.forbidden;
+    if (was !== null) this.#options.custody.append('maintenance-allowed', { until: was.until });
     rmSync(this.#options.layout.forbidden, { force: true });
     this.#forbidden = undefined;
-    if (was !== null) this.#options.custody.append('maintenance-allowed', { until: was.until });
     return { allowed: true };
   }
 

@@ -112,6 +112,25 @@ describe('a window whose process died', () => {
   });
 });
 
+describe('a criticality window', () => {
+  it('is there although its begin cannot be recorded, and ends only where its end can be', () => {
+    const forbidden = { reason: 'the election' };
+    {
+      using run = new Run('unrecorded');
+      run.custody.close();
+      expect(() => run.maintenance.forbid(600, 'the election')).toThrow('closed');
+      expect(run.maintenance.forbidden).toMatchObject(forbidden);
+      expect(() => run.maintenance.allow()).toThrow('closed');
+      expect(run.maintenance.forbidden).toMatchObject(forbidden);
+    }
+    using run = new Run('unrecorded');
+    expect(run.maintenance.forbidden).toMatchObject(forbidden);
+    run.maintenance.allow();
+    expect(run.maintenance.forbidden).toBeNull();
+    expect([...run.custody.records()].map(({ event }) => event)).toEqual(['maintenance-allowed']);
+  });
+});
+
 describe('the appraisal of its own that a node does after a window', () => {
   it('has failed where it cannot be done: that is recorded, and an alert tells it', async () => {
     using run = new Run('silent', { appraise: () => Promise.reject(new Error('The TPM does not answer.')) });
