@@ -71,13 +71,15 @@ export function leftOpen(records: readonly CustodyRecord[]): PastWindow | undefi
   return closed ? undefined : windowsOf(records).at(-1);
 }
 
-/** Fails closed: what cannot be read forbids for a day. */
+/** The criticality window that lasts, as its file tells. Fails closed: what cannot be read forbids for a day. */
 export function readForbidden(path: string): Forbidden | undefined {
   const text = readIfPresent(path);
   if (text === undefined) return undefined;
   try {
     const { since, until, reason } = JSON.parse(text) as Forbidden;
-    if (Number.isFinite(Date.parse(until))) return { since: String(since), until, reason: String(reason) };
+    const end = Date.parse(until);
+    if (end <= Date.now()) return undefined;
+    if (Number.isFinite(end)) return { since: String(since), until, reason: String(reason) };
   } catch {}
   const until = new Date(Date.now() + 24 * hour).toISOString();
   return { since: utcNow(), until, reason: 'its record cannot be read' };

@@ -57,8 +57,7 @@ const end = command('end', 'close the window now', ['maintenance end']).action((
 async function forbiddenOf(options: CommonOptions): Promise<Forbidden | null> {
   const { readForbidden } = await import('../appliance/windows.ts');
   const { stateLayout } = await import('../appliance/node-record.ts');
-  const forbidden = readForbidden(stateLayout((await configOf(options)).node.state_dir).forbidden);
-  return forbidden !== undefined && Date.parse(forbidden.until) > Date.now() ? forbidden : null;
+  return readForbidden(stateLayout((await configOf(options)).node.state_dir).forbidden) ?? null;
 }
 
 const forbid = command(
