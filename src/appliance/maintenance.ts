@@ -6,7 +6,8 @@ import type { CustodyLog } from '../custody/log.ts';
 import { writeDurably } from '../host/durable.ts';
 import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
 import { bootMilliseconds, utcNow } from '../host/time.ts';
-import type { Interlock, InterlockEvent, MaintenanceWindow } from '../interlock/interlock.ts';
+import type { Interlock } from '../interlock/interlock.ts';
+import type { MaintenanceWindow, WindowClosed, WindowRequest } from '../interlock/window.ts';
 import type { Announcer } from './announce.ts';
 import { type Asked, type Asking, askedOf, askingEvents, type LinkKeys, type Want, wants } from './asked.ts';
 import type { NodeRecord, StateLayout } from './node-record.ts';
@@ -44,7 +45,6 @@ interface Unasked {
   readonly number: number | string;
 }
 
-export type WindowClosed = Extract<InterlockEvent, { kind: 'window-closed' }>;
 const hour = 3_600_000;
 
 export class Maintenance {
@@ -94,7 +94,7 @@ export class Maintenance {
   }
 
   /** @throws Failure `maintenance-forbidden`, and as `Interlock.openWindow`. */
-  begin(request: Parameters<Interlock['openWindow']>[0]): MaintenanceWindow {
+  begin(request: WindowRequest): MaintenanceWindow {
     const { forbidden } = this;
     if (forbidden !== null) {
       throw new Failure(

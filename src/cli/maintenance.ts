@@ -2,7 +2,7 @@ import { Command } from '@commander-js/extra-typings';
 import type { Asked } from '../appliance/asked.ts';
 import type { Status } from '../appliance/status.ts';
 import type { Forbidden } from '../appliance/windows.ts';
-import type { MaintenanceWindow } from '../interlock/interlock.ts';
+import type { MaintenanceWindow } from '../interlock/window.ts';
 import { type CommonOptions, command, configOf, ending } from './command.ts';
 import { printJson, printLine, table } from './output.ts';
 
