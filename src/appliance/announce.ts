@@ -1,6 +1,7 @@
 // What the node tells: events in the journal and beside it, and alerts that the courier carries. Neither may fail the caller, for it
 // is called while things go wrong. An alert that the spool does not take (a full disk) is kept and offered again.
 import { type Alert, type Severity, severityCode } from '../alerts/alert.ts';
+import { toGiveUp } from '../alerts/limits.ts';
 import { dropJob } from '../alerts/spool.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
 import { utcNow } from '../host/time.ts';
@@ -16,7 +17,7 @@ type Details = Readonly<Record<string, unknown>>;
 type Evidence = 'by severity' | 'with its own bundle' | 'without a bundle';
 
 const againMilliseconds = 2000;
-/** Alerts that wait for room in the spool; beyond that the oldest goes. */
+/** Alerts that wait for room in the spool; beyond that the least severe go, the oldest of them first. */
 const mostKept = 100;
 
 export class Announcer implements Disposable {
@@ -56,13 +57,13 @@ export class Announcer implements Disposable {
     const { key } = alert;
     this.#tell('ALERT_RAISED', alert.severity, `${alert.title} [${key}]`, { key });
     this.#kept.push({ ...alert, node: this.#node, time: utcNow() });
-    if (this.#kept.length > mostKept) this.#kept.shift();
     const why = this.#spoolKept();
     if (why !== undefined) {
       this.event('ALERT_UNSPOOLED', `The alert ${key} could not be spooled, and is kept: ${why}`, {
         key,
         why,
       });
+      this.#limitKept();
     }
     if (evidence === 'by severity') this.#hear(alert);
   }
@@ -74,27 +75,47 @@ export class Announcer implements Disposable {
 
   [Symbol.dispose](): void {
     this.#spoolKept();
+    for (const alert of this.#kept.splice(0))
+      this.#giveUp(alert, 'it is not in the spool when the node ends.');
     clearTimeout(this.#again);
     this.#journal[Symbol.dispose]();
   }
 
-  /** In the order in which they were raised. Returns why one was not taken; what can never be taken is not kept. */
+  /** In the order in which they were raised. Returns why one is not taken yet; what can never be taken is not kept. */
   #spoolKept(): string | undefined {
     clearTimeout(this.#again);
-    let why: string | undefined;
     for (let alert = this.#kept[0]; alert !== undefined; alert = this.#kept[0]) {
       try {
         dropJob(this.#spool, { kind: 'alert', alert });
       } catch (error) {
-        why = reasonOf(error);
         if (!(error instanceof Failure && error.code === 'job-malformed')) {
           this.#again = setTimeout(() => this.#spoolKept(), againMilliseconds).unref();
-          return why;
+          return reasonOf(error);
         }
+        this.#giveUp(alert, reasonOf(error));
       }
       this.#kept.shift();
     }
-    return why;
+    return undefined;
+  }
+
+  #limitKept(): void {
+    const waiting = this.#kept.map((alert) => ({
+      alert,
+      severity: alert.severity,
+      at: Date.parse(alert.time),
+      bytes: 1, // Counted, not weighed.
+      copied: false,
+    }));
+    const limits = { bytes: mostKept, ageMilliseconds: Number.POSITIVE_INFINITY };
+    for (const { item } of toGiveUp(waiting, limits, Date.now())) {
+      this.#kept.splice(this.#kept.indexOf(item.alert), 1);
+      this.#giveUp(item.alert, `more than ${mostKept} wait for room in the spool.`);
+    }
+  }
+
+  #giveUp({ key }: Alert, why: string): void {
+    this.event('ALERT_GIVEN_UP', `The alert ${key} will not be sent: ${why}`, { key, channel: '', why });
   }
 
   #tell(event: EventName, severity: Severity, message: string, details: Details): void {

@@ -23,13 +23,16 @@ export interface Asked {
 /** Fingerprints (SHA-256 of the public half, the first 16 bytes in hex) by name of the key. */
 export type LinkKeys = Readonly<Record<string, string>>;
 
+/** In the place of a fingerprint that cannot be told. */
+const unknown = 'unknown';
+
 /** The keys that the links of this node have, from its enrolment record; none where it has no links. One that is not to be read there is `unknown`. */
 export function linkKeysOf(config: Config, layout: StateLayout): LinkKeys {
   const enrolled = config.links.length === 0 ? [] : enrolledKeys(layout.enrolment);
   return Object.fromEntries(
     config.links.map(({ key }) => {
       const publicKey = enrolled.find(({ name }) => name === key)?.publicKey;
-      return [key, publicKey === undefined ? 'unknown' : fingerprintOf(publicKey)];
+      return [key, publicKey === undefined ? unknown : fingerprintOf(publicKey)];
     }),
   );
 }
@@ -76,8 +79,11 @@ export function askedOf(
         open[want].push(endedOf(time, detail));
     }
   }
-  const had = (ended: Ended, name: string): boolean =>
-    ended.keys === undefined || ended.keys[name] === keys[name];
+  // Fails closed: of a key that was unknown then, or is now, nobody can tell that it is another one.
+  const had = ({ keys: then }: Ended, name: string): boolean =>
+    then === undefined ||
+    then[name] === keys[name] ||
+    (name in then && [then[name], keys[name]].includes(unknown));
   const old = Object.keys(keys).filter((name) => open.rotate.some((ended) => had(ended, name)));
   const rotate = open.rotate.filter((ended) => old.some((name) => had(ended, name)));
   return [

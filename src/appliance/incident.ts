@@ -17,6 +17,7 @@ import type { Announcer } from './announce.ts';
 import type { BundleMade, BundleRequest } from './evidence.ts';
 import { type NodeKeys, signedText } from './node-keys.ts';
 import type { NodeRecord, StateLayout } from './node-record.ts';
+import { recordPast } from './record.ts';
 import { tellZeroize } from './tell-zeroize.ts';
 
 /** Begins the reason of a bundle that a zeroize is the reason for. */
@@ -107,7 +108,7 @@ export class Incident {
 
   /** The certificate: asserted by the node, and quoted with the capped PCR over its digest where there is a TPM. */
   async #certify(): Promise<void> {
-    const { outcome, record, layout, destroyed, retained, keys, custody } = this.#options;
+    const { outcome, record, layout, destroyed, retained, keys } = this.#options;
     const asserted = {
       format: 'esoteric-appliance-zeroize/1',
       node: record.node,
@@ -137,7 +138,10 @@ export class Incident {
         ? null
         : { ...signedText(quoted), pcrs: quoted.pcrs, armedCounter: signedText(counters.armed) };
     this.#certificate = `${JSON.stringify({ asserted, proven }, null, 2)}\n`;
-    custody.append('zeroize-certified', { sha256: digest.toString('hex'), quoted: proven !== null });
+    recordPast(this.#options, 'zeroize-certified', {
+      sha256: digest.toString('hex'),
+      quoted: proven !== null,
+    });
     writeDurably(layout.zeroizeCertificate, this.#certificate);
   }
 
@@ -211,7 +215,9 @@ export function tellInterrupted(
       (event === bundleBegun && `${detail.reason}`.startsWith(reasonPrefix)),
   );
   if (told || (!unclean && ofLastRun.some(({ event }) => event === 'zeroized'))) return;
-  const { sequence } = custody.append('zeroize-interrupted', { cause });
+  // Where it cannot be recorded it is told again at the next start: by the same key, so that nobody is woken twice.
+  const sequence = custody.head().sequence + 1;
+  recordPast(node, 'zeroize-interrupted', { cause });
   announcer.alert({
     key: `${record.node}-zeroize-${sequence}`,
     severity: 'critical',

@@ -1,5 +1,4 @@
 // A zeroize that was killed between two of its stages is finished before anything else is done: its mark says how far it came.
-import type { CustodyLog } from '../custody/log.ts';
 import { SecretArena } from '../host/arena.ts';
 import { exitStatus, Failure } from '../host/failure.ts';
 import { linkDeletion, listInterfaces } from '../host/netlink.ts';
@@ -12,7 +11,7 @@ import {
   readMarker,
   removeMarker,
 } from '../interlock/marker.ts';
-import { outcomeOf } from '../interlock/outcome.ts';
+import { outcomeOf, type ZeroizeOutcome } from '../interlock/outcome.ts';
 import type { InterlockPolicy } from '../interlock/policy.ts';
 import { Stages } from '../interlock/stages.ts';
 import { pinnedStorageRoot } from '../keys/anchors.ts';
@@ -40,6 +39,11 @@ function leftOver(layout: StateLayout): Interrupted | undefined {
   };
 }
 
+/** What the caller records as `zeroize-finished`: the stages have run, whether or not the log can be written. */
+interface Finished extends Omit<Interrupted, 'lifecycle'> {
+  readonly stages: ZeroizeOutcome['stages'];
+}
+
 /**
  * Runs the stages that were left over and returns what was finished. Links are looked for by their names, for the messages that were
  * built beforehand died with their process. A stage that fails again (the TPM is gone) stays marked for the next start.
@@ -50,9 +54,8 @@ export async function finishInterrupted(node: {
   readonly layout: StateLayout;
   readonly record: NodeRecord;
   readonly policy: InterlockPolicy;
-  readonly custody: CustodyLog;
-}): Promise<{ readonly cause: string; readonly level: string } | undefined> {
-  const { config, layout, record, custody } = node;
+}): Promise<Finished | undefined> {
+  const { config, layout, record } = node;
   const { path } = new Lifecycle(layout.directory);
   const mark = leftOver(layout);
   if (mark === undefined) {
@@ -75,8 +78,7 @@ export async function finishInterrupted(node: {
   stages.resume();
   const { stages: finished } = outcomeOf(board, []);
   const { cause, level, done } = mark;
-  custody.append('zeroize-finished', { cause, level, done, stages: finished });
-  return { cause, level };
+  return { cause, level, done, stages: finished };
 }
 
 /** A TPM that does not answer is told by the stage itself. */

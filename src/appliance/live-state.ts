@@ -1,7 +1,6 @@
 // The state of a node, as `status` shows it and as a bundle carries it; of one that does not run, what its files tell.
 import type { EntropyStatus } from '../entropy/status.ts';
 import type { Collector } from '../forensics/collect.ts';
-import { readIfPresent } from '../host/durable.ts';
 import type { Interlock } from '../interlock/interlock.ts';
 import { readMarker } from '../interlock/marker.ts';
 import { Lifecycle } from '../keys/lifecycle.ts';
@@ -10,6 +9,7 @@ import type { ZeroizeSummary } from './incident.ts';
 import type { Decided } from './lookout.ts';
 import type { StateLayout } from './node-record.ts';
 import type { TpmCondition } from './tpm-condition.ts';
+import { readForbidden } from './windows.ts';
 
 export interface LiveState {
   readonly links: readonly WireGuardStatus[];
@@ -64,7 +64,7 @@ export function stoppedCollectors(layout: StateLayout): Collector[] {
         lifecycle: lifecycle.read(),
         endedUncleanly: lifecycle.endedUncleanly,
         zeroizeUnderWay: readMarker(lifecycle.path) ?? null,
-        maintenanceForbidden: JSON.parse(readIfPresent(layout.forbidden) ?? 'null'),
+        maintenanceForbidden: readForbidden(layout.forbidden) ?? null,
       };
     }),
     member('entropy state', 'entropy/entropy.json', 'Noise sources are not collected', () => ({

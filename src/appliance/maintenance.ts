@@ -6,12 +6,21 @@ import type { CustodyLog } from '../custody/log.ts';
 import { writeDurably } from '../host/durable.ts';
 import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
 import { bootMilliseconds, utcNow } from '../host/time.ts';
-import type { Interlock, InterlockEvent, MaintenanceWindow } from '../interlock/interlock.ts';
+import type { Interlock } from '../interlock/interlock.ts';
+import type { MaintenanceWindow, WindowClosed, WindowRequest } from '../interlock/window.ts';
 import type { Announcer } from './announce.ts';
 import { type Asked, type Asking, askedOf, askingEvents, type LinkKeys, type Want, wants } from './asked.ts';
 import type { NodeRecord, StateLayout } from './node-record.ts';
 import { recordPast } from './record.ts';
-import { type Forbidden, type PastWindow, readForbidden, windowsOf } from './windows.ts';
+import {
+  type Forbidden,
+  leftOpen,
+  namesIn,
+  type PastWindow,
+  readForbidden,
+  windowsOf,
+  zeroizedWhy,
+} from './windows.ts';
 
 export interface MaintenanceOptions {
   readonly layout: StateLayout;
@@ -25,15 +34,25 @@ export interface MaintenanceOptions {
   readonly linkKeys: () => LinkKeys;
   /** What of the node's own appraisal failed; null where it has no TPM. */
   readonly appraise: () => Promise<string[] | null>;
+  readonly zeroized: () => boolean;
 }
 
-export type WindowClosed = Extract<InterlockEvent, { kind: 'window-closed' }>;
+/** What nobody has been asked for yet. */
+interface Unasked {
+  readonly why: string;
+  readonly interfaces: readonly string[];
+  /** Of the record of the window's end; where there is none, when the window was opened. */
+  readonly number: number | string;
+}
+
 const hour = 3_600_000;
 
 export class Maintenance {
   readonly #options: MaintenanceOptions;
   /** Of the custody log: what windows ask for. */
   readonly #asking: Asking[] = [];
+  #unasked: Unasked | undefined;
+  #appraised: Promise<void> = Promise.resolve();
   #forbidden: (Forbidden & { readonly deadline: number }) | undefined;
 
   constructor(options: MaintenanceOptions) {
@@ -45,25 +64,37 @@ export class Maintenance {
     }
   }
 
-  /** After a start: closes the window of a process that died, and counts its flaps of the last hour. */
+  /** At a start: counts the flaps of the last hour, and closes the window of a process that died. */
   recover(records: Iterable<CustodyRecord>): void {
     const all = [...records];
-    const past = windowsOf(all, (record) => this.#recent(record));
+    windowsOf(all, (record) => this.#recent(record));
     this.#asking.push(...all.filter(({ event }) => askingEvents.has(event)));
-    const open = past.find(({ ended }) => ended === null);
-    if (open === undefined) return;
-    const why = 'its process ended';
+    const open = leftOpen(all);
+    if (open === undefined) {
+      const ended = endedByZeroize(all);
+      if (ended !== undefined) {
+        const interfaces = namesIn(ended.detail.interfaces);
+        this.#unasked = { why: zeroizedWhy, interfaces, number: ended.sequence };
+      }
+      return;
+    }
+    const why = open.why ?? 'its process ended';
     const { interfaces, opened } = open;
-    this.#options.announcer.event(
-      'MAINTENANCE_END',
-      `The window opened at ${opened} ended with its process.`,
-      { why, interfaces },
-    );
-    this.#ask(why, interfaces, this.#ended(why, { interfaces, opened }) ?? opened);
+    this.#options.announcer.event('MAINTENANCE_END', `The window opened at ${opened} ended: ${why}.`, {
+      why,
+      interfaces,
+    });
+    this.#unasked = { why, interfaces, number: this.#ended(why, { interfaces, opened }) ?? opened };
+  }
+
+  /** Once the node has its keys: asks for what a window that its process has not outlived has left to be done. */
+  askAgain(): void {
+    if (this.#unasked !== undefined) this.#ask(this.#unasked);
+    this.#unasked = undefined;
   }
 
   /** @throws Failure `maintenance-forbidden`, and as `Interlock.openWindow`. */
-  begin(request: Parameters<Interlock['openWindow']>[0]): MaintenanceWindow {
+  begin(request: WindowRequest): MaintenanceWindow {
     const { forbidden } = this;
     if (forbidden !== null) {
       throw new Failure(
@@ -117,21 +148,22 @@ export class Maintenance {
       reason,
     };
     writeDurably(layout.forbidden, `${JSON.stringify(forbidden)}\n`);
+    this.#forbidden = { ...forbidden, deadline }; // Also where it cannot be recorded, as it is after a restart.
     custody.append('maintenance-forbidden', { ...forbidden });
     this.#options.announcer.event(
       'MAINTENANCE_FORBIDDEN',
       `No maintenance window can be opened until ${forbidden.until}.`,
       { until: forbidden.until },
     );
-    this.#forbidden = { ...forbidden, deadline };
     return forbidden;
   }
 
+  /** Never unrecorded. @throws Failure `custody-unwritable`: it stays forbidden. */
   allow(): { readonly allowed: true } {
     const was = this.forbidden;
+    if (was !== null) this.#options.custody.append('maintenance-allowed', { until: was.until });
     rmSync(this.#options.layout.forbidden, { force: true });
     this.#forbidden = undefined;
-    if (was !== null) this.#options.custody.append('maintenance-allowed', { until: was.until });
     return { allowed: true };
   }
 
@@ -149,7 +181,7 @@ export class Maintenance {
     if (!zeroized) resume();
     announcer.event('MAINTENANCE_END', `The maintenance window ended: ${why}.`, { why, interfaces });
     const sequence = this.#ended(why, { interfaces, opened });
-    if (!zeroized) this.#ask(why, interfaces, sequence ?? opened); // A zeroized node asks when it is back.
+    if (!zeroized) this.#ask({ why, interfaces, number: sequence ?? opened }); // A zeroized node asks when it is back.
     if (because !== 'limit') return;
     announcer.alert({
       key: `${record.node}-window-${sequence ?? opened}`,
@@ -185,7 +217,7 @@ export class Maintenance {
   }
 
   /** Asks people for what only they can do, and does the node's own part. */
-  #ask(why: string, interfaces: readonly string[], number: number | string): void {
+  #ask({ why, interfaces, number }: Unasked): void {
     const { announcer, record } = this.#options;
     const due = this.asked;
     if (due.length > 0) {
@@ -199,34 +231,36 @@ export class Maintenance {
         facts: { interfaces: interfaces.join(', '), why },
       });
     }
-    void this.#appraise();
+    this.#appraised = this.#appraised.then(() => this.#appraise());
+  }
+
+  /** Resolves when the node is done with appraising itself; never rejects. Until then it needs its TPM and the custody log. */
+  get appraised(): Promise<void> {
+    return this.#appraised;
   }
 
   async #appraise(): Promise<void> {
-    const { announcer, record, appraise } = this.#options;
-    try {
-      const failed = await appraise();
-      if (failed === null) return;
-      recordPast(this.#options, 'self-appraised', { failed });
-      announcer.event(
-        failed.length === 0 ? 'SELF_APPRAISED' : 'SELF_APPRAISAL_FAILED',
-        failed.length === 0
-          ? 'After the window, the node finds its TPM as it was enrolled.'
-          : `After the window, the node is not as it was enrolled: ${failed.join(' ')}`,
-        { failed },
-      );
-      if (failed.length === 0) return;
-      announcer.alert({
-        key: `${record.node}-self-appraisal-${this.#options.custody.head().sequence}`,
-        severity: 'critical',
-        title: `${record.node}: after a maintenance window, not as it was enrolled`,
-        body: failed.join('\n'),
-        facts: {},
-      });
-    } catch (error) {
-      const failed = [reasonOf(error)];
-      announcer.event('SELF_APPRAISAL_FAILED', `The node cannot appraise itself: ${failed[0]}`, { failed });
-    }
+    const { announcer, record, appraise, zeroized } = this.#options;
+    if (zeroized()) return;
+    // A TPM that does not answer after a window is no better than one that is another.
+    const failed = await appraise().catch((error: unknown) => [`It cannot tell: ${reasonOf(error)}`]);
+    if (failed === null || zeroized()) return; // A TPM that is locked is not as it was enrolled, and is to be so.
+    recordPast(this.#options, 'self-appraised', { failed });
+    announcer.event(
+      failed.length === 0 ? 'SELF_APPRAISED' : 'SELF_APPRAISAL_FAILED',
+      failed.length === 0
+        ? 'After the window, the node finds its TPM as it was enrolled.'
+        : `After the window, the node is not as it was enrolled: ${failed.join(' ')}`,
+      { failed },
+    );
+    if (failed.length === 0) return;
+    announcer.alert({
+      key: `${record.node}-self-appraisal-${this.#options.custody.head().sequence}`,
+      severity: 'critical',
+      title: `${record.node}: after a maintenance window, not as it was enrolled`,
+      body: failed.join('\n'),
+      facts: {},
+    });
   }
 
   /** Planned flaps count for an hour, also across a restart. */
@@ -236,6 +270,12 @@ export class Maintenance {
     this.#options.interlock().remember(detail.interface, Number(detail.flaps), Math.max(0, age));
   }
 }
+
+/** The end of a window that a zeroize of the last run has ended: it was recorded then, and nobody asked. */
+const endedByZeroize = (records: readonly CustodyRecord[]): CustodyRecord | undefined =>
+  records
+    .slice(records.findLastIndex(({ event }) => event === 'started') + 1)
+    .findLast(({ event, detail }) => event === 'maintenance-ended' && detail.why === zeroizedWhy);
 
 const nouns: Record<Want, string> = { rotate: 'new keys', appraise: 'an appraisal' };
 const sentences: Record<Want, string> = {

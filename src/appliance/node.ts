@@ -8,15 +8,11 @@ import { Turns } from '../entropy/outputs/turns.ts';
 import type { EntropyPool } from '../entropy/pool.ts';
 import { removeAbandoned } from '../forensics/working-directory.ts';
 import { SecretArena } from '../host/arena.ts';
-import { Failure, zeroizedFailure } from '../host/failure.ts';
+import { Failure } from '../host/failure.ts';
 import { hardenProcess } from '../host/hardening.ts';
 import { holdLock } from '../host/lock.ts';
 import { findUser } from '../host/privileges.ts';
-import type { Cause, ZeroizeLevel } from '../interlock/causes.ts';
-import { openContacts } from '../interlock/detectors/tamper.ts';
-import { Interlock, type InterlockEvent } from '../interlock/interlock.ts';
-import type { ZeroizeOutcome } from '../interlock/outcome.ts';
-import { consequenceOf, type InterlockPolicy, loadInterlockPolicy } from '../interlock/policy.ts';
+import { type InterlockPolicy, loadInterlockPolicy } from '../interlock/policy.ts';
 import { Lifecycle } from '../keys/lifecycle.ts';
 import { Announcer } from './announce.ts';
 import { type Installed, installApproval, parseBrought } from './approvals.ts';
@@ -29,9 +25,7 @@ import { kernelFeed, poolNews, serveAt } from './entropy-node.ts';
 import { type BundleMade, type BundleRequest, type EvidenceContext, makeBundle } from './evidence.ts';
 import { NodeGuard } from './guard.ts';
 import { Housekeeping } from './housekeeping.ts';
-import { Incident, tellInterrupted } from './incident.ts';
-import { tellEvent } from './interlock-news.ts';
-import { finishInterrupted, requireFinished } from './interrupted.ts';
+import { finishInterrupted } from './interrupted.ts';
 import { Links } from './links.ts';
 import { type LiveState, liveCollectors } from './live-state.ts';
 import { Maintenance } from './maintenance.ts';
@@ -49,11 +43,8 @@ import { startPool } from './pool.ts';
 import { type Preview, previewBundle } from './preview.ts';
 import { recordPast } from './record.ts';
 import { failedClaimsOfOwn } from './self-appraisal.ts';
-import { stagePlan } from './stage-plan.ts';
+import { Striking } from './striking.ts';
 import { conditionOf } from './tpm-condition.ts';
-
-/** A thread that has been silent for so many heartbeats is lost. */
-const missedBeats = 3;
 
 export class Node implements AsyncDisposable {
   readonly config: Config;
@@ -63,16 +54,15 @@ export class Node implements AsyncDisposable {
   readonly announcer: Announcer;
   readonly arena: SecretArena;
   readonly maintenance: Maintenance;
+  readonly striking: Striking;
   readonly #lifecycle: Lifecycle;
   readonly #policy: InterlockPolicy;
   readonly #cleanup = new AsyncDisposableStack();
   #secrets: NodeSecrets | undefined;
   #tpm: NodeKeys | null = null;
-  #interlock: Interlock | undefined;
   #links: Links | undefined;
   #pool: EntropyPool | undefined;
   #servers: RandomServer[] = [];
-  #incident: Incident | undefined;
   #guard: NodeGuard | undefined;
   /** The marker of a running node is on disk. */
   #marked = false;
@@ -94,6 +84,7 @@ export class Node implements AsyncDisposable {
     this.announcer = this.#cleanup.use(new Announcer(config, layout, log));
     this.arena = this.#cleanup.use(arena);
     this.maintenance = this.#maintain();
+    this.striking = this.#readyToStrike();
     this.#collecting = new Collecting({
       ...this.#standing,
       make: (request, onProgress) => makeBundle({ ...this.#evidence, onProgress }, request),
@@ -139,21 +130,22 @@ export class Node implements AsyncDisposable {
     const finished = await finishInterrupted({ ...this.#standing, policy: this.#policy });
     if (finished !== undefined) {
       const { cause, level } = finished;
+      recordPast(this, 'zeroize-finished', finished);
       announcer.event(
         'ZEROIZE_FINISHED',
         `A zeroize (${cause}, ${level}) had been interrupted; its stages are finished now.`,
         { cause, level },
       );
     }
-    this.#requireUnzeroized(finished !== undefined);
+    this.striking.requireUnzeroized(finished !== undefined);
     rmSync(this.layout.zeroizeCertificate, { force: true }); // Of another life.
     const unclean = this.#lifecycle.endedUncleanly;
     if (record.tpm !== null) this.#tpm = this.#cleanup.use(await NodeKeys.open(this.config, record.tpm));
-    this.#interlock = this.#cleanup.use(await this.#arm());
+    await this.#cleanup.use(this.striking).arm();
     this.#lifecycle.markRunning();
     this.#marked = true;
     this.maintenance.recover(custody.records());
-    if (unclean) await this.#afterUncleanEnd();
+    if (unclean) await this.striking.afterUncleanEnd();
     custody.append('started', { assurance: record.assurance, unclean });
     const { user } = this.config.courier;
     makeReceipts(this.layout, () => (user === '' ? undefined : findUser(user)));
@@ -163,13 +155,14 @@ export class Node implements AsyncDisposable {
     this.#secrets = secrets; // Before the first is open: a zeroize tells of what was there.
     await secrets.open();
     secrets.enrolVolatile(custody.head());
+    this.maintenance.askAgain();
     this.#links = this.#cleanup.use(
       await Links.up({
         links: this.config.links,
         arena: this.arena,
         key: (name) => secrets.of(name),
-        onRemoval: (removal) => this.#interlock?.addKernelAction(removal),
-        onLost: (link) => this.#linkLost(link),
+        onRemoval: (removal) => this.striking.interlock.addKernelAction(removal),
+        onLost: (link) => this.striking.linkLost(link),
         onTrouble: (message) => announcer.event('LINK_TROUBLE', message, { what: message }),
       }),
     );
@@ -189,11 +182,28 @@ export class Node implements AsyncDisposable {
   #maintain(): Maintenance {
     return new Maintenance({
       ...this.#standing,
-      interlock: () => this.interlock,
+      interlock: () => this.striking.interlock,
       pause: (why) => this.pool.pause(why),
       resume: () => this.#pool?.resume(),
       linkKeys: () => linkKeysOf(this.config, this.layout),
       appraise: () => failedClaimsOfOwn(this),
+      zeroized: () => this.zeroized,
+    });
+  }
+
+  #readyToStrike(): Striking {
+    return new Striking({
+      ...this.#standing,
+      arena: this.arena,
+      policy: this.#policy,
+      maintenance: () => this.maintenance,
+      keys: () => this.#tpm,
+      destroyed: () => this.#secrets?.names ?? [],
+      endOutput: () => {
+        for (const server of this.#servers) server.closeNow();
+      },
+      anchor: () => this.#anchor(),
+      collect: (request) => this.collect(request),
     });
   }
 
@@ -211,11 +221,6 @@ export class Node implements AsyncDisposable {
     return this.#tpm;
   }
 
-  get interlock(): Interlock {
-    if (this.#interlock === undefined) throw new Failure('node-starting', 'The node is still starting.');
-    return this.#interlock;
-  }
-
   get pool(): EntropyPool {
     if (this.#pool === undefined) throw new Failure('node-starting', 'The node is still starting.');
     return this.#pool;
@@ -230,9 +235,9 @@ export class Node implements AsyncDisposable {
     return {
       links: (await this.#links?.status()) ?? [],
       entropy: this.#pool?.status() ?? null,
-      interlock: this.#interlock?.status() ?? null,
+      interlock: this.striking.armed?.status() ?? null,
       observed: this.#guard?.decided ?? [],
-      zeroize: this.#incident?.summary ?? null,
+      zeroize: this.striking.incident?.summary ?? null,
       tpm: this.#tpm === null ? null : await conditionOf(this.#tpm, this.layout, this.record),
     };
   }
@@ -256,7 +261,7 @@ export class Node implements AsyncDisposable {
       custody,
       keys: this.#tpm,
       anchor: () => this.#anchor(),
-      collectors: [...liveCollectors(() => this.live()), ...(this.#incident?.collectors ?? [])],
+      collectors: [...liveCollectors(() => this.live()), ...(this.striking.incident?.collectors ?? [])],
     };
   }
 
@@ -269,18 +274,6 @@ export class Node implements AsyncDisposable {
     return installApproval(this, parseBrought(text, expected), expected);
   }
 
-  /** The red button. Resolves when certificate, alert and bundle are made. */
-  async zeroize(reason: string, level: ZeroizeLevel | undefined): Promise<ZeroizeOutcome> {
-    const before = this.interlock.outcome?.level;
-    const striking = this.#strike('operator', level); // Has begun when this returns: wipe first, write later.
-    recordPast(this, 'zeroize-requested', { reason, level: level ?? 'configured' });
-    const outcome = await striking;
-    if (before !== undefined && before !== outcome.level) {
-      recordPast(this, 'zeroize-deepened', { from: before, to: outcome.level, stages: outcome.stages });
-    }
-    return outcome;
-  }
-
   /** The head of the custody log, into the TPM. */
   #anchor(): Promise<Anchored | undefined> {
     return anchorCustody(this.#tpm, this.layout, (failure) =>
@@ -290,9 +283,8 @@ export class Node implements AsyncDisposable {
 
   /** A clean end: links and processes go, the marker is cleared. */
   async [Symbol.asyncDispose](): Promise<void> {
-    // The watcher may have struck just now: what it did is told although its message has not come yet.
-    if (this.#interlock !== undefined && this.zeroized) await this.#strike('operator');
-    await this.#incident?.done;
+    await this.striking.told();
+    await this.maintenance.appraised;
     await this.#collecting[Symbol.asyncDispose]();
     for (const server of this.#servers) {
       server.closeAllConnections();
@@ -309,45 +301,6 @@ export class Node implements AsyncDisposable {
     }
   }
 
-  /** After a purge, which left TPM and disk alone, a restart is what brings the node back. */
-  #requireUnzeroized(finishedJustNow: boolean): void {
-    const { state, level, cause = 'unknown' } = this.#lifecycle.read();
-    if (state !== 'zeroized') {
-      requireFinished(this.layout); // The mark alone may say so.
-      return;
-    }
-    if (level !== 'purge') {
-      tellInterrupted(cause, finishedJustNow || this.#lifecycle.endedUncleanly, this);
-      this.#lifecycle.clearRunning();
-      throw zeroizedFailure('Starting');
-    }
-    this.custody.append('restarted-after-purge', { cause });
-    this.#lifecycle.markSealed();
-  }
-
-  async #arm(): Promise<Interlock> {
-    const { config, record, layout } = this;
-    const plan = stagePlan({
-      config,
-      record,
-      layout,
-      policy: this.#policy,
-      channel: this.#tpm?.rawChannel() ?? null,
-    });
-    const contacts = this.#cleanup.use(openContacts(config.interlock.tamper));
-    return await Interlock.start({
-      tamper: contacts.descriptors,
-      arena: this.arena,
-      interfaces: config.node.interfaces,
-      plan,
-      pollMilliseconds: config.interlock.poll_milliseconds,
-      heartbeatMilliseconds: missedBeats * config.interlock.heartbeat_milliseconds,
-      plannedFlapsPerHour: config.interlock.planned_flaps_per_hour,
-      onZeroized: (outcome) => this.#struck(outcome),
-      onEvent: (event) => this.#heard(event),
-    });
-  }
-
   #standGuard(): NodeGuard {
     return new NodeGuard({
       ...this.#standing,
@@ -355,25 +308,10 @@ export class Node implements AsyncDisposable {
       entropy: () => this.#pool?.status(),
       linkChanges: async () => (this.zeroized ? 0 : ((await this.#links?.changes()) ?? 0)),
       strike: (cause, level) => {
-        if (!this.zeroized || level !== undefined) void this.#strike(cause, level).catch(() => {});
+        if (!this.zeroized || level !== undefined) void this.striking.strike(cause, level).catch(() => {});
       },
       collect: (request) => this.collect(request),
     });
-  }
-
-  async #afterUncleanEnd(): Promise<void> {
-    const policy = this.config.interlock.on_unclean_start;
-    this.announcer.event('NODE_UNCLEAN', `The last end was unclean. Policy: ${policy}.`, { policy });
-    this.announcer.alert({
-      key: `${this.record.node}-unclean-${this.custody.head().sequence}`,
-      severity: 'warning',
-      title: `${this.record.node}: the last end was unclean`,
-      body: `The node was killed, crashed or lost power. Policy: ${this.config.interlock.on_unclean_start}.`,
-      facts: {},
-    });
-    if (this.config.interlock.on_unclean_start === 'recover') return;
-    await this.#strike('unclean-start');
-    throw zeroizedFailure('Starting after an unclean end');
   }
 
   async #serve(): Promise<void> {
@@ -382,51 +320,5 @@ export class Node implements AsyncDisposable {
       this.#servers.push(await serveAt(listen, this.pool, turns));
     const { kernel_feed_seconds: feedSeconds } = this.config.entropy;
     if (feedSeconds > 0) this.#cleanup.use(kernelFeed(this.pool, feedSeconds, this.announcer));
-  }
-
-  #linkLost(link: string): void {
-    if (this.zeroized) return;
-    this.announcer.event('LINK_LOST', `The link ${link} is gone: its helper ended by itself.`, { link });
-    void this.interlock.zeroize('link-key-lost').catch(() => {});
-  }
-
-  #heard(event: InterlockEvent): void {
-    if (event.kind === 'planned-flap' || event.kind === 'carrier' || event.kind === 'appeared')
-      tellEvent(event, this);
-    else this.maintenance.closed(event, this.zeroized);
-  }
-
-  /** Zeroizes, unless that is done or under way, and resolves when certificate, alert and bundle are made. */
-  async #strike(cause: Cause, level?: ZeroizeLevel): Promise<ZeroizeOutcome> {
-    const outcome = await this.interlock.zeroize(cause, level);
-    this.#struck(outcome);
-    await this.#incident?.done;
-    return outcome;
-  }
-
-  /** Memory, kernel, TPM and disk are done when this is called; what is left is to tell, once. */
-  #struck(outcome: ZeroizeOutcome): void {
-    if (this.#incident !== undefined) return;
-    for (const server of this.#servers) server.closeNow();
-    const consequence = consequenceOf(
-      this.#policy,
-      outcome.cause,
-      this.record.role,
-      this.config.interlock.level,
-    );
-    this.#incident = new Incident({
-      outcome,
-      severity: consequence.severity,
-      bundle: consequence.bundle,
-      record: this.record,
-      layout: this.layout,
-      custody: this.custody,
-      announcer: this.announcer,
-      keys: this.#tpm,
-      anchor: () => this.#anchor(),
-      destroyed: this.#secrets?.names ?? [],
-      retained: this.config.alerts.channels.length > 0 || this.config.forensics.upload !== '',
-      collect: (request) => this.collect(request),
-    });
   }
 }

@@ -66,7 +66,8 @@ async function finishLast(config: Config, layout: StateLayout, custody: CustodyL
   const record = readNodeRecord(layout);
   requireSameKind(config, record);
   const policy = loadInterlockPolicy(policyPath('interlock.toml'));
-  await finishInterrupted({ config, layout, record, policy, custody });
+  const finished = await finishInterrupted({ config, layout, record, policy });
+  if (finished !== undefined) custody.append('zeroize-finished', finished);
 }
 
 /** An approval for the node that runs: nothing but that is done. Undefined where none runs. */

@@ -119,8 +119,7 @@ export class ProvisioningRun {
     const held = [known.tpm, ...sealedKeysIn(this.#layout.directory)].map(({ authorities }) => authorities);
     if (held.some(({ signer, recovery }) => signer !== wanted.signer || recovery !== wanted.recovery))
       throw authoritiesChanged();
-    if ((this.#options.rotate ?? []).length === 0)
-      await giveBackResealing(tpm, this.#layout, known, progress);
+    await giveBackResealing(tpm, this.#layout, known, progress, this.#options.rotate ?? []);
     const { endorsement } = known.tpm;
     // What CAs that were named only then said of the certificate holds on.
     const again = endorsement === undefined || this.#config.tpm.ek_ca !== '';

@@ -107,7 +107,7 @@ function methodsOf(node: Node): Methods {
           status: exitStatus.usage,
         });
       }
-      return await node.zeroize(text(params.reason) ?? '', level as ZeroizeLevel | undefined);
+      return await node.striking.zeroize(text(params.reason) ?? '', level as ZeroizeLevel | undefined);
     },
     command: async (params) => node.guard.obey(text(params.command) ?? ''),
     predict: async (params) =>

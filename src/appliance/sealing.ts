@@ -108,18 +108,19 @@ function linkKeyNamed(name: string, { keys }: NodeRecord): NodeRecord['keys'][nu
 
 /**
  * Shares that nobody wants any more: of a --recover or a --rotate that was broken off before their keys were sealed anew, or before
- * the former ones were given back.
+ * the former ones were given back. The rotation of a key in `goingOn` is not given up: it goes on.
  */
 export async function giveBackResealing(
   tpm: Tpm,
   layout: StateLayout,
   { keys, tpm: anchors }: NodeRecord,
   progress: Progress,
+  goingOn: readonly string[],
 ): Promise<void> {
   for (const { name, purpose } of keys) {
-    const planned = [progress.plan(`reshare-${name}`), progress.plan(`rotate-${name}`)];
-    const former = planned[1] === undefined ? undefined : anchors?.shares[name];
-    for (const index of [...planned, former])
+    const rotation = goingOn.includes(name) ? undefined : progress.plan(`rotate-${name}`);
+    const former = rotation === undefined ? undefined : anchors?.shares[name];
+    for (const index of [progress.plan(`reshare-${name}`), rotation, former])
       if (typeof index === 'number') await reclaimShare(tpm, layout.directory, index, keyLength[purpose]);
   }
 }

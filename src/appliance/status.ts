@@ -86,13 +86,16 @@ export async function statusOf(config: Config): Promise<Status> {
   };
 }
 
-/** From what a node that does not run has left; nothing where it is zeroized, for then all is made anew. */
+/** From what a node that does not run has left; nothing where its keys are destroyed, for then all is made anew. */
 export function askedOfStopped(config: Config, layout: StateLayout, { tpm }: NodeRecord): Asked[] {
-  if (new Lifecycle(layout.directory).read().state !== 'sealed') return [];
+  if (keysDestroyed(layout)) return [];
   const { records } = readCustody(config);
   const { enrolment } = layout;
   return askedOf(records, { keys: linkKeysOf(config, layout), tpm: tpm !== null, enrolment });
 }
+
+const keysDestroyed = ({ directory }: StateLayout): boolean =>
+  new Lifecycle(directory).read().level === 'destroy';
 
 /** Of this process's node. */
 export async function liveStatus(node: Node): Promise<Status> {
@@ -106,7 +109,7 @@ export async function liveStatus(node: Node): Promise<Status> {
     interlock,
     alerts: alertCounts(node.layout),
     zeroize,
-    asked: node.zeroized ? [] : node.maintenance.asked,
+    asked: keysDestroyed(node.layout) ? [] : node.maintenance.asked,
     custody: node.custody.head(),
     tpm,
     pid: process.pid,

@@ -2,7 +2,7 @@ import { Command } from '@commander-js/extra-typings';
 import type { Asked } from '../appliance/asked.ts';
 import type { Status } from '../appliance/status.ts';
 import type { Forbidden } from '../appliance/windows.ts';
-import type { MaintenanceWindow } from '../interlock/interlock.ts';
+import type { MaintenanceWindow } from '../interlock/window.ts';
 import { type CommonOptions, command, configOf, ending } from './command.ts';
 import { printJson, printLine, table } from './output.ts';
 
@@ -57,8 +57,7 @@ const end = command('end', 'close the window now', ['maintenance end']).action((
 async function forbiddenOf(options: CommonOptions): Promise<Forbidden | null> {
   const { readForbidden } = await import('../appliance/windows.ts');
   const { stateLayout } = await import('../appliance/node-record.ts');
-  const forbidden = readForbidden(stateLayout((await configOf(options)).node.state_dir).forbidden);
-  return forbidden !== undefined && Date.parse(forbidden.until) > Date.now() ? forbidden : null;
+  return readForbidden(stateLayout((await configOf(options)).node.state_dir).forbidden) ?? null;
 }
 
 const forbid = command(

@@ -52,6 +52,7 @@ export const provisionCommand = command(
   .option('--allow-unmeasured', 'go on where the firmware measured nothing: keys open on any firmware')
   .action((options) =>
     ending(options.json, async () => {
+      requireLookingAlone(options);
       const config = withPins(await configOf(options), options.ekCa);
       const json = options.json === true;
       if (options.whatIf !== undefined || options.whatIfPcr.length > 0) {
@@ -63,8 +64,10 @@ export const provisionCommand = command(
       if (options.recover !== undefined) await reseal(config, options.recover, json ? logLine : printLine);
       const { bypassLines } = await import('../appliance/assurance.ts');
       const { approveRunning, provision } = await import('../appliance/provision.ts');
+      // What a running node cannot do as well is refused by its lock below.
+      const alone = options.rotate.length === 0 && options.revoke !== true;
       const installed =
-        options.approval === undefined ? undefined : await approveRunning(config, options.approval);
+        options.approval === undefined || !alone ? undefined : await approveRunning(config, options.approval);
       if (installed !== undefined) {
         if (json) printJson(installed);
         else tellInstalled(installed);
@@ -88,6 +91,35 @@ export const provisionCommand = command(
       return exitStatus.done;
     }),
   );
+
+/** What only looks is given nothing to change. @throws Failure `usage`. */
+function requireLookingAlone(options: {
+  readonly dryRun?: true | undefined;
+  readonly whatIf?: string | undefined;
+  readonly whatIfPcr: readonly string[];
+  readonly rotate: readonly string[];
+  readonly revoke?: true | undefined;
+  readonly approval?: string | undefined;
+  readonly reArm?: string | true | undefined;
+  readonly recover?: string | true | undefined;
+}): void {
+  const { dryRun, whatIf, whatIfPcr, rotate, revoke, approval, reArm, recover } = options;
+  const predicting = whatIf !== undefined || whatIfPcr.length > 0;
+  if (!predicting && dryRun !== true) return;
+  const changes = {
+    '--rotate': rotate.length > 0,
+    '--revoke': revoke === true,
+    '--approval': approval !== undefined,
+    '--re-arm': reArm !== undefined,
+    '--recover': recover !== undefined,
+  };
+  const given = Object.entries(changes).find(([, wanted]) => wanted)?.[0];
+  if (given === undefined) return;
+  const looking = predicting ? '--what-if' : '--dry-run';
+  throw new Failure('usage', `${looking} changes nothing, so ${given} does not go with it.`, {
+    status: exitStatus.usage,
+  });
+}
 
 function withPins(config: Config, directory: string | undefined): Config {
   return directory === undefined ? config : { ...config, tpm: { ...config.tpm, ek_ca: resolve(directory) } };

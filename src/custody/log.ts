@@ -49,13 +49,14 @@ export class CustodyLog implements Disposable {
    * @throws Failure `custody-unreadable` when the last whole line is not a custody record; `custody-unwritable`.
    */
   static open(path: string, clock: () => string = utcNow, limit = longestFile): CustodyLog {
-    const log = new CustodyLog(path, clock, limit);
+    let log: CustodyLog | undefined;
     try {
+      log = new CustodyLog(path, clock, limit);
       log.#catchUp();
       return log;
     } catch (error) {
-      log.close();
-      throw log.#unwritable(error);
+      log?.close();
+      throw unwritable(path, error);
     }
   }
 
@@ -71,7 +72,7 @@ export class CustodyLog implements Disposable {
       if (this.#size >= this.#limit) this.#rotate();
       return this.#write(event, detail);
     } catch (error) {
-      throw this.#unwritable(error);
+      throw unwritable(this.path, error);
     }
   }
 
@@ -130,15 +131,6 @@ export class CustodyLog implements Disposable {
     try {
       ftruncateSync(this.#fd, this.#size);
     } catch {}
-  }
-
-  #unwritable(cause: unknown): Failure {
-    if (cause instanceof Failure) return cause;
-    return new Failure('custody-unwritable', `The custody log cannot be written: ${reasonOf(cause)}`, {
-      kept: 'Its earlier records are intact.',
-      remedy: `Make room on the disk of ${dirname(this.path)}, and see that it can be written.`,
-      cause,
-    });
   }
 
   /** Begins a new file, whose first record names the one before. A kill in between leaves none, or an empty one: see `#catchUp`. */
@@ -238,6 +230,15 @@ export class CustodyLog implements Disposable {
         'Look at it with `esoteric-appliance custody check`; keep it as evidence and provision the node anew.',
     });
   }
+}
+
+function unwritable(path: string, cause: unknown): Failure {
+  if (cause instanceof Failure) return cause;
+  return new Failure('custody-unwritable', `The custody log cannot be written: ${reasonOf(cause)}`, {
+    kept: 'Its earlier records are intact.',
+    remedy: `Make room on the disk of ${dirname(path)}, and see that it can be written.`,
+    cause,
+  });
 }
 
 /** What JSON keeps of the detail, with lone surrogates (which RFC 8785 refuses) replaced. */

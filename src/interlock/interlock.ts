@@ -1,18 +1,18 @@
-// The interlock as the main thread sees it: starts the watcher, opens and closes maintenance windows, presses the red button,
-// and takes over the stages where the watcher is lost.
+// The interlock as the main thread sees it: starts the watcher, presses the red button, and takes over the stages where the watcher
+// is lost. Maintenance windows: window.ts.
 import { Worker } from 'node:worker_threads';
 import type { SecretArena } from '../host/arena.ts';
-import { Failure, zeroizedFailure } from '../host/failure.ts';
+import { Failure } from '../host/failure.ts';
 import { close as closeDescriptor, eventfd, write } from '../host/libc.ts';
 import type { Interface } from '../host/netlink.ts';
-import { Board, type KernelAction, moment, nowMicros, phase, windowState, word } from './board.ts';
+import { Board, type KernelAction, moment, nowMicros, phase, word } from './board.ts';
 import { type Cause, causeNamed, causeNumber, levels, type ZeroizeLevel } from './causes.ts';
 import { outcomeOf, type ZeroizeOutcome } from './outcome.ts';
-import { PlannedFlaps } from './planned-flaps.ts';
 import { type StagePlan, Stages } from './stages.ts';
 import type { WatcherEvent } from './watch.ts';
-import { defaultSysfs, missing, watchedInterfaces } from './watched.ts';
+import { defaultSysfs, watchedInterfaces } from './watched.ts';
 import type { WatcherInput } from './watcher.ts';
+import { type MaintenanceWindow, type WindowClosed, type WindowRequest, Windows } from './window.ts';
 
 export interface InterlockOptions {
   readonly arena: SecretArena;
@@ -32,23 +32,7 @@ export interface InterlockOptions {
 
 export type InterlockEvent =
   | Extract<WatcherEvent, { kind: 'planned-flap' | 'carrier' | 'appeared' }>
-  | {
-      readonly kind: 'window-closed';
-      readonly why: string;
-      /** `limit`: more planned flaps within an hour than one interface may have. */
-      readonly because: WindowEnd;
-      readonly window: MaintenanceWindow;
-    };
-
-export type WindowEnd = 'operator' | 'expired' | 'limit';
-
-export interface MaintenanceWindow {
-  readonly interfaces: readonly string[];
-  readonly reason: string;
-  readonly opened: string;
-  readonly seconds: number;
-  readonly flaps: number;
-}
+  | WindowClosed;
 
 /** How long a watcher may take to end: it may be in its TPM stage. One that is lost is not waited for as long. */
 const longestEndMilliseconds = { watching: 10_000, lost: 500 } as const;
@@ -60,8 +44,7 @@ export class Interlock implements AsyncDisposable {
   readonly #watched: Interface[];
   readonly #worker: Worker;
   readonly #beat: NodeJS.Timeout;
-  readonly #planned = new PlannedFlaps(() => this.#board.now());
-  #window: MaintenanceWindow | undefined;
+  readonly #windows: Windows;
   #reported = false;
   #stopped = false;
   #first = false;
@@ -73,6 +56,13 @@ export class Interlock implements AsyncDisposable {
     this.#watched = watchedInterfaces(options.interfaces, sysfs);
     this.#watched.forEach((link, position) => {
       this.#board.watch(position, link);
+    });
+    this.#windows = new Windows({
+      board: this.#board,
+      watched: this.#watched,
+      plannedFlapsPerHour: options.plannedFlapsPerHour,
+      wake: () => this.#wake(),
+      onClosed: (event) => options.onEvent(event),
     });
     this.#wakeup = eventfd(0, 0o2004000); // EFD_CLOEXEC, EFD_NONBLOCK
     const input: WatcherInput = {
@@ -105,7 +95,7 @@ export class Interlock implements AsyncDisposable {
       } else if (event.kind === 'zeroized') interlock.#report();
       else {
         if (event.kind === 'appeared' && event.link !== undefined) interlock.#watched.push(event.link);
-        if (event.kind === 'planned-flap') interlock.#countPlanned(event.interface, event.flaps);
+        if (event.kind === 'planned-flap') interlock.#windows.countPlanned(event.interface, event.flaps);
         options.onEvent(event);
       }
     });
@@ -128,81 +118,23 @@ export class Interlock implements AsyncDisposable {
     this.#board.addAction(action);
   }
 
-  /**
-   * Opens a maintenance window.
-   * @throws Failure `window-open` when one is open; `interface-missing`; `window-refused` beyond the hourly limit;
-   *   `nothing-watched`; `zeroized`.
-   */
-  openWindow(request: {
-    readonly interfaces: readonly string[];
-    readonly seconds: number;
-    readonly flaps: number;
-    readonly reason: string;
-  }): MaintenanceWindow {
-    const { words } = this.#board;
-    if (Atomics.load(words, word.phase) !== phase.armed) throw zeroizedFailure('A maintenance window');
-    if (this.#watched.length === 0) {
-      throw new Failure(
-        'nothing-watched',
-        'No interface is watched, so no flap needs a maintenance window.',
-        {
-          remedy: 'Name the data interfaces in node.interfaces, or with -I.',
-        },
-      );
-    }
-    if (this.#window !== undefined || Atomics.load(words, word.window) !== windowState.closed) {
-      const reason = this.#window?.reason ?? 'the last one is just being closed';
-      throw new Failure('window-open', `A maintenance window is open already: ${reason}.`, {
-        remedy: 'End it with `esoteric-appliance maintenance end`, then begin the new one.',
-      });
-    }
-    const names =
-      request.interfaces.length === 0 ? this.#watched.map((link) => link.name) : request.interfaces;
-    const mask = names.reduce((bits, name) => bits | (1 << this.#positionOf(name)), 0);
-    for (const name of names) {
-      if (this.#planned.recent(name) >= this.#options.plannedFlapsPerHour) {
-        throw new Failure(
-          'window-refused',
-          `${name} has had ${this.#options.plannedFlapsPerHour} planned flaps within an hour, which is the limit.`,
-          { remedy: 'Wait until the hour has passed, or raise interlock.planned_flaps_per_hour.' },
-        );
-      }
-    }
-    // One beyond the hourly limit ends the window; the watcher allows no more, however busy this thread is.
-    const { plannedFlapsPerHour: limit } = this.#options;
-    const allowance = Math.min(...names.map((name) => limit + 1 - this.#planned.recent(name)));
-    Atomics.store(words, word.windowFlapsLeft, Math.min(request.flaps, allowance));
-    Atomics.store(words, word.windowMask, mask);
-    Atomics.store(words, word.windowUntil, this.#board.now() + request.seconds * 1000);
-    Atomics.store(words, word.window, windowState.open);
-    this.#window = {
-      interfaces: names,
-      reason: request.reason,
-      seconds: request.seconds,
-      flaps: request.flaps,
-      opened: new Date().toISOString(),
-    };
-    return this.#window;
+  /** @throws as `Windows.open`. */
+  openWindow(request: WindowRequest): MaintenanceWindow {
+    return this.#windows.open(request);
   }
 
-  /** Closes the window now; an interface that fell in it and has not come back then counts as flapped. */
-  closeWindow(why: string, because: WindowEnd = 'operator'): MaintenanceWindow {
-    if (this.#window === undefined) {
-      throw new Failure('window-closed', 'No maintenance window is open.');
-    }
-    const { words } = this.#board;
-    Atomics.compareExchange(words, word.window, windowState.open, windowState.closing);
-    this.#wake();
-    return this.#windowEnded(why, because);
+  /** As `Windows.close`, for the operator. */
+  closeWindow(why: string): MaintenanceWindow {
+    return this.#windows.close(why);
   }
 
   get window(): MaintenanceWindow | undefined {
-    return this.#window;
+    return this.#windows.window;
   }
 
-  /** Planned flaps of an earlier process, `milliseconds` ago: they count for the rest of their hour. */
+  /** As `Windows.remember`. */
   remember(name: string, flaps: number, milliseconds: number): void {
-    this.#planned.remember(name, flaps, milliseconds);
+    this.#windows.remember(name, flaps, milliseconds);
   }
 
   /** The red button. Resolves when all stages have run; on a zeroized node it adds what a higher level asks for. */
@@ -221,6 +153,7 @@ export class Interlock implements AsyncDisposable {
       if (this.#board.now() > deadline && Atomics.load(words, word.cause) === 0) this.#runStagesHere(cause);
       await new Promise((resolve) => setTimeout(resolve, 1));
     }
+    this.#report(); // The watcher's own word may come too late for a node that is being stopped.
     return outcomeOf(this.#board, this.#watched);
   }
 
@@ -233,7 +166,7 @@ export class Interlock implements AsyncDisposable {
   status(): {
     phase: string;
     watched: { interface: string; carrier: boolean; upCount: number; downCount: number }[];
-    window: (MaintenanceWindow & { secondsLeft: number; flapsLeft: number }) | null;
+    window: ReturnType<Windows['status']>;
     armedAtMicros: number;
     /** The watcher's thread runs before all ordinary ones. */
     realTime: boolean;
@@ -247,14 +180,7 @@ export class Interlock implements AsyncDisposable {
         const [, carrier = 0, upCount = 0, downCount = 0] = this.#board.watched(position);
         return { interface: link.name, carrier: carrier === 1, upCount, downCount };
       }),
-      window:
-        this.#window === undefined
-          ? null
-          : {
-              ...this.#window,
-              secondsLeft: Math.max(0, -this.#board.since(word.windowUntil) / 1000),
-              flapsLeft: Atomics.load(words, word.windowFlapsLeft),
-            },
+      window: this.#windows.status(),
       armedAtMicros: Math.round(moments[moment.armed] ?? 0),
       realTime: this.#first,
       decisions: this.#board.decisions().map(({ sequence, micros, verdict, interfaceIndex }) => ({
@@ -301,9 +227,8 @@ export class Interlock implements AsyncDisposable {
   #heartbeat(): void {
     const { words } = this.#board;
     Atomics.store(words, word.mainBeat, this.#board.now());
-    if (this.#window !== undefined && Atomics.load(words, word.window) === windowState.closed)
-      this.#windowEnded('it expired', 'expired');
     const current = Atomics.load(words, word.phase);
+    this.#windows.tellExpired();
     const silent = this.#board.since(word.watcherBeat) > this.#options.heartbeatMilliseconds;
     if (silent && (current === phase.armed || current === phase.zeroizing)) this.#watcherLost();
   }
@@ -337,30 +262,6 @@ export class Interlock implements AsyncDisposable {
     if (this.#reported) return;
     this.#reported = true;
     this.#options.onZeroized(outcomeOf(this.#board, this.#watched));
-  }
-
-  #positionOf(name: string): number {
-    const position = this.#watched.findIndex((link) => link.name === name);
-    if (position === -1) throw missing(name, this.#watched);
-    return position;
-  }
-
-  /** The limit ends the window: what flaps next is unplanned. */
-  #countPlanned(name: string, flaps: number): void {
-    this.#planned.add(name, flaps);
-    if (this.#planned.recent(name) > this.#options.plannedFlapsPerHour && this.#window !== undefined) {
-      this.closeWindow(
-        `${name} had more than ${this.#options.plannedFlapsPerHour} planned flaps within an hour`,
-        'limit',
-      );
-    }
-  }
-
-  #windowEnded(why: string, because: WindowEnd): MaintenanceWindow {
-    const window = this.#window;
-    if (window === undefined) throw new Failure('window-closed', 'No maintenance window is open.');
-    this.#window = undefined;
-    this.#options.onEvent({ kind: 'window-closed', why, because, window });
-    return window;
+    if (this.window !== undefined) this.#windows.close('the node was zeroized', 'zeroized');
   }
 }

@@ -2,7 +2,8 @@
 // memory is wiped, so that one which is killed between two stages is finished at the next start. One write into the kernel's
 // page cache, with no sync: it outlives the process, not the power; without power memory and kernel keys are gone as well.
 // The file has its room from the beginning, filled with zeros and written over in place, so that a full disk cannot keep the
-// mark away: where the lifecycle file cannot be replaced, the mark alone says that the node is zeroized, and is synced then.
+// mark away: where the lifecycle file cannot be replaced, the mark alone says that the node is zeroized, and is synced then. A disk
+// that writes nothing in place (btrfs, ZFS) takes new room for it all the same, and may have none.
 import { createHash } from 'node:crypto';
 import { closeSync, constants, fstatSync, fsyncSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';

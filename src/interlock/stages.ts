@@ -107,6 +107,7 @@ export class Stages implements Disposable {
     this.#marker?.begin(Atomics.load(words, word.cause), level);
     Atomics.store(words, word.tpmResult, this.#lockTpm(level, done));
     Atomics.store(words, word.diskResult, this.#markDisk(Atomics.load(words, word.cause), level));
+    this.#syncMarker();
     this.#clearMarker();
     return true;
   }
@@ -160,7 +161,12 @@ export class Stages implements Disposable {
     if (which === stage.tpm && Atomics.load(words, word.tpmResult) <= 0) this.#marker?.stageDone('tpm');
     if (which !== stage.disk) return;
     if (Atomics.load(words, word.diskResult) === 0) this.#marker?.stageDone('disk');
-    else this.#marker?.sync();
+    this.#syncMarker();
+  }
+
+  /** Where the disk stage failed, the mark is all that says how far the zeroize is to go. */
+  #syncMarker(): void {
+    if (Atomics.load(this.#board.words, word.diskResult) !== 0) this.#marker?.sync();
   }
 
   /** A stage that failed stays marked: the next start tries it again. */

@@ -187,10 +187,10 @@ export const events = {
   ),
   ALERT_GIVEN_UP: entry(
     'error',
-    'An alert will not be sent: refused for good, too old, or beyond the limits.',
+    'An alert will not be sent: refused for good, too old, beyond the limits, or not in the spool when the node ended.',
     {
       key: 'the alert’s key',
-      channel: 'identifier of the channel; empty where it lay in the spool',
+      channel: 'identifier of the channel; empty where no courier had it',
       why: 'a sentence',
     },
   ),

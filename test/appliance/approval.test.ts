@@ -161,11 +161,10 @@ describe('a node whose policy signer is elsewhere', () => {
     expect((await node.ask<WhatIf>(['provision', '--what-if', same])).survives).toBe(true);
     const pcr7 = await node.ask<WhatIf>(['provision', '--what-if-pcr', `7=${'ab'.repeat(32)}`], [1]);
     expect(pcr7.keys.map(({ why }) => why)).toContain('PCR 7 is not as it was approved.');
-    const installed = await node.ask<Installed>([
-      'provision',
-      '--approval',
-      await approved(scratch.at('update.json')),
-    ]);
+    const install = ['provision', '--approval', await approved(scratch.at('update.json'))];
+    const rotating = await refusalOf([...install, '--rotate', 'wireguard', ...node.arguments]);
+    expect(rotating.code).toBe('state-in-use'); // Not a word about the approval, as if that had been all.
+    const installed = await node.ask<Installed>(install);
     expect(installed.fitsNow).toBe(false);
     expect((await node.ask<WhatIf>(['provision', '--what-if', log])).survives).toBe(true);
     await node.stop();

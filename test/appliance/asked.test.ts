@@ -60,6 +60,13 @@ describe('what windows ask for', () => {
     expect(whatOf([ended(1, ['a'], node.keys), record('deprovisioned', {}, 2)])).toEqual([]);
   });
 
+  it('is a rotation where nobody can tell whether the keys are others: then, or now', () => {
+    const unread = { wireguard: 'unknown' };
+    expect(whatOf([ended(1, ['a'], unread)])).toHaveLength(2);
+    expect(whatOf([ended(1, ['a'], node.keys)], { ...node, keys: unread })).toHaveLength(2);
+    expect(whatOf([ended(1, ['a'], {})], { ...node, keys: unread })).toHaveLength(1);
+  });
+
   it('is the safe answer for records of a time when keys were not noted', () => {
     expect(whatOf([ended(1, ['a'])])).toHaveLength(2);
   });

@@ -3,7 +3,9 @@
 import { cpSync, existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { configSchema } from '../../src/appliance/config-schema.ts';
 import { deprovision } from '../../src/appliance/deprovision.ts';
+import { provision } from '../../src/appliance/provision.ts';
 import { requireChild } from '../../src/host/child.ts';
 import { parsePublic } from '../../src/tpm/structures.ts';
 import { signingKey } from '../../src/tpm/templates.ts';
@@ -151,6 +153,28 @@ describe('what was broken off', () => {
     await bench.reseal();
     expect(heldIn(await bench.holdings())).toEqual(owned(await bench.provision()));
     expect(await bench.openKeys()).toEqual(keys);
+  });
+
+  it('in --rotate is given back by the rotation of another key: no share of a former key stays', async () => {
+    const config = configSchema.parse({
+      ...bench.config(),
+      keys: [{ name: 'second', purpose: 'wireguard' }],
+    });
+    const rotate = (...names: string[]) => provision(config, { rotate: names });
+    await provision(config);
+    await bench.save('two links');
+    const codes = await bench.commandsOf(() => rotate('wireguard'));
+    // Before the key is sealed anew; and after, with the former share still there.
+    for (const at of [nth(codes, command.nvWrite, 0), nth(codes, command.nvUndefine, -1)]) {
+      await bench.load('two links');
+      await bench.cut(at, at === nth(codes, command.nvWrite, 0) ? 'after' : 'before', () =>
+        rotate('wireguard'),
+      );
+      const made = await rotate('second');
+      expect(heldIn(await bench.holdings())).toEqual(owned(made));
+      expect(Object.keys(await bench.openKeys())).toHaveLength(3);
+      expect((await provision(config)).changed).toEqual([]);
+    }
   });
 
   it('may be given up once the TPM was cleared, and never on another TPM', async () => {

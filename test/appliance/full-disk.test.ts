@@ -1,5 +1,9 @@
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Announcer } from '../../src/appliance/announce.ts';
+import { configSchema } from '../../src/appliance/config-schema.ts';
+import { tellInterrupted } from '../../src/appliance/incident.ts';
+import { type NodeRecord, stateLayout } from '../../src/appliance/node-record.ts';
 import type { CustodyRecord } from '../../src/custody/chain.ts';
 import { CustodyLog } from '../../src/custody/log.ts';
 import type { ZeroizeOutcome } from '../../src/interlock/outcome.ts';
@@ -40,6 +44,30 @@ describe('a custody log on a full disk', () => {
     disk.relieve();
     log.append('one', { interface: 'eth0' });
     expect([...log.records()][0]?.detail).toEqual({ interface: 'eth0' });
+  });
+
+  it('holds up no word of a zeroize that was interrupted, which has one key until it is recorded', () => {
+    const layout = stateLayout(scratch.at('small'));
+    mkdirSync(scratch.at('spool'));
+    const raised: string[] = [];
+    const config = configSchema.parse({ node: { name: 'alpha', state_dir: layout.directory } });
+    using custody = CustodyLog.open(layout.custody);
+    using announcer = new Announcer(config, { ...layout, spool: scratch.at('spool') }, (line) => {
+      if (line.includes('could not tell before now')) raised.push(/\[(.*)\]/.exec(line)?.[1] ?? '');
+    });
+    const record = { node: 'alpha' } as NodeRecord;
+    const start = () => tellInterrupted('operator', true, { record, layout, custody, announcer });
+    custody.append('started', {});
+    disk.fill();
+    expect(() => {
+      for (;;) custody.append('more', {});
+    }).toThrow('cannot be written');
+    start();
+    disk.relieve();
+    start();
+    start();
+    const key = `alpha-zeroize-${custody.head().sequence}`;
+    expect(raised).toEqual([key, key]);
   });
 });
 

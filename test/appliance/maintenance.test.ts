@@ -1,6 +1,8 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { stoppedCollectors } from '../../src/appliance/live-state.ts';
+import { stateLayout } from '../../src/appliance/node-record.ts';
 import type { PastWindow } from '../../src/appliance/windows.ts';
 import { readForbidden, windowsOf } from '../../src/appliance/windows.ts';
 import type { CustodyRecord } from '../../src/custody/chain.ts';
@@ -54,6 +56,7 @@ describe('the windows that the custody log tells of', () => {
       fc.property(fc.array(event), (events) => {
         const windows = windowsOf(events.map((name) => record(name, { ...began, flaps: 1, why: 'w' })));
         expect(windows).toHaveLength(events.filter((name) => name === 'maintenance-began').length);
+        expect(windows.slice(0, -1).filter(({ ended }) => ended === null)).toEqual([]);
       }),
     );
   });
@@ -62,6 +65,20 @@ describe('the windows that the custody log tells of', () => {
     const path = scratch.at('forbidden.json');
     writeFileSync(path, '{"until": "soon"}');
     expect(Date.parse(readForbidden(path)?.until ?? '')).toBeGreaterThan(Date.now() + 23 * 3_600_000);
+  });
+
+  it('spoil no bundle of a stopped node where that cannot be read', async () => {
+    const layout = stateLayout(scratch.at('stopped'));
+    mkdirSync(layout.directory);
+    writeFileSync(layout.forbidden, '{"since": "2026-11-20T16:3');
+    const state = await stoppedCollectors(layout)[0]?.gather(AbortSignal.timeout(5000));
+    expect(JSON.parse(`${state}`).maintenanceForbidden.reason).toBe('its record cannot be read');
+  });
+
+  it('may be opened again once the time has passed until when they were forbidden', () => {
+    const path = scratch.at('over.json');
+    writeFileSync(path, '{"since": "2026-11-20T16:30:00Z", "until": "2026-11-20T16:40:00Z", "reason": "r"}');
+    expect(readForbidden(path)).toBeUndefined();
   });
 });
 

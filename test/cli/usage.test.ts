@@ -52,6 +52,8 @@ describe('what cannot be meant', () => {
     [['status', 'now'], /too many arguments/],
     [['run', '-I', 'eth0/1'], /-I takes any, interface names or CPU\[n\]/],
     [['verify', 'x', '--identity', 'someone'], /belong together/],
+    [['provision', '--dry-run', '--rotate', 'wireguard'], /--dry-run changes nothing, so --rotate/],
+    [['provision', '--what-if-pcr', '7=00', '--revoke'], /--what-if changes nothing, so --revoke/],
     [['custody'], /Usage: esoteric-appliance custody/],
     [[], /Usage: esoteric-appliance \[options\] \[command\]/],
   ])('%j ends with 2 and says %s', async (args, says) => {

@@ -113,6 +113,12 @@ describe('the custody log', () => {
     expect(existsSync(`${path}.torn`)).toBe(false);
   });
 
+  it('says what to do where it cannot be opened', () => {
+    expect(() => CustodyLog.open(join(directory, 'missing', 'custody.jsonl'))).toThrow(
+      expect.objectContaining({ code: 'custody-unwritable', remedy: expect.stringContaining('missing') }),
+    );
+  });
+
   it('can be closed twice', () => {
     const log = CustodyLog.open(path);
     log.close();

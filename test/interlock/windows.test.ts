@@ -159,6 +159,22 @@ describe('a maintenance window', () => {
     );
   });
 
+  it('is ended by a zeroize, whatever its cause, once, and that is told after the zeroize', async () => {
+    for (const seconds of [60, 0.3]) {
+      await using guard = await Guard.start({ heartbeatMilliseconds: 1000 });
+      guard.interlock.openWindow({ ...window, seconds });
+      setCable('far0', 'down');
+      if (seconds === 60) await guard.interlock.zeroize('operator');
+      expect((await guard.struck()).cause).toBe(seconds === 60 ? 'operator' : 'window-expired-down');
+      expect(guard.interlock.window).toBeUndefined();
+      await sleep(150);
+      expect(guard.heard('window-closed')).toMatchObject([
+        { why: 'the node was zeroized', because: 'zeroized', window: { reason: window.reason } },
+      ]);
+      setCable('far0', 'up');
+    }
+  });
+
   it('does not hold back the operator, nor a removal', async () => {
     await using guard = await Guard.start();
     guard.interlock.openWindow(window);
