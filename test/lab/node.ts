@@ -6,6 +6,8 @@ import { dirname, join, relative } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type Config, loadConfig } from '../../src/appliance/config.ts';
+import { isRunning } from '../../src/appliance/control.ts';
+import { stateLayout } from '../../src/appliance/node-record.ts';
 import { type Status, statusOf } from '../../src/appliance/status.ts';
 import { runChild } from '../../src/host/child.ts';
 import { findUser } from '../../src/host/privileges.ts';
@@ -165,12 +167,13 @@ export class LabNode implements AsyncDisposable {
       env: { ...process.env, ...this.#options.environment },
     });
     const before = this.log.length;
+    const { control } = stateLayout(this.stateDirectory);
     child.stderr.on('data', (chunk: Buffer) => {
       this.log += chunk.toString('utf8');
     });
     this.#process = child;
     for (let waited = 0; waited < 120_000; waited += 50) {
-      if (this.log.includes(' is running.', before)) return;
+      if (this.log.includes(' is running.', before) && (await isRunning(control))) return;
       if (child.exitCode !== null)
         throw new Error(`Node ${this.name} ended with ${child.exitCode}: ${this.log}`);
       await sleep(50);
