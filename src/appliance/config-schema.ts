@@ -277,8 +277,20 @@ const sigstore = z.strictObject({
     .describe('2 records certificates only, so it needs fulcio'),
   tsa: httpUrlOrNone.default('').describe('Timestamp authority (RFC 3161); "" for none'),
   identity: z.string().default('').describe("Subject of the courier's OIDC identity"),
-  issuer: z.string().default('').describe('Issuer of that identity'),
-  identity_token_file: pathOrNone.default('').describe("The courier's file that holds the identity token"),
+  issuer: z
+    .string()
+    .default('')
+    .describe('OIDC issuer of its tokens, where `sigstore login` signs in; "" for any, and no sign-in'),
+  client_id: z
+    .string()
+    .regex(/^[\x21-\x7e]{1,200}$/, 'a name without spaces')
+    .default('sigstore')
+    .describe('Audience that Fulcio expects of its tokens, and the client that signs in'),
+  identity_token_file: pathOrNone
+    .default('')
+    .describe(
+      'The courier\'s file that holds the identity token; "" for the environment of CI, else the sign-in',
+    ),
   trusted_root: pathOrNone
     .default('')
     .describe('trusted_root.json that the courier checks testimony against; "" for no check'),

@@ -16,6 +16,7 @@ import { writeDurably } from '../host/durable.ts';
 import { Failure } from '../host/failure.ts';
 import { utcNow } from '../host/time.ts';
 import type { Config } from './config.ts';
+import type { CourierIdentity } from './courier-identity.ts';
 import type { BundleJob } from './handover.ts';
 import type { StateLayout } from './node-record.ts';
 import { receiptFiles } from './receipts.ts';
@@ -26,16 +27,28 @@ const sigstoreTimeout = 15_000;
 /** What is imported late for the sake of start time is imported now: afterwards the program's files may be out of reach. */
 export async function loadBeforeDropping(config: Config): Promise<void> {
   if (config.forensics.upload.startsWith('s3://')) await import('@aws-sdk/client-s3');
+  const { fulcio, identity_token_file: tokenFile } = config.sigstore;
+  if (fulcio !== '' && tokenFile === '') await import('../attestation/identity-issuer.ts');
 }
 
 /** @throws Failure: the job stays queued. DeliveryFailure `bundle-gone` where the node no longer keeps the bundle. */
 export async function deliverBundle(
   config: Config,
   layout: StateLayout,
-  { key, job, signal }: { readonly key: string; readonly job: BundleJob; readonly signal: AbortSignal },
+  {
+    key,
+    job,
+    identity,
+    signal,
+  }: {
+    readonly key: string;
+    readonly job: BundleJob;
+    readonly identity: CourierIdentity;
+    readonly signal: AbortSignal;
+  },
 ): Promise<void> {
   if (!existsSync(job.archive)) await giveUp(config, layout, job, signal);
-  const sigstore = await countersigned(config, layout, job);
+  const sigstore = await countersigned(config, layout, job, identity);
   if (job.upload === '') return;
   const delivered = await deliver(deliveryOf(config, layout, { job, sigstore, signal }));
   // Before the outbox forgets the job: a kill in between delivers once more, which finds all there and changes nothing.
@@ -109,18 +122,15 @@ export function forgetGone(layout: StateLayout): void {
  * The signature file to deliver: countersigned, in a directory of the courier's own, or the node's where there is nothing to
  * countersign. What the node signed stays as it is, byte for byte, and where it is.
  */
-async function countersigned(config: Config, layout: StateLayout, job: BundleJob): Promise<string> {
+async function countersigned(
+  config: Config,
+  layout: StateLayout,
+  job: BundleJob,
+  identity: CourierIdentity,
+): Promise<string> {
   const own = join(layout.countersigned, basename(job.sigstore));
   if (existsSync(own)) return own;
-  const {
-    mode,
-    fulcio,
-    rekor,
-    rekor_version: rekorVersion,
-    tsa,
-    identity_token_file: tokenFile,
-    trusted_root: rootFile,
-  } = config.sigstore;
+  const { mode, fulcio, rekor, rekor_version: rekorVersion, tsa, trusted_root: rootFile } = config.sigstore;
   const enrolment = parseEnrolment(readFileSync(layout.enrolment, 'utf8'));
   const bundle: unknown = JSON.parse(readFileSync(job.sigstore, 'utf8'));
   const anyService = [fulcio, rekor, tsa].some((url) => url !== '');
@@ -138,9 +148,7 @@ async function countersigned(config: Config, layout: StateLayout, job: BundleJob
       ...(rekor === '' ? {} : { rekor, rekorVersion }),
       ...(tsa === '' ? {} : { tsa }),
     },
-    ...(tokenFile === '' || !existsSync(tokenFile)
-      ? {}
-      : { identityToken: readFileSync(tokenFile, 'utf8').trim() }),
+    ...(fulcio === '' || proof === null ? {} : await identity.token()),
     ...(rootFile === '' ? {} : { trustedRoot: JSON.parse(readFileSync(rootFile, 'utf8')) }),
     timeoutMilliseconds: sigstoreTimeout,
   });

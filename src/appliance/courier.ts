@@ -8,6 +8,7 @@ import { type GivenUpJob, Outbox } from '../alerts/outbox.ts';
 import { writeReceipt } from '../alerts/receipts.ts';
 import { alertPolicySchema, jobsOf, type RoutedChannel } from '../alerts/router.ts';
 import { takeJobs } from '../alerts/spool.ts';
+import type { IdentityEnvironment } from '../attestation/identity-environment.ts';
 import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
 import { holdLock } from '../host/lock.ts';
 import { becomeUser, findUser } from '../host/privileges.ts';
@@ -16,6 +17,7 @@ import { readToml } from '../host/toml.ts';
 import { unprovisioned } from '../keys/lifecycle.ts';
 import type { Config } from './config.ts';
 import { deliverBundle, forgetGone, loadBeforeDropping } from './courier-bundle.ts';
+import { CourierIdentity } from './courier-identity.ts';
 import type { BundleJob } from './handover.ts';
 import { stateLayout } from './node-record.ts';
 import { packageRoot, policyPath } from './policies.ts';
@@ -26,6 +28,8 @@ export interface CourierOptions {
   /** Aborted when the courier is to end: what is under way gets its grace, the rest stays queued. */
   readonly signal: AbortSignal;
   readonly log: (line: string) => void;
+  /** In which a CI job leaves an identity token; that of the process unless told. */
+  readonly environment?: IdentityEnvironment;
 }
 
 /** How long an ending courier goes on. */
@@ -58,12 +62,13 @@ export async function runCourier(config: Config, options: CourierOptions): Promi
     bytes: config.courier.spool_bytes,
     ageMilliseconds: config.courier.spool_days * 86_400_000,
   };
+  const identity = new CourierIdentity(config, layout, options.environment ?? process.env);
   const deliverer = (): Deliverer =>
     new Deliverer({
       outbox,
       channels: new Map([...channels].map(([id, { channel }]) => [id, channel])),
       bundle: (payload, signal, key) =>
-        deliverBundle(config, layout, { key, job: payload as BundleJob, signal }),
+        deliverBundle(config, layout, { key, job: payload as BundleJob, identity, signal }),
       report: (event) => {
         options.log(eventLine(event));
         if (event.state === 'dead-lettered' && event.severity !== undefined)

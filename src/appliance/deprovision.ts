@@ -68,6 +68,7 @@ export async function deprovision(config: Config, options: DeprovisionOptions): 
     layout.zeroizeCertificate,
     layout.collectedByTimer,
     layout.development,
+    layout.identity,
     layout.enrolment,
     join(layout.directory, 'running.json'),
     join(layout.directory, 'state.json'),

@@ -42,6 +42,8 @@ export interface StateLayout {
   readonly collectedByTimer: string;
   /** The courier's: signature files with what the Sigstore services added, under the names that they have in `bundles`. */
   readonly countersigned: string;
+  /** The sign-in at the issuer of identity tokens, for the courier alone. */
+  readonly identity: string;
   /** What the courier knows of uploads that are under way. */
   readonly uploads: string;
   /** The courier's, for the node to read: what became of deliveries. Not within `courier`, so that nobody else can exchange it. */
@@ -71,6 +73,7 @@ export function stateLayout(directory: string): StateLayout {
     zeroizeCertificate: at('zeroize-certificate.json'),
     collectedByTimer: at('collected-by-timer'),
     countersigned: join(directory, 'courier', 'countersigned'),
+    identity: join(directory, 'courier', 'identity.json'),
     uploads: join(directory, 'courier', 'uploads'),
     receipts: at('receipts'),
   };

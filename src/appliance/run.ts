@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { dropAwsVariables } from '../host/environment.ts';
+import { dropDeliveryVariables } from '../host/environment.ts';
 import { exitStatus, Failure } from '../host/failure.ts';
 import { levels, type ZeroizeLevel } from '../interlock/causes.ts';
 import { attestMethods } from './attest-methods.ts';
@@ -44,10 +44,10 @@ export async function runNode(config: Config, options: RunOptions): Promise<void
 
 /** Credentials of deliveries are the courier's. @returns variables for it that lead to them, and are none themselves. */
 function leaveCredentials(log: (line: string) => void): Readonly<Record<string, string>> {
-  const { handed, wiped } = dropAwsVariables();
+  const { handed, wiped } = dropDeliveryVariables();
   if (wiped.length > 0) {
     log(
-      `${wiped.join(', ')} stood in the environment of the node daemon, which may not have them. They are wiped here, and no courier gets them: name a file in courier.s3_credentials_file, or start the courier by itself (courier.spawn = false) with these variables.`,
+      `${wiped.join(', ')} stood in the environment of the node daemon, which may not have them. They are wiped here, and no courier gets them: name files in courier.s3_credentials_file and sigstore.identity_token_file, or start the courier by itself (courier.spawn = false) with these variables.`,
     );
   }
   return handed;

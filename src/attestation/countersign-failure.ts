@@ -2,7 +2,12 @@
 
 import { exitStatus, Failure, type FailureDetails, reasonOf } from '../host/failure.ts';
 
-export type SigstoreService = 'fulcio' | 'rekor' | 'timestamp authority' | 'configuration';
+export type SigstoreService =
+  | 'fulcio'
+  | 'rekor'
+  | 'timestamp authority'
+  | 'identity issuer'
+  | 'configuration';
 
 /** Which service failed, and whether trying again later can help by itself. */
 export class CountersignFailure extends Failure {

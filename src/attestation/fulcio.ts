@@ -5,6 +5,7 @@ import { X509Certificate } from 'node:crypto';
 import { FulcioSigner, type Signer } from '@sigstore/sign';
 import { asking, misconfigured } from './countersign-failure.ts';
 import { fulcioChallenge, preAuthEncoding, readSigningKey } from './dsse.ts';
+import { type ExpectedToken, requireFit } from './identity-token.ts';
 import type { SigstoreBundle } from './sigstore-bundle.ts';
 
 /** The node's signature over `fulcioChallenge(subject)`, made beforehand. */
@@ -16,11 +17,19 @@ export interface ProofOfPossession {
 export interface CertificateRequest {
   readonly publicKeyPem: string;
   readonly proofOfPossession: ProofOfPossession | null;
-  /** OIDC token for Fulcio, from a credential file of the courier. Never shown. */
+  /** OIDC token for Fulcio, which the courier has. Never shown. */
   readonly identityToken?: string | undefined;
+  /** What it must say beside the subject. Unless told: for `sigstore`, by any issuer. */
+  readonly tokenTerms?: Omit<ExpectedToken, 'subject'> | undefined;
   /** For each request by itself. */
   readonly timeoutMilliseconds: number;
 }
+
+const usualTerms = {
+  audience: 'sigstore',
+  issuer: '',
+  renewal: 'Give the courier a token for the Sigstore subject in the node’s configuration.',
+};
 
 /** Has Fulcio certify the node's key. Throws a `CountersignFailure`. */
 export async function certify(
@@ -37,13 +46,7 @@ export async function certify(
       'Give the courier an identity token and the node its Sigstore subject, or leave Fulcio out.',
     );
   }
-  if (tokenSubject(token) !== proof.subject) {
-    throw misconfigured(
-      'identity-token-mismatch',
-      'The identity token is not for the subject whose possession the node proved.',
-      'Give the courier a token for the Sigstore subject in the node’s configuration.',
-    );
-  }
+  requireFit(token, { ...(request.tokenTerms ?? usualTerms), subject: proof.subject });
   const { payload, payloadType } = pending.dsseEnvelope;
   const signed = Buffer.from(preAuthEncoding(payloadType, Buffer.from(payload, 'base64')));
   const signer = new FulcioSigner({
@@ -80,19 +83,4 @@ export function preparedSignatures(
       return { signature: match.signature, key };
     },
   };
-}
-
-/** The claim that Fulcio has the holder sign: a verified `email`, else `sub`. */
-function tokenSubject(token: string): string | null {
-  try {
-    const claims: unknown = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString('utf8'));
-    if (typeof claims !== 'object' || claims === null) return null;
-    if ('email' in claims && claims.email) {
-      const verified = 'email_verified' in claims && claims.email_verified;
-      return verified ? String(claims.email) : null;
-    }
-    return 'sub' in claims ? String(claims.sub) : null;
-  } catch {
-    return null;
-  }
 }

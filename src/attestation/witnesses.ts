@@ -255,7 +255,7 @@ function leafCertificate(bundle: Bundle): Leaf | null | undefined {
     content.$case === 'certificate' ? content.certificate : content.x509CertificateChain.certificates[0];
   try {
     const certificate = new X509Certificate(leaf?.rawBytes ?? Buffer.alloc(0));
-    const name = certificate.subjectAltName?.replace(/^URI:/, '') ?? 'nobody';
+    const name = certificate.subjectAltName?.replace(/^(URI|email):/, '') ?? 'nobody';
     return { certificate, key: certificate.publicKey, name };
   } catch {
     return undefined;

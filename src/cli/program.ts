@@ -25,6 +25,7 @@ import { reportCommand } from './report.ts';
 import { runCommand } from './run.ts';
 import { scanCommand } from './scan.ts';
 import { serverCommand } from './server.ts';
+import { sigstoreCommand } from './sigstore.ts';
 import { statusCommand } from './status.ts';
 import { streamCommand } from './stream.ts';
 import { uploadCommand } from './upload.ts';
@@ -47,6 +48,7 @@ const commands = [
   forensicsCommand,
   alertCommand,
   uploadCommand,
+  sigstoreCommand,
   attestCommand,
   custodyCommand,
   streamCommand,

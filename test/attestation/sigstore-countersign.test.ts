@@ -1,7 +1,7 @@
 // The courier at Sigstore services that fail, hang, answer nonsense, or are somebody else's.
 
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { countersign } from '../../src/attestation/countersign.ts';
+import { type CountersignRequest, countersign } from '../../src/attestation/countersign.ts';
 import { CountersignFailure } from '../../src/attestation/countersign-failure.ts';
 import { preAuthEncoding } from '../../src/attestation/dsse.ts';
 import { preparedSignatures } from '../../src/attestation/fulcio.ts';
@@ -22,7 +22,12 @@ const request = () => ({
   timeoutMilliseconds: 1000,
 });
 
-async function failureOf(given: Partial<ReturnType<typeof request>> & { trustedRoot?: unknown }) {
+async function failureOf(
+  given: Partial<ReturnType<typeof request>> & {
+    trustedRoot?: unknown;
+    tokenTerms?: CountersignRequest['tokenTerms'];
+  },
+) {
   const thrown: unknown = await countersign({ ...request(), ...given }).then(
     () => null,
     (reason: unknown) => reason,
@@ -130,26 +135,45 @@ describe('the courier', () => {
     expect((await failureOf({ proofOfPossession: null })).message).toContain('proof of possession');
   });
 
-  it('refuses a token for another subject, or one that is no token', async () => {
-    const claims = (payload: object) => `e30.${Buffer.from(JSON.stringify(payload)).toString('base64url')}.`;
-    const tokens = [
-      lab.identityToken('https://example.org/nodes/beta'),
-      claims({ email: subject, sub: subject }),
-      claims({ email: 'ops@example.org', email_verified: true, sub: subject }),
-      claims({}),
-      'e30.bnVsbA.',
-      'no token',
+  it('refuses a token that Fulcio could not take, tells why and what to do, and asks nobody', async () => {
+    const minutesAgo = Math.floor(Date.now() / 1000) - 120;
+    const refused: [string, string, RegExp][] = [
+      ['mismatch', lab.identityToken('https://example.org/nodes/beta'), /nodes\/beta".*nodes\/alpha"/],
+      ['mismatch', lab.identityToken(subject, { email: subject }), /an email that is not verified/],
+      ['mismatch', lab.identityToken(subject, { email: 'ops@example.org', email_verified: true }), /ops@/],
+      ['expired', lab.identityToken(subject, { exp: minutesAgo }), /expired at 20/],
+      [
+        'audience',
+        lab.identityToken(subject, { aud: ['kubernetes'] }),
+        /for "kubernetes", not for "sigstore"/,
+      ],
+      [
+        'invalid',
+        `e30.${Buffer.from(JSON.stringify({ sub: subject })).toString('base64url')}.`,
+        /is not one/,
+      ],
+      ['invalid', 'e30.bnVsbA.', /is not one/],
+      ['invalid', 'no token', /is not one/],
     ];
-    for (const identityToken of tokens) {
-      expect(await failureOf({ identityToken })).toMatchObject({
-        code: 'identity-token-mismatch',
-        status: 2,
-      });
+    const before = lab.requests.length;
+    for (const [why, identityToken, told] of refused) {
+      const failure = await failureOf({ identityToken });
+      expect(failure).toMatchObject({ code: `identity-token-${why}`, status: 2, retryable: false });
+      expect(failure.message).toMatch(told);
+      expect(failure.remedy).toContain('Give the courier a token');
+      expect(JSON.stringify(failure)).not.toContain(identityToken.split('.')[2] || identityToken);
     }
+    expect(lab.requests).toHaveLength(before);
+  });
+
+  it('refuses a token of another issuer than the configured one', async () => {
+    const tokenTerms = { audience: 'sigstore', issuer: 'https://issuer.example', renewal: 'Sign in there.' };
+    expect(await failureOf({ tokenTerms })).toMatchObject({ code: 'identity-token-issuer', status: 2 });
   });
 
   it('never shows the identity token', async () => {
-    const identityToken = `e30.${Buffer.from(JSON.stringify({ sub: subject })).toString('base64url')}.forged`;
+    const [header, payload] = lab.identityToken(subject).split('.');
+    const identityToken = `${header}.${payload}.forged`;
     const failure = await failureOf({ identityToken });
     expect(failure).toMatchObject({ service: 'fulcio', code: 'fulcio-refused' });
     expect(JSON.stringify([failure, failure.stack, failure.cause])).not.toContain(identityToken);

@@ -9,9 +9,10 @@ import { initializeTLog } from '@sigstore/mock/dist/rekor/index.js';
 import { initializeTSA, tsaHandler } from '@sigstore/mock/dist/timestamp/index.js';
 import { z } from 'zod';
 import { reasonOf } from '../../src/host/failure.ts';
+import { type OidcIssuer, oidcIssuer } from './oidc-issuer.ts';
 import { type Answer, type Handler, rekorLog } from './sigstore-rekor.ts';
 
-type ServiceName = 'fulcio' | 'rekor' | 'tsa';
+type ServiceName = 'fulcio' | 'rekor' | 'tsa' | 'issuer';
 /** An HTTP status, an answer that is not what was asked for, or no answer at all. */
 type Misbehaviour = number | 'garbage' | 'hang';
 
@@ -21,15 +22,17 @@ export interface LocalSigstore extends AsyncDisposable {
   readonly tsa: string;
   /** `trusted_root.json` of this instance. */
   readonly trustedRoot: object;
+  /** The issuer whose tokens its Fulcio takes. */
   readonly issuer: string;
+  readonly oidc: OidcIssuer;
   /** What was asked, in order. */
   readonly requests: readonly {
     readonly service: ServiceName;
     readonly method: string;
     readonly path: string;
   }[];
-  /** An OIDC token of this instance's issuer, valid for an hour. */
-  identityToken(subject: string): string;
+  /** An OIDC token of this instance's issuer, valid for an hour; other claims, where they are told. */
+  identityToken(subject: string, claims?: object): string;
   /** The next request to the service is answered so. */
   failNext(service: ServiceName, how: Misbehaviour): void;
   stop(): Promise<void>;
@@ -41,7 +44,7 @@ const sha256 = (bytes: Uint8Array): Buffer => createHash('sha256').update(bytes)
 /** Starts the three services on ports of their own at `host`. */
 export async function startSigstore({ host = '127.0.0.1' } = {}): Promise<LocalSigstore> {
   const requests: { service: ServiceName; method: string; path: string }[] = [];
-  const faults: Record<ServiceName, Misbehaviour[]> = { fulcio: [], rekor: [], tsa: [] };
+  const faults: Record<ServiceName, Misbehaviour[]> = { fulcio: [], rekor: [], tsa: [], issuer: [] };
   const handlers: Partial<Record<ServiceName, Handler>> = {};
   const servers = new Map<ServiceName, Server>();
 
@@ -58,10 +61,12 @@ export async function startSigstore({ host = '127.0.0.1' } = {}): Promise<LocalS
     if (address === null || typeof address === 'string') throw new Error('no address');
     return `http://${host}:${address.port}`;
   };
-  const [fulcio, rekor, tsa] = await Promise.all([listen('fulcio'), listen('rekor'), listen('tsa')]);
-  const issuer = `${fulcio}/issuer`;
+  const names = ['fulcio', 'rekor', 'tsa', 'issuer'] as const;
+  const [fulcio = '', rekor = '', tsa = '', issuer = ''] = await Promise.all(names.map(listen));
 
   const issuerKey = newKey();
+  const oidc = oidcIssuer(issuer, (claims, lifetime) => token(claims, issuerKey.privateKey, lifetime));
+  handlers.issuer = oidc.handler;
   const ctKey = newKey();
   const logKey = newKey();
   const clock = new Date();
@@ -71,10 +76,11 @@ export async function startSigstore({ host = '127.0.0.1' } = {}): Promise<LocalS
   const timestamps = await initializeTSA(newKey(), clock);
 
   const certificates = fulcioHandler(authority);
+  const certificatesOfEmails = fulcioHandler(authority, { subjectClaim: 'email' });
   handlers.fulcio = async (body) => {
-    if (!possessionProven(body, issuerKey.publicKey))
-      return { status: 401, body: 'token or proof of possession refused' };
-    return answered(await certificates.fn(body));
+    const claims = provenClaims(body, issuer, issuerKey.publicKey);
+    if (claims === null) return { status: 401, body: 'token or proof of possession refused' };
+    return answered(await (claims.email === undefined ? certificates : certificatesOfEmails).fn(body));
   };
   handlers.rekor = rekorLog(log);
   // Whole seconds, and one at a time: the handler reads its clock more than once for each answer.
@@ -100,9 +106,11 @@ export async function startSigstore({ host = '127.0.0.1' } = {}): Promise<LocalS
     rekor,
     tsa,
     issuer,
+    oidc,
     requests,
     trustedRoot: trustedRootOf({ fulcio, rekor, tsa, authority, ctLog, log, timestamps }),
-    identityToken: (subject) => token({ iss: issuer, sub: subject, aud: 'sigstore' }, issuerKey.privateKey),
+    identityToken: (subject, claims = {}) =>
+      token({ iss: issuer, sub: subject, aud: 'sigstore', ...claims }, issuerKey.privateKey),
     failNext: (service, how) => void faults[service].push(how),
     stop,
     [Symbol.asyncDispose]: stop,
@@ -144,9 +152,9 @@ const answered = (result: {
 
 const json = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url');
 
-function token(claims: object, key: ReturnType<typeof newKey>['privateKey']): string {
+function token(claims: object, key: ReturnType<typeof newKey>['privateKey'], lifetime = 3600): string {
   const now = Math.floor(Date.now() / 1000);
-  const signed = `${json({ alg: 'ES256', typ: 'JWT' })}.${json({ ...claims, iat: now, exp: now + 3600 })}`;
+  const signed = `${json({ alg: 'ES256', typ: 'JWT' })}.${json({ iat: now, exp: now + lifetime, ...claims })}`;
   const signature = sign('sha256', Buffer.from(signed), { key, dsaEncoding: 'ieee-p1363' });
   return `${signed}.${signature.toString('base64url')}`;
 }
@@ -156,24 +164,34 @@ const certificateRequest = z.object({
   publicKeyRequest: z.object({ publicKey: z.object({ content: z.string() }), proofOfPossession: z.base64() }),
 });
 
-/** Fulcio's two checks: the token is the issuer's, and the key that asks has signed the token's subject. */
-function possessionProven(body: string, issuerKey: ReturnType<typeof newKey>['publicKey']): boolean {
+/** Fulcio's two checks: the token is the issuer's for it, and the key that asks has signed the token's subject. */
+function provenClaims(
+  body: string,
+  issuer: string,
+  issuerKey: ReturnType<typeof newKey>['publicKey'],
+): { readonly sub: string; readonly email?: string | undefined } | null {
   const { credentials, publicKeyRequest } = certificateRequest.parse(JSON.parse(body));
   const [header = '', payload = '', signature = ''] = credentials.oidcIdentityToken.split('.');
   const claims = z
-    .object({ sub: z.string(), exp: z.number() })
+    .object({
+      iss: z.literal(issuer),
+      aud: z.literal('sigstore'),
+      sub: z.string(),
+      email: z.string().optional(),
+      exp: z.number(),
+    })
     .parse(JSON.parse(Buffer.from(payload, 'base64url').toString('utf8')));
   const key = { key: issuerKey, dsaEncoding: 'ieee-p1363' } as const;
-  return (
+  const proven =
     verify('sha256', Buffer.from(`${header}.${payload}`), key, Buffer.from(signature, 'base64url')) &&
     claims.exp * 1000 > Date.now() &&
     verify(
       'sha256',
-      Buffer.from(claims.sub),
+      Buffer.from(claims.email ?? claims.sub),
       createPublicKey(publicKeyRequest.publicKey.content),
       Buffer.from(publicKeyRequest.proofOfPossession, 'base64'),
-    )
-  );
+    );
+  return proven ? claims : null;
 }
 
 function trustedRootOf(instance: {
