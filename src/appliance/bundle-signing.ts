@@ -12,6 +12,7 @@ import { eventLogPath } from './bundle-members.ts';
 import type { Config } from './config.ts';
 import { type Anchored, type NodeKeys, signedText } from './node-keys.ts';
 import type { NodeRecord } from './node-record.ts';
+import { appraiseProgram, type ProgramAppraisal } from './program.ts';
 
 export interface Signed {
   readonly bundle: unknown;
@@ -26,11 +27,13 @@ export interface Signer {
   readonly record: NodeRecord;
   readonly custody: CustodyLog;
   readonly keys: NodeKeys | null;
+  /** As it was found when this program started; looked at now where it was not. */
+  readonly program?: ProgramAppraisal | undefined;
 }
 
 /** `name`: of the archive before it is encrypted. Where the TPM does not sign, the statement stays unsigned and says so. */
 export async function signBundle(
-  { record, keys, custody, config }: Signer,
+  { record, keys, custody, config, program }: Signer,
   manifest: Manifest,
   packed: { readonly sha256: string; readonly manifestSha256: string },
   name: string,
@@ -78,6 +81,7 @@ export async function signBundle(
             custody: signedText(certified),
           },
     custodyHead: custodyState.custodyHead,
+    program: stated(program ?? (await appraiseProgram(config))),
   };
   const statement = makeStatement({ archiveName: name, archiveSha256: packed.sha256, predicate });
   if (keys === null || record.tpm === null) {
@@ -103,3 +107,11 @@ export async function signBundle(
     return { bundle: unsignedBundle(statement), by: 'nobody', challenge: null };
   }
 }
+
+const stated = ({ version, digest, changed, provenance, sbom }: ProgramAppraisal) => ({
+  version,
+  digest: digest === null ? null : { sha256: digest.sha256 },
+  changed: [...changed],
+  provenance: { ...provenance },
+  sbom: { ...sbom },
+});

@@ -300,6 +300,23 @@ const sigstore = z.strictObject({
     .describe('Services that stand in for public ones: "fulcio", "rekor", "timestamp authority"'),
 });
 
+const program = z.strictObject({
+  attestations: pathOrNone
+    .default('')
+    .describe(
+      'Directory with the package (.tgz) that the program was installed from and Sigstore bundles about it; "" for attestations/ beside it',
+    ),
+  identity: z
+    .string()
+    .default('')
+    .describe('Who must have attested it, as Fulcio certified it; * stands for anything'),
+  issuer: z.string().default('').describe('Issuer of that identity'),
+  required: z
+    .array(z.enum(['provenance', 'sbom']))
+    .default([])
+    .describe('A node does not start unless these are verified'),
+});
+
 const forensics = z.strictObject({
   upload: z
     .string()
@@ -402,6 +419,7 @@ export const configSchema = z
     interlock: interlock.prefault({}).describe('What zeroizes, and how far'),
     journal: journal.prefault({}).describe('The journal that evidence is read from'),
     sigstore: sigstore.prefault({}).describe('Services that countersign evidence'),
+    program: program.prefault({}).describe('What others attest of the running program'),
     forensics: forensics.prefault({}).describe('Forensic bundles'),
     courier: courier.prefault({}).describe('The process that delivers'),
     alerts: z

@@ -1,5 +1,6 @@
 // `doctor`: what this machine can and cannot do for a node, each with its remedy.
 import { accessSync, constants, existsSync } from 'node:fs';
+import { attestationKinds } from '../attestation/program-format.ts';
 import { SecretArena } from '../host/arena.ts';
 import { runChild } from '../host/child.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
@@ -10,6 +11,7 @@ import { checkTpm } from './doctor-tpm.ts';
 import { requireEvidenceSettings } from './evidence.ts';
 import { type Finding, missing, ok } from './finding.ts';
 import { readNodeRecord, stateLayout } from './node-record.ts';
+import { appraiseProgram, kindNames, lacking } from './program.ts';
 import { askedOfStopped } from './status.ts';
 import { stuckOf, uploadTarget } from './uploads.ts';
 
@@ -24,6 +26,7 @@ export async function examine(config: Config): Promise<Finding[]> {
     await checkProgram('journal', 'journalctl', ['--version'], 'systemd'),
     checkHardwareGenerator(),
     await checkEvidence(config),
+    await checkProgramItself(config),
     checkDelivery(config),
     ...checkMaintenance(config),
   ];
@@ -41,6 +44,24 @@ async function checkEvidence(config: Config): Promise<Finding> {
   } catch (error) {
     return missing('evidence', reasonOf(error), error instanceof Failure ? (error.remedy ?? '') : '');
   }
+}
+
+/** Of the program that asks, which is the node's own where both were installed together. */
+async function checkProgramItself(config: Config): Promise<Finding> {
+  const program = await appraiseProgram(config);
+  const told = attestationKinds.map(
+    (kind) => `${kindNames[kind]} ${program[kind].result}: ${program[kind].detail}`,
+  );
+  const detail = `${program.version}, ${told.join('; ')}`;
+  const wrong =
+    attestationKinds.some((kind) => program[kind].result === 'failed') || lacking(config, program).length > 0;
+  return wrong
+    ? missing(
+        'program',
+        detail,
+        'Install the program that was attested, or look at [program] in the configuration.',
+      )
+    : ok('program', detail);
 }
 
 function checkDelivery(config: Config): Finding {

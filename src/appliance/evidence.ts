@@ -37,6 +37,7 @@ import type { Config } from './config.ts';
 import { handOver, handOverLeftBehind } from './handover.ts';
 import type { Anchored, NodeKeys } from './node-keys.ts';
 import { policyPath } from './policies.ts';
+import type { ProgramAppraisal } from './program.ts';
 import { assuranceUnder, troubleWithTpm } from './unsigned-bundle.ts';
 
 /** What the bundle is about, beside what every bundle holds. */
@@ -90,6 +91,8 @@ export interface EvidenceContext extends BundleSubject {
   readonly tpmTrouble?: unknown;
   /** Brings the custody head into the TPM; undefined where that cannot be. */
   readonly anchor: () => Promise<Anchored | undefined>;
+  /** What is attested of the program, as it was found at the start of a running node. */
+  readonly program?: ProgramAppraisal | undefined;
   /** Members beside the journal, the log and the host: live state, certificates. */
   readonly collectors: readonly Collector[];
   readonly onProgress?: (step: string) => void;

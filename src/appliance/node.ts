@@ -41,6 +41,7 @@ import { NodeSecrets } from './node-secrets.ts';
 import { policyPath } from './policies.ts';
 import { startPool } from './pool.ts';
 import { type Preview, previewBundle } from './preview.ts';
+import { appraiseProgram, type ProgramAppraisal, requireProgram, tellProgram } from './program.ts';
 import { recordPast } from './record.ts';
 import { failedClaimsOfOwn } from './self-appraisal.ts';
 import { Striking } from './striking.ts';
@@ -67,6 +68,7 @@ export class Node implements AsyncDisposable {
   /** The marker of a running node is on disk. */
   #marked = false;
   readonly #collecting: Collecting;
+  #program: ProgramAppraisal | null = null;
 
   private constructor(
     config: Config,
@@ -92,7 +94,7 @@ export class Node implements AsyncDisposable {
   }
 
   /**
-   * @throws Failure `unprovisioned`, `provisioned-otherwise`, `state-in-use`, `memory-unlockable`, `zeroized`, `tpm-unreachable`, `tpm-swapped`, `interface-missing`;
+   * @throws Failure `unprovisioned`, `provisioned-otherwise`, `state-in-use`, `memory-unlockable`, `zeroized`, `program-unverified`, `tpm-unreachable`, `tpm-swapped`, `interface-missing`;
    *   TpmError `tpm-policy` where the TPM refuses to unseal.
    */
   static async start(
@@ -139,6 +141,10 @@ export class Node implements AsyncDisposable {
     }
     this.striking.requireUnzeroized(finished !== undefined);
     rmSync(this.layout.zeroizeCertificate, { force: true }); // Of another life.
+    const program = await appraiseProgram(this.config);
+    this.#program = program;
+    tellProgram(this, program);
+    requireProgram(this.config, program);
     const unclean = this.#lifecycle.endedUncleanly;
     if (record.tpm !== null) this.#tpm = this.#cleanup.use(await NodeKeys.open(this.config, record.tpm));
     await this.#cleanup.use(this.striking).arm();
@@ -216,6 +222,11 @@ export class Node implements AsyncDisposable {
     return this.arena.zeroized;
   }
 
+  /** What is attested of the program, as it was found when this node started. */
+  get program(): ProgramAppraisal | null {
+    return this.#program;
+  }
+
   /** Null without a TPM. */
   get keys(): NodeKeys | null {
     return this.#tpm;
@@ -260,6 +271,7 @@ export class Node implements AsyncDisposable {
       record,
       custody,
       keys: this.#tpm,
+      program: this.#program ?? undefined,
       anchor: () => this.#anchor(),
       collectors: [...liveCollectors(() => this.live()), ...(this.striking.incident?.collectors ?? [])],
     };

@@ -11,7 +11,7 @@ import { type Methods, serveControl } from './control.ts';
 import type { BundleRequest } from './evidence.ts';
 import { Node } from './node.ts';
 import { stateLayout } from './node-record.ts';
-import { packageRoot } from './policies.ts';
+import { codeDirectory, packageRoot } from './policies.ts';
 import { provision } from './provision.ts';
 import { liveStatus } from './status.ts';
 
@@ -193,6 +193,6 @@ function startCourier(options: RunOptions, variables: Readonly<Record<string, st
   };
 }
 
-/** The program as it runs now: a checkout runs its sources, a package what was built of them. */
+/** The program as it runs now. */
 const mainPath = (): string =>
-  `${packageRoot}${import.meta.url.endsWith('.ts') ? 'src/cli/main.ts' : 'dist/cli/main.js'}`;
+  `${packageRoot}${codeDirectory}/cli/main.${codeDirectory === 'src' ? 'ts' : 'js'}`;

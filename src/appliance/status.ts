@@ -19,6 +19,7 @@ import {
   type StateLayout,
   stateLayout,
 } from './node-record.ts';
+import type { ProgramAppraisal } from './program.ts';
 import { conditionOfStopped, type TpmCondition } from './tpm-condition.ts';
 
 /** The JSON contract of `status --json` (docs/cli.md). */
@@ -43,6 +44,8 @@ export interface Status {
   readonly custody: { readonly sequence: number; readonly hash: string } | null;
   /** Null without a TPM. */
   readonly tpm: TpmCondition | null;
+  /** What is attested of the program, as it was found when the node started; null while none runs. */
+  readonly program: ProgramAppraisal | null;
   /** Process id of the running node; null while none runs. */
   readonly pid: number | null;
 }
@@ -58,6 +61,7 @@ export async function statusOf(config: Config): Promise<Status> {
     entropy: { state: 'stopped' } as const,
     interlock: { phase: 'stopped' } as const,
     alerts,
+    program: null,
     pid: null,
   };
   if (state === 'unprovisioned') {
@@ -112,6 +116,7 @@ export async function liveStatus(node: Node): Promise<Status> {
     asked: keysDestroyed(node.layout) ? [] : node.maintenance.asked,
     custody: node.custody.head(),
     tpm,
+    program: node.program,
     pid: process.pid,
   };
 }

@@ -1,7 +1,7 @@
 // Verdict on a forensic bundle's signature, signer, transparency and time. Pure: bytes in, verdict out.
 // docs/bundle-format.md; in-toto Statement v1, DSSE, Sigstore bundle v0.3.
 
-import { createHash, type KeyObject, X509Certificate } from 'node:crypto';
+import { hash, type KeyObject, X509Certificate } from 'node:crypto';
 import { type Bundle, bundleFromJSON } from '@sigstore/bundle';
 import { z } from 'zod';
 import { Failure, reasonOf } from '../host/failure.ts';
@@ -130,8 +130,7 @@ function readAnyBundle(json: unknown, artifact: Buffer): Bundle {
       const { subject } = anyStatement.parse(
         JSON.parse(bundle.content.dsseEnvelope.payload.toString('utf8')),
       );
-      const sha256 = createHash('sha256').update(artifact).digest('hex');
-      if (!subject.some(({ digest }) => digest.sha256 === sha256))
+      if (!subject.some(({ digest }) => isOf(artifact, digest)))
         throw new Error('it is about another artifact');
     }
     const { content } = bundle.verificationMaterial;
@@ -142,6 +141,12 @@ function readAnyBundle(json: unknown, artifact: Buffer): Bundle {
   } catch (thrown) {
     throw rejected(reasonOf(thrown));
   }
+}
+
+/** By each of the two digests that it has; npm's attestations have SHA-512 alone. */
+function isOf(artifact: Buffer, digest: Readonly<Record<string, string>>): boolean {
+  const stated = (['sha256', 'sha512'] as const).filter((algorithm) => digest[algorithm] !== undefined);
+  return stated.length > 0 && stated.every((algorithm) => hash(algorithm, artifact) === digest[algorithm]);
 }
 
 function isRoot(certificate: Buffer): boolean {

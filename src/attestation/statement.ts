@@ -23,6 +23,12 @@ const assurance = z.looseObject({
 
 const signedAttest = z.looseObject({ attest: base64, signature: base64 });
 
+const attested = z.looseObject({
+  result: z.enum(['verified', 'absent', 'failed']),
+  detail: z.string(),
+  by: z.string().optional(),
+});
+
 const predicate = z.looseObject({
   node: z.string().min(1),
   sequence: count,
@@ -52,6 +58,16 @@ const predicate = z.looseObject({
     .nullable(z.looseObject({ sequence: signedAttest, armed: signedAttest, custody: signedAttest }))
     .optional(),
   custodyHead: z.looseObject({ sequence: count, hash: hexSha256 }),
+  /** What the node found attested of its own program when that started; absent in earlier statements. */
+  program: z
+    .looseObject({
+      version: z.string(),
+      digest: z.nullable(z.strictObject({ sha256: hexSha256 })),
+      changed: z.array(z.string()),
+      provenance: attested,
+      sbom: attested,
+    })
+    .optional(),
 });
 
 const statement = z.strictObject({

@@ -1,6 +1,6 @@
 import type { Status } from '../appliance/status.ts';
 import { command, configOf, ending } from './command.ts';
-import { paint, printJson, printLine, table } from './output.ts';
+import { paint, plain, printJson, printLine, table } from './output.ts';
 
 export const statusCommand = command('status', 'state of the node, running or not', [
   'status',
@@ -26,6 +26,7 @@ function statusLines(status: Status): string[] {
       ? []
       : [['', paint('yellow', `stand-ins: ${assurance.standIns.join(', ')}`)]]),
     ...tpmRows(status.tpm),
+    ...programRows(status.program),
     ...status.links.map((link) => [
       `link ${link.name}`,
       `${link.up ? paint('green', 'up') : paint('red', 'down')} (${link.backend})  ${link.peers
@@ -81,6 +82,22 @@ function tpmRows(tpm: Status['tpm']): string[][] {
         ? paint('red', `IN LOCKOUT (${tries}); the node's own keys are not subject to it`)
         : tries,
     ],
+  ];
+}
+
+function programRows(program: Status['program']): string[][] {
+  if (program === null) return [];
+  const style = { verified: 'green', absent: 'yellow', failed: 'red' } as const;
+  const told = (name: string, { result, detail, by }: typeof program.sbom): string => {
+    const why = result === 'absent' ? '' : ` (${plain(by === undefined ? detail : `${by}: ${detail}`)})`;
+    return `${name} ${paint(style[result], result)}${why}`;
+  };
+  return [
+    ['program', `${program.version}, ${told('provenance', program.provenance)}`],
+    ['', told('SBOM', program.sbom)],
+    ...(program.changed.length === 0
+      ? []
+      : [['', `changed since it was packed: ${program.changed.join(', ')}`]]),
   ];
 }
 

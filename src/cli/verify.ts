@@ -4,7 +4,7 @@ import type { Appraisal, Verdict, VerifyReport } from '../forensics/claims.ts';
 import type { Explanation } from '../forensics/explain.ts';
 import { exitStatus, Failure } from '../host/failure.ts';
 import { ending, stopSignal } from './command.ts';
-import { paint, printJson, printLine, progressLine, table } from './output.ts';
+import { paint, plain, printJson, printLine, progressLine, table } from './output.ts';
 
 export const verifyCommand = new Command('verify')
   .description(
@@ -105,7 +105,7 @@ async function explanationOf(name: string): Promise<Explanation> {
   const explanation = explain(name);
   if (explanation !== undefined) return explanation;
   throw new Failure('usage', `There is no claim "${name}".`, {
-    remedy: `The claims are: ${[...claimNames, ...seriesClaimNames].join(', ')}.`,
+    remedy: `The claims are: ${[...claimNames, ...seriesClaimNames].join(', ')}. What is told beside them: program.`,
     status: exitStatus.usage,
   });
 }
@@ -134,8 +134,28 @@ function reportLines(report: VerifyReport, accepted: boolean): string[] {
       : [`${bundle.node} #${bundle.sequence}, ${bundle.created}: ${bundle.reason}`, '']),
     ...table(report.claims.map(({ claim, result, detail }) => [`  ${claim}`, marks[result](), detail])),
     '',
+    ...programLines(report.program),
     ...report.reasons.map((reason) => paint('red', reason)),
     verdictLine(verdict, accepted),
+  ];
+}
+
+/** The node's word about its own program. */
+function programLines(program: VerifyReport['program']): string[] {
+  if (program === null) return [];
+  const { version, digest, changed, provenance, sbom } = program;
+  const told = (name: string, { result, detail, by }: typeof sbom): string[] => [
+    `  ${name}`,
+    result,
+    plain(by === undefined ? detail : `${by}: ${detail}`),
+  ];
+  return [
+    plain(
+      `program, as the node found it: ${version}${digest === null ? '' : `, package sha256:${digest.sha256}`}`,
+    ),
+    ...table([told('provenance', provenance), told('SBOM', sbom)]),
+    ...(changed.length === 0 ? [] : [plain(`  changed since it was packed: ${changed.join(', ')}`)]),
+    '',
   ];
 }
 

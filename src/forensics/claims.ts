@@ -1,5 +1,5 @@
 // The words of a verdict: the claims about a bundle, what came of each, and when a bundle is accepted.
-import type { Assurance } from './format.ts';
+import type { Assurance, StatedProgram } from './format.ts';
 import type { VerifyPolicy } from './verify-policy.ts';
 
 /** All claims, in the order in which they are reported. */
@@ -55,6 +55,8 @@ export interface VerifyReport {
     readonly reason: string;
     readonly assurance: Assurance;
   } | null;
+  /** What the node stated of its own program; null where it did not. The node's word, as far as the signature is proven. */
+  readonly program: StatedProgram | null;
   /** Why the bundle was rejected although no claim failed. */
   readonly reasons: readonly string[];
 }
@@ -69,7 +71,7 @@ export const weakened = (appraisal: Appraisal, why: string | undefined): Apprais
 
 export function conclude(
   results: Readonly<Record<ClaimName, Appraisal>>,
-  bundle: VerifyReport['bundle'],
+  about: Pick<VerifyReport, 'bundle' | 'program'>,
   reasons: readonly string[],
 ): VerifyReport {
   const claims = claimNames.map((claim) => ({
@@ -77,7 +79,7 @@ export function conclude(
     result: results[claim].result,
     detail: results[claim].detail,
   }));
-  return { verdict: verdictOf(claims, reasons), claims, bundle, reasons };
+  return { verdict: verdictOf(claims, reasons), claims, ...about, reasons };
 }
 
 /** Pure. */

@@ -3,7 +3,8 @@
 import { type ClaimName, claimNames, type SeriesClaimName, seriesClaimNames } from './claims.ts';
 
 export interface Explanation {
-  readonly claim: ClaimName | SeriesClaimName;
+  /** `program` is no claim: what the statement tells of the node's program, which the policy may ask for. */
+  readonly claim: ClaimName | SeriesClaimName | 'program';
   readonly says: string;
   readonly needs: string;
   /** What to think of, and do, when it failed. */
@@ -120,11 +121,20 @@ const explanations: Readonly<Record<Explanation['claim'], Omit<Explanation, 'cla
     needs: together,
     failed: 'The node has two histories: it was set back and went on, or there are two of it.',
   },
+  program: {
+    says: 'What the node found when its program started: who attests how it was built and what it consists of, for which package.',
+    needs:
+      'attestations and the package beside the program, program.identity in the node’s configuration; to be believed, a proven signature',
+    failed:
+      'The node runs something else than was attested, or the attestations are not by whom it expects. Compare host/binaries.jsonl in the archive.',
+  },
 };
 
 /** Undefined for a name that is none; `-` and `_` may stand for the space, and case does not matter. */
 export function explain(name: string): Explanation | undefined {
   const wanted = name.replace(/[-_\s]+/g, ' ').toLowerCase();
-  const claim = [...claimNames, ...seriesClaimNames].find((known) => known.toLowerCase() === wanted);
+  const claim = ([...claimNames, ...seriesClaimNames, 'program'] as const).find(
+    (known) => known.toLowerCase() === wanted,
+  );
   return claim === undefined ? undefined : { claim, ...explanations[claim] };
 }

@@ -88,6 +88,23 @@ export type Manifest = z.infer<typeof manifestSchema>;
 
 const signedAttest = z.looseObject({ attest: z.base64(), signature: z.base64() });
 
+/** What came of one kind of attestation of the node's program. */
+const attested = z.looseObject({
+  result: z.enum(['verified', 'absent', 'failed']),
+  detail: z.string(),
+  by: z.string().optional(),
+});
+
+const programSchema = z.looseObject({
+  version: z.string(),
+  /** Of the package that it was installed from; null where that is not known. */
+  digest: z.looseObject({ sha256: sha256Hex }).nullable(),
+  changed: z.array(z.string()),
+  provenance: attested,
+  sbom: attested,
+});
+export type StatedProgram = z.infer<typeof programSchema>;
+
 /** What the signed statement says about the archive. Base64 fields hold TPM wire structures. */
 export const predicateSchema = z.looseObject({
   node: z.string(),
@@ -114,6 +131,8 @@ export const predicateSchema = z.looseObject({
     .nullable()
     .optional(),
   custodyHead: z.looseObject({ sequence: count, hash: sha256Hex }),
+  /** As the node verified it when its program started; absent in earlier bundles. */
+  program: programSchema.optional(),
 });
 export type BundlePredicate = z.infer<typeof predicateSchema>;
 

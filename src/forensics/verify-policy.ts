@@ -19,6 +19,9 @@ export const verifyPolicySchema = z
     enrolment: z
       .strictObject({ ek_ca: z.string().default(''), enrolled_by: z.string().default('') })
       .default({ ek_ca: '', enrolled_by: '' }),
+    program: z
+      .strictObject({ required: z.array(z.enum(['provenance', 'sbom'])).default([]) })
+      .default({ required: [] }),
     limits: z
       .strictObject({
         archive_bytes: bytes.default(defaults.archive_bytes),
@@ -29,12 +32,14 @@ export const verifyPolicySchema = z
       })
       .default(defaults),
   })
-  .transform(({ may_be_unproven, identity, enrolment, limits }) => ({
+  .transform(({ may_be_unproven, identity, enrolment, program, limits }) => ({
     mayBeUnproven: may_be_unproven,
     /** Compared exactly. Null: no identity is expected. */
     identity: identity ?? null,
     /** Paths as the file has them; empty for none. */
     enrolment: { ekCa: enrolment.ek_ca, enrolledBy: enrolment.enrolled_by },
+    /** What the node must have verified of its own program. */
+    requiredOfProgram: program.required,
     limits: {
       archiveBytes: limits.archive_bytes,
       contentBytes: limits.content_bytes,

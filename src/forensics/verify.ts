@@ -12,6 +12,7 @@ import {
   decodeManifest,
   type Manifest,
   manifestPath,
+  type StatedProgram,
   statementSchema,
 } from './format.ts';
 import type { BundleFacts } from './series.ts';
@@ -113,8 +114,8 @@ export async function appraiseBundle<E extends Enrolment>(
   );
   const report = conclude(
     input.archive === null ? withoutContent(results) : results,
-    summary(manifest),
-    input.allowBypassed ? [] : bypasses(said),
+    { bundle: summary(manifest), program: predicate?.program ?? null },
+    [...(input.allowBypassed ? [] : bypasses(said)), ...unattested(predicate?.program, input.policy)],
   );
   const opened = input.archive !== null;
   return { report, facts: factsOf(evidence, report, { opened, bound, clock: tpm.clock, nv }) };
@@ -160,6 +161,19 @@ function bypasses(said: readonly Assurance[]): string[] {
   return bypassed.map(
     (what) => `This bundle was made with ${what} bypassed; accept that with --allow-bypassed.`,
   );
+}
+
+/** What the relying party's policy asks of a node's program, and the node did not find. */
+function unattested(program: StatedProgram | undefined, { requiredOfProgram }: VerifyPolicy): string[] {
+  return requiredOfProgram.flatMap((kind) => {
+    const { result, detail } = program?.[kind] ?? {
+      result: 'absent',
+      detail: 'the statement tells nothing of it',
+    };
+    if (result === 'verified') return [];
+    const name = kind === 'sbom' ? 'SBOM' : kind;
+    return [`The policy asks for a verified ${name} of the node's program, and it is ${result}: ${detail}.`];
+  });
 }
 
 function summary(manifest: Manifest | null): VerifyReport['bundle'] {

@@ -45,6 +45,11 @@ export const events = {
   HARDENING_INCOMPLETE: entry('warning', 'The process could not be hardened as far as it should be.', {
     what: 'what failed',
   }),
+  PROGRAM_UNVERIFIED: entry(
+    'error',
+    'Provenance or SBOM of the running program is there, and does not verify. An alert follows.',
+    { what: 'provenance or sbom', why: 'what does not hold' },
+  ),
   LINK_TROUBLE: entry('warning', 'A peer of an encrypted link could not be set.', { what: 'what failed' }),
   LINK_LOST: entry('critical', 'The helper of an encrypted link ended by itself. A zeroize follows.', {
     link: 'name of the link',
