@@ -35,6 +35,7 @@ import { signBundle } from './bundle-signing.ts';
 import { CaseKey } from './case-key.ts';
 import type { Config } from './config.ts';
 import { handOver, handOverLeftBehind } from './handover.ts';
+import { knownHostsRule } from './known-hosts.ts';
 import type { Anchored, NodeKeys } from './node-keys.ts';
 import { policyPath } from './policies.ts';
 import type { ProgramAppraisal } from './program.ts';
@@ -131,7 +132,7 @@ export async function makeBundle(context: EvidenceContext, request: BundleReques
   const archive = join(layout.bundles, recipients.length === 0 ? name : `${name}${encryptedSuffix}`);
   const begun: BegunBundle = {
     ...{ created, sequence, working, name, archive, recipients, room, trigger },
-    redactor: redactorUnder(caseKey),
+    redactor: redactorUnder(caseKey, config),
   };
   const made = await fillBundle(context, request, begun).catch((error: unknown) => {
     throw givenUp(context, begun, error);
@@ -290,8 +291,14 @@ function caseKeyOf(config: Config, trigger: Trigger, tell: (trouble: string) => 
   }
 }
 
-const redactorUnder = ({ bytes }: CaseKey): Redactor =>
-  new Redactor({ rules: readRedactionRules(policyPath('redaction.toml')), hosts: ownNames(), key: bytes });
+function redactorUnder({ bytes }: CaseKey, config: Config): Redactor {
+  const others = knownHostsRule(config);
+  const rules = [
+    ...readRedactionRules(policyPath('redaction.toml')),
+    ...(others === undefined ? [] : [others]),
+  ];
+  return new Redactor({ rules, hosts: ownNames(), key: bytes });
+}
 
 /** The names of this machine, whole and up to the first dot. `localhost` tells nothing of anyone. */
 function ownNames(): string[] {
