@@ -4,6 +4,7 @@ import { basename, dirname, join } from 'node:path';
 import { DeliveryFailure } from '../alerts/delivery-failure.ts';
 import { writeReceipt } from '../alerts/receipts.ts';
 import { countersign } from '../attestation/countersign.ts';
+import { CountersignFailure } from '../attestation/countersign-failure.ts';
 import { parseEnrolment } from '../attestation/enrolment.ts';
 import {
   abandonDelivery,
@@ -48,7 +49,9 @@ export async function deliverBundle(
   },
 ): Promise<void> {
   if (!existsSync(job.archive)) await giveUp(config, layout, job, signal);
-  const sigstore = await countersigned(config, layout, job, identity);
+  const sigstore = await countersigned(config, layout, job, identity).catch((error: unknown) => {
+    throw withRemedy(error);
+  });
   if (job.upload === '') return;
   const delivered = await deliver(deliveryOf(config, layout, { job, sigstore, signal }));
   // Before the outbox forgets the job: a kill in between delivers once more, which finds all there and changes nothing.
@@ -154,6 +157,14 @@ async function countersigned(
   });
   writeDurably(own, `${JSON.stringify(complete)}\n`, 0o644);
   return own;
+}
+
+/** The outbox keeps one sentence of a failure, and `upload status` shows it: where a person must act, it says how. */
+function withRemedy(error: unknown): unknown {
+  if (!(error instanceof Failure) || error.remedy === undefined) return error;
+  if (error instanceof CountersignFailure && error.retryable) return error;
+  const { code, message, kept, remedy } = error;
+  return new Failure(code, `${message} ${remedy}`, { ...(kept === undefined ? {} : { kept }), remedy });
 }
 
 /** Signed by the node, and by no witness yet. */

@@ -140,7 +140,7 @@ function appraiseOne(
   let kind: AttestationKind | null = null;
   const failed = (why: string): Appraised => ({
     kind,
-    outcome: { result: 'failed', detail: `${name}: ${why.replace(/\.$/, '')}` },
+    outcome: { result: 'failed', detail: plain(`${name}: ${why}`).replace(/\.$/, '') },
   });
   try {
     const { predicateType, predicate } = statementIn(bundle);

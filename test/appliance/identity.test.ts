@@ -171,7 +171,9 @@ describe('a courier whose identity is that of a person', () => {
     expect((await deliver()).why).toContain('nobody has signed in');
     const expired = lab.identityToken(person.sub, { ...person, exp: Math.floor(Date.now() / 1000) - 60 });
     writeFileSync(layout.identity, JSON.stringify({ ...kept, idToken: expired }));
-    expect((await deliver()).why).toMatch(/^The sign-in is over/);
+    expect((await deliver()).why).toMatch(
+      /^The sign-in is over.*Run `esoteric-appliance sigstore login` again\.$/,
+    );
     await login(config, approve, never);
     expect((await deliver()).queued).toBe(0);
   });
@@ -209,7 +211,9 @@ describe('a courier whose identity is that of a person', () => {
 
     const another = anotherBundle();
     const stale = lab.identityToken(identity, { exp: Math.floor(Date.now() / 1000) - 60 });
-    expect((await deliver({ SIGSTORE_ID_TOKEN: stale })).why).toContain('identity token expired at');
+    expect((await deliver({ SIGSTORE_ID_TOKEN: stale })).why).toMatch(
+      /identity token expired at .*Start the job anew/,
+    );
     const fresh = lab.identityToken(identity);
     expect((await deliver({ SIGSTORE_ID_TOKEN: fresh })).queued).toBe(0);
     expect(existsSync(another)).toBe(true);
