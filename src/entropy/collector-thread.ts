@@ -28,6 +28,7 @@ export class CollectorThread {
       name: `entropy-${task.lane}`,
       workerData: { ...task, scratch } satisfies CollectorTask,
       execArgv: [],
+      env: {}, // It needs none.
     });
     worker.unref();
     worker.on('message', events.news);
