@@ -11,6 +11,7 @@ import { SecretArena } from '../host/arena.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
 import { hardenProcess } from '../host/hardening.ts';
 import { holdLock } from '../host/lock.ts';
+import { linkDeletion } from '../host/netlink.ts';
 import { findUser } from '../host/privileges.ts';
 import { type InterlockPolicy, loadInterlockPolicy } from '../interlock/policy.ts';
 import { Lifecycle } from '../keys/lifecycle.ts';
@@ -335,6 +336,7 @@ export class Node implements AsyncDisposable {
       policy: this.#policy,
       entropy: () => this.#pool?.status(),
       linkChanges: async () => (this.zeroized ? 0 : ((await this.#links?.changes()) ?? 0)),
+      takeAlong: (index) => this.striking.interlock.addKernelAction({ message: linkDeletion(index) }),
       strike: (cause, level) => {
         if (!this.zeroized || level !== undefined) void this.striking.strike(cause, level).catch(() => {});
       },
