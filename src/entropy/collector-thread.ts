@@ -28,7 +28,6 @@ export class CollectorThread {
       name: `entropy-${task.lane}`,
       workerData: { ...task, scratch } satisfies CollectorTask,
       execArgv: [],
-      env: {}, // It needs none.
     });
     worker.unref();
     worker.on('message', events.news);
