@@ -8,9 +8,10 @@ import { Turns } from '../entropy/outputs/turns.ts';
 import type { EntropyPool } from '../entropy/pool.ts';
 import { removeAbandoned } from '../forensics/working-directory.ts';
 import { SecretArena } from '../host/arena.ts';
-import { Failure } from '../host/failure.ts';
+import { Failure, reasonOf } from '../host/failure.ts';
 import { hardenProcess } from '../host/hardening.ts';
 import { holdLock } from '../host/lock.ts';
+import { linkDeletion } from '../host/netlink.ts';
 import { findUser } from '../host/privileges.ts';
 import { type InterlockPolicy, loadInterlockPolicy } from '../interlock/policy.ts';
 import { Lifecycle } from '../keys/lifecycle.ts';
@@ -22,8 +23,15 @@ import { Collecting } from './collecting.ts';
 import type { Config } from './config.ts';
 import { alertRewritten, anchorCustody } from './custody-anchor.ts';
 import { kernelFeed, poolNews, serveAt } from './entropy-node.ts';
-import { type BundleMade, type BundleRequest, type EvidenceContext, makeBundle } from './evidence.ts';
+import {
+  type BundleMade,
+  type BundleRequest,
+  type EvidenceContext,
+  makeBundle,
+  requireEvidenceSettings,
+} from './evidence.ts';
 import { NodeGuard } from './guard.ts';
+import { handOverLeftBehind } from './handover.ts';
 import { Housekeeping } from './housekeeping.ts';
 import { finishInterrupted } from './interrupted.ts';
 import { Links } from './links.ts';
@@ -156,6 +164,7 @@ export class Node implements AsyncDisposable {
     const { user } = this.config.courier;
     makeReceipts(this.layout, () => (user === '' ? undefined : findUser(user)));
     this.#cleanup.use(new Housekeeping(this.#standing));
+    await this.#readyForEvidence();
     await this.#anchor();
     const secrets = new NodeSecrets({ ...this.#standing, arena: this.arena, tpm: this.#tpm });
     this.#secrets = secrets; // Before the first is open: a zeroize tells of what was there.
@@ -183,6 +192,26 @@ export class Node implements AsyncDisposable {
     this.#guard = this.#cleanup.use(this.#standGuard());
     announcer.event('NODE_STARTED', `Node ${record.node} is running.`);
     this.#collecting.start();
+  }
+
+  /** A bundle that a killed run left behind goes its way, and what would keep the next one from being made is told now. */
+  async #readyForEvidence(): Promise<void> {
+    try {
+      handOverLeftBehind(this.#standing);
+      await requireEvidenceSettings(this.config);
+    } catch (error) {
+      const { node } = this.record;
+      this.announcer.alert(
+        {
+          key: `${node}-evidence-unready`,
+          severity: 'error',
+          title: `${node} cannot make forensic bundles as it is set up`,
+          body: `${reasonOf(error)} The node runs on. \`esoteric-appliance doctor\` tells what to do.`,
+          facts: {},
+        },
+        'without a bundle',
+      );
+    }
   }
 
   #maintain(): Maintenance {
@@ -319,6 +348,7 @@ export class Node implements AsyncDisposable {
       policy: this.#policy,
       entropy: () => this.#pool?.status(),
       linkChanges: async () => (this.zeroized ? 0 : ((await this.#links?.changes()) ?? 0)),
+      takeAlong: (index) => this.striking.interlock.addKernelAction({ message: linkDeletion(index) }),
       strike: (cause, level) => {
         if (!this.zeroized || level !== undefined) void this.striking.strike(cause, level).catch(() => {});
       },

@@ -5,7 +5,7 @@ import { bootMilliseconds } from '../host/time.ts';
 import { Uevents } from '../host/uevents.ts';
 import { referenceOf, setBack } from '../interlock/detectors/clock.ts';
 import { tracedThreads } from '../interlock/detectors/debugger.ts';
-import { hasMacsec, integrityFailures, rise } from '../interlock/detectors/macsec.ts';
+import { integrityFailures, macsecInterfaces, rise } from '../interlock/detectors/macsec.ts';
 import { announcesGeneration, generationIn } from '../interlock/detectors/snapshot.ts';
 import { defaultSysfs } from '../interlock/watched.ts';
 import { openTpm } from '../tpm/context.ts';
@@ -19,6 +19,8 @@ export interface ProbedNode {
   readonly record: NodeRecord;
   readonly entropy: () => EntropyStatus | undefined;
   readonly linkChanges: () => Promise<number>;
+  /** A zeroize removes this interface, by its index, as well. */
+  readonly takeAlong: (index: number) => void;
 }
 
 /** Also what they hold open. */
@@ -26,7 +28,7 @@ export function probesOf(
   node: ProbedNode,
   onEvent: (...event: ReturnType<typeof entropyEvents>[number]) => void,
 ): Disposable & { readonly probes: Probe[] } {
-  const { config, record, entropy, linkChanges } = node;
+  const { config, record, entropy, linkChanges, takeAlong } = node;
   const often = config.interlock.look_milliseconds;
   const uevents = new Uevents();
   const probes: Probe[] = [
@@ -42,7 +44,7 @@ export function probesOf(
       everyMilliseconds: often,
       look: noiseProbe(entropy, onEvent),
     },
-    { name: 'MACsec', everyMilliseconds: 2 * often, look: macsecProbe() },
+    { name: 'MACsec', everyMilliseconds: 2 * often, look: macsecProbe(takeAlong) },
   ];
   if (config.links.length > 0) {
     const look = async () => ({ 'wireguard-changed': await linkChanges() });
@@ -89,15 +91,25 @@ function generationProbe(path: string, uevents: Uevents): Probe['look'] {
   };
 }
 
-/** Frames that failed since the last look, of all MACsec interfaces of this network namespace. */
+/**
+ * Frames that failed since the last look, of all MACsec interfaces of this network namespace. Each of them is told of once, for the
+ * kernel holds its keys.
+ */
 export function macsecProbe(
+  found: (index: number) => void,
   sysfs = defaultSysfs,
   ask: () => Promise<string> = async () =>
     (await requireChild('ip', ['-json', '-statistics', 'macsec', 'show'])).stdout.toString(),
 ): () => Promise<Seen> {
+  const known = new Set<number>();
   let before: number | undefined;
   return async () => {
-    if (!hasMacsec(sysfs)) return {};
+    const there = macsecInterfaces(sysfs);
+    for (const index of there.filter((one) => !known.has(one))) {
+      found(index);
+      known.add(index);
+    }
+    if (there.length === 0) return {};
     const now = integrityFailures(JSON.parse(await ask()));
     const more = before === undefined ? 0 : rise(before, now);
     before = now;

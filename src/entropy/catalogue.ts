@@ -17,9 +17,10 @@ import { fileMetadataTiming, libraryLoading, pageMapping, workerDispatch } from 
 import { hwmonSensors, sysWalk } from './sources/sensors.ts';
 import { cacheContention, dramRowBuffer, pageFaultTiming, speculation } from './sources/silicon.ts';
 
-/** In the order in which a seed asks them: what costs least first. */
+/** In the order in which a seed asks them: what costs least first, and the first is what the first seed waits for. */
 export function noiseSources(settings: SourceSettings): NoiseSource[] {
   return [
+    hashTiming,
     pageFaultTiming,
     systemCallTiming,
     memoryTiming,
@@ -29,7 +30,6 @@ export function noiseSources(settings: SourceSettings): NoiseSource[] {
     cacheContention,
     speculation,
     ...beats,
-    hashTiming,
     compressionTiming,
     libraryLoading,
     pageMapping,

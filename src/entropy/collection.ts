@@ -51,8 +51,8 @@ export interface CollectionOptions {
 const mostFailures = 5;
 const goodMilliseconds = 60_000;
 
-/** An assessment takes as long as many turns: those that are done with theirs make the first seed meanwhile. */
-const roundsPerAssessment = 8;
+/** An assessment takes as long as many turns: those that are done with theirs make the first seed meanwhile, and more of it then. */
+const roundsPerAssessment = { unseeded: 32, seeded: 8 } as const;
 
 interface Post extends CollectedSource {
   tests: HealthTests;
@@ -115,7 +115,8 @@ export class Collection implements Disposable {
   round(): boolean {
     let worked = false;
     this.#rounds += 1;
-    let mayAssess = this.#rounds % roundsPerAssessment === 1;
+    const rounds = roundsPerAssessment[this.#options.rings.seeded ? 'seeded' : 'unseeded'];
+    let mayAssess = this.#rounds % rounds === 1;
     for (const post of this.#posts) {
       if (this.#options.rings.takeRestart(post.index)) restart(post);
       if (!this.#wanted(post)) continue;

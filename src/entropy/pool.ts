@@ -269,7 +269,6 @@ export class EntropyPool implements AsyncDisposable {
     this.#credited += credited;
     this.#requests = 0;
     this.#lanes.rings.markSeeded();
-    this.#lanes.start('patient');
     return true;
   }
 
@@ -287,7 +286,8 @@ export class EntropyPool implements AsyncDisposable {
   #tend(): void {
     try {
       this.#lanes.check();
-      this.#seedIfDue();
+      // Not at once: a process that wants a few bytes is over by then.
+      if (this.#seedIfDue()) this.#lanes.start('patient');
     } catch {
       // A zeroize in the middle; `read` and `status` say so.
     }

@@ -84,6 +84,16 @@ describe('run', () => {
     expect((await node.status()).state).toBe('running');
   });
 
+  it('tells at its start, and not when evidence is needed, that no bundle could be made', async () => {
+    await using node = await labNode(scratch, 'unready', {
+      configuration: `[forensics]\ncase_key = "${scratch.at('lost.key')}"\n`,
+    });
+    await node.ask(provision);
+    await node.run();
+    expect(node.log).toMatch(/cannot make forensic bundles as it is set up/);
+    expect((await node.status()).state).toBe('running');
+  });
+
   it('runs with --demo on a machine without TPM, Sigstore, journal or configuration, and says so', async () => {
     const state = scratch.at('demo-state');
     const child = spawn(

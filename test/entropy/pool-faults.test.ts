@@ -17,10 +17,10 @@ afterAll(() => rmSync(directory, { recursive: true }));
 const entry = (name: string): string =>
   `[source.${name}]\ncredit = 0.2\nassumed = 0.5\nreason = "for this test"\nmeasured = "not at all"\n`;
 const policy = parseCreditPolicy(
-  entry('page-fault-timing') + entry('page-mapping') + entry('sleep-jitter'),
+  entry('hash-timing') + entry('clock-jitter') + entry('sleep-jitter'),
   'test policy',
 );
-const sources = ['page-fault-timing', 'page-mapping', 'sleep-jitter', 'vmstat'];
+const sources = ['hash-timing', 'clock-jitter', 'sleep-jitter', 'vmstat'];
 const patience = { stuck: 1000, stuckRetry: 300, retry: 5, silence: 100 };
 
 const openArena = (): SecretArena => SecretArena.allocate({ allowSwappable: true });
@@ -55,16 +55,17 @@ describe('a pool whose source fails', () => {
       const heard: string[] = [];
       await using pool = await start(arena, { onSourceFailed: (name, why) => heard.push(`${name}: ${why}`) });
       await pool.ready();
-      await until('healthy before', () => stateOf(pool, 'page-mapping') === 'healthy');
-      pool.induce('page-mapping', failure);
-      await until('isolated', () => ['failed', 'expelled'].includes(stateOf(pool, 'page-mapping') ?? ''));
+      for (const name of ['clock-jitter', 'sleep-jitter'])
+        await until(`${name} is healthy before`, () => stateOf(pool, name) === 'healthy');
+      pool.induce('clock-jitter', failure);
+      await until('isolated', () => ['failed', 'expelled'].includes(stateOf(pool, 'clock-jitter') ?? ''));
       pool.read(new Uint8Array(1000));
       expect(pool.status().state).toBe('serving');
-      await until('told', () => heard.some((line) => line.startsWith('page-mapping: ')));
-      await until('the others go on', () => stateOf(pool, 'page-fault-timing') === 'healthy');
-      pool.induce('page-mapping', undefined);
-      pool.restart('page-mapping');
-      await until('taken back', () => stateOf(pool, 'page-mapping') === 'healthy');
+      await until('told', () => heard.some((line) => line.startsWith('clock-jitter: ')));
+      await until('the others go on', () => stateOf(pool, 'hash-timing') === 'healthy');
+      pool.induce('clock-jitter', undefined);
+      pool.restart('clock-jitter');
+      await until('taken back', () => stateOf(pool, 'clock-jitter') === 'healthy');
     },
   );
 
@@ -98,9 +99,9 @@ describe('a pool whose source fails', () => {
     await using pool = await start(arena, { onState: (state) => states.push(state) });
     await pool.ready();
     await until('serving', () => states.includes('serving'));
-    for (const name of ['page-fault-timing', 'page-mapping']) pool.induce(name, 'stuck');
+    for (const name of ['hash-timing', 'clock-jitter']) pool.induce(name, 'stuck');
     await until('degraded', () => states.includes('degraded'));
-    for (const name of ['page-fault-timing', 'page-mapping']) {
+    for (const name of ['hash-timing', 'clock-jitter']) {
       pool.induce(name, undefined);
       pool.restart(name);
     }
@@ -117,16 +118,16 @@ describe('what a source counts', () => {
       if (source === undefined) throw new Error(name);
       return { ...examineBriefly(source, 0.2), kind: 'full' as const };
     };
-    const assessments = new Map([['sleep-jitter', { ...record('page-mapping'), source: 'sleep-jitter' }]]);
+    const assessments = new Map([['sleep-jitter', { ...record('clock-jitter'), source: 'sleep-jitter' }]]);
     await using pool = await start(arena, {
-      sources: ['page-fault-timing', 'sleep-jitter', 'vmstat'],
+      sources: ['hash-timing', 'sleep-jitter', 'vmstat'],
       assessments,
     });
     const of = (name: string) => pool.status().sources.find((source) => source.name === name);
-    expect(of('page-fault-timing')).toMatchObject({ credit: 0, assessed: 'none' });
+    expect(of('hash-timing')).toMatchObject({ credit: 0, assessed: 'none' });
     expect(of('sleep-jitter')).toMatchObject({ credit: 0.2, assessed: 'full' });
     await pool.ready();
-    expect(of('page-fault-timing')).toMatchObject({ credit: 0.2, assessed: 'brief' });
+    expect(of('hash-timing')).toMatchObject({ credit: 0.2, assessed: 'brief' });
     expect(of('vmstat')).toMatchObject({ credit: 0, assessed: 'none' });
   });
 

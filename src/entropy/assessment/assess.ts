@@ -13,32 +13,53 @@ export interface Assessment {
   readonly estimates: Readonly<Record<string, number>>;
 }
 
-/** `samples`: one symbol a byte; `width`: bits of a sample, 1 to 8. `bitLimit` shortens the bit string. */
-export function assess(samples: Uint8Array, width = 8, bitLimit = Number.POSITIVE_INFINITY): Assessment {
+/**
+ * `samples`: one symbol a byte; `width`: bits of a sample, 1 to 8. `bitLimit` shortens the bit string. `goOn` is called between two
+ * estimators, and ends it by throwing.
+ */
+export function assess(
+  samples: Uint8Array,
+  width = 8,
+  bitLimit = Number.POSITIVE_INFINITY,
+  goOn: () => void = () => {},
+): Assessment {
   const symbols = renumber(samples);
-  const literal = named('literal', estimate(symbols.samples, symbols.count, width === 1));
+  const literal = named('literal', estimate(symbols.samples, symbols.count, width === 1, goOn));
   if (width === 1) return { minEntropy: Math.min(...Object.values(literal)), estimates: literal };
   const bits = bitsOf(samples, width, bitLimit);
-  const bitstring = named('bitstring', estimate(bits, 2, true));
+  const bitstring = named('bitstring', estimate(bits, 2, true, goOn));
   return {
     minEntropy: Math.min(...Object.values(literal), width * Math.min(...Object.values(bitstring))),
     estimates: { ...literal, ...bitstring },
   };
 }
 
-function estimate(symbols: Uint8Array, alphabet: number, binary: boolean): Record<string, number> {
+function estimate(
+  symbols: Uint8Array,
+  alphabet: number,
+  binary: boolean,
+  goOn: () => void,
+): Record<string, number> {
+  const next = (estimator: () => number): number => {
+    goOn();
+    return estimator();
+  };
   const { tTuple, longestRepeat } = tuples(symbols);
   return {
     'most common value': mostCommonValue(symbols),
     ...(binary
-      ? { collision: collision(symbols), Markov: markov(symbols), compression: compression(symbols) }
+      ? {
+          collision: collision(symbols),
+          Markov: markov(symbols),
+          compression: next(() => compression(symbols)),
+        }
       : {}),
     ...(tTuple === undefined ? {} : { 't-tuple': tTuple }),
     ...(longestRepeat === undefined ? {} : { 'longest repeated substring': longestRepeat }),
-    'multi most common in window': multiMostCommonInWindow(symbols, alphabet),
-    lag: lag(symbols, alphabet),
-    'multi Markov model': multiMarkovModel(symbols, alphabet),
-    LZ78Y: lz78y(symbols, alphabet),
+    'multi most common in window': next(() => multiMostCommonInWindow(symbols, alphabet)),
+    lag: next(() => lag(symbols, alphabet)),
+    'multi Markov model': next(() => multiMarkovModel(symbols, alphabet)),
+    LZ78Y: next(() => lz78y(symbols, alphabet)),
   };
 }
 

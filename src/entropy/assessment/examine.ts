@@ -80,9 +80,9 @@ export function examineBriefly(
   source.open()[Symbol.dispose]();
   const restarts = performance.now() - began > cheapMilliseconds ? 16 : 32;
   const matrix = restartedSamples(source, restarts, briefSamples / restarts, 10_000, briefSkip, goOn);
-  const { minEntropy, estimates } = assess(matrix, 8, briefBits);
+  const { minEntropy, estimates } = assess(matrix, 8, briefBits, goOn);
   const least = bounded(minEntropy);
-  const restart = restartTest(matrix, restarts, initialEstimate(least, claim), briefBits, least);
+  const restart = restartTest(matrix, restarts, initialEstimate(least, claim), briefBits, least, goOn);
   return {
     ...recordOf(source.name, 'brief', matrix.length, least, estimates),
     restart: { ...restart, rows: bounded(restart.rows), columns: bounded(restart.columns) },

@@ -26,7 +26,7 @@ const alphaOfAll = 0.01;
 
 /**
  * `matrix`: row by row; `initial`: H_I of section 3.1.3, the least of what was estimated and what is claimed, bits per sample.
- * `bitLimit` as in `assess`; `assessed`: what that found for the matrix row by row, where it is known.
+ * `bitLimit` and `goOn` as in `assess`; `assessed`: what that found for the matrix row by row, where it is known.
  */
 export function restartTest(
   matrix: Uint8Array,
@@ -34,6 +34,7 @@ export function restartTest(
   initial: number,
   bitLimit = Number.POSITIVE_INFINITY,
   assessed?: number,
+  goOn?: () => void,
 ): RestartResult {
   const samples = matrix.length / restarts;
   const shape = { restarts, samples };
@@ -49,8 +50,8 @@ export function restartTest(
     const why = `one value makes up ${(100 * commonest).toFixed(1)} % of a row or column`;
     return { ...shape, passed: false, minEntropy: 0, rows: 0, columns: 0, why };
   }
-  const rows = assessed ?? assess(matrix, 8, bitLimit).minEntropy;
-  const columns = assess(byColumn, 8, bitLimit).minEntropy;
+  const rows = assessed ?? assess(matrix, 8, bitLimit, goOn).minEntropy;
+  const columns = assess(byColumn, 8, bitLimit, goOn).minEntropy;
   const least = Math.max(0, Math.min(rows, columns));
   if (least < initial / 2) {
     const why = `rows and columns have ${least.toFixed(2)} bits a sample, less than half of ${initial.toFixed(2)}`;

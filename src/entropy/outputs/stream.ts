@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Format, Formatter } from './format.ts';
 import { Rate } from './rate.ts';
 
-const blockLength = 256 << 10;
+const blockLength = 1 << 20;
 /** How long the event loop (signals, the control socket) may have to wait. */
 const turnMilliseconds = 20;
 const fullPipeMilliseconds = 1;

@@ -1,5 +1,5 @@
 // Integrity failures of MACsec (IEEE 802.1AE, 10.7.9), from `ip -json -statistics macsec show`. The node makes no MACsec links yet; it
-// looks at those that others have made in its network namespace.
+// looks at those that others have made in its network namespace, and a zeroize takes them along, for the kernel holds their keys.
 import { readdirSync, readFileSync } from 'node:fs';
 
 /** Received frames that failed: a wrong tag, no association, replayed. Frames without a tag at all are in here too. */
@@ -15,13 +15,15 @@ export function integrityFailures(value: unknown): number {
   }, 0);
 }
 
-/** Whether there is a MACsec interface, as sysfs shows interfaces: asking `ip` takes a process. */
-export function hasMacsec(sysfs: string): boolean {
-  return readdirSync(sysfs).some((name) => {
+/** The indices of the MACsec interfaces of this network namespace, as sysfs shows them: asking `ip` takes a process. */
+export function macsecInterfaces(sysfs: string): number[] {
+  return readdirSync(sysfs).flatMap((name) => {
     try {
-      return /^DEVTYPE=macsec$/m.test(readFileSync(`${sysfs}/${name}/uevent`, 'latin1'));
+      const about = readFileSync(`${sysfs}/${name}/uevent`, 'latin1');
+      const [, index] = /^IFINDEX=(\d+)$/m.exec(about) ?? [];
+      return index !== undefined && /^DEVTYPE=macsec$/m.test(about) ? [Number(index)] : [];
     } catch {
-      return false; // It has just gone, or is no interface.
+      return []; // It has just gone, or is no interface.
     }
   });
 }

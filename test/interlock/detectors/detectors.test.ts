@@ -149,10 +149,15 @@ describe('a MACsec link', () => {
     writeFileSync(join(sysfs, 'eth0', 'uevent'), 'INTERFACE=eth0\nIFINDEX=2\n');
     let asked = 0;
     let failed = 7;
-    const look = macsecProbe(sysfs, async () => {
-      asked += 1;
-      return JSON.stringify([{ ifname: 'macsec0', InPktsNotValid: failed }]);
-    });
+    const found: number[] = [];
+    const look = macsecProbe(
+      (index) => found.push(index),
+      sysfs,
+      async () => {
+        asked += 1;
+        return JSON.stringify([{ ifname: 'macsec0', InPktsNotValid: failed }]);
+      },
+    );
     expect(await look()).toEqual({});
     expect(asked).toBe(0);
     mkdirSync(join(sysfs, 'macsec0'));
@@ -161,6 +166,7 @@ describe('a MACsec link', () => {
     failed = 19;
     expect(await look()).toEqual({ 'macsec-integrity': 12 });
     expect(await look()).toEqual({ 'macsec-integrity': 0 });
+    expect(found).toEqual([3]); // Once, for the zeroize to take it along.
   });
 
   it('is made anew when a counter goes back', () => {
