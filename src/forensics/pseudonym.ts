@@ -25,7 +25,9 @@ export class OriginalHmacs {
   /** Of an original in Latin-1 text. */
   of(kind: string, original: string): string {
     if (!foldsCase.has(kind)) return this.#compute(kind, original);
-    const folded = original.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
+    const folded = /[A-Z]/.test(original)
+      ? original.replace(/[A-Z]+/g, (letters) => letters.toLowerCase())
+      : original;
     const name = `${kind}\0${folded}`;
     const known = this.#known.get(name);
     if (known !== undefined) return known;
