@@ -1,7 +1,6 @@
 // In from journald: entries as journalctl prints them, binary-safe and complete.
 import { spawn } from 'node:child_process';
 import { addAbortListener } from 'node:events';
-import { statSync } from 'node:fs';
 import { runChild } from '../host/child.ts';
 import { Failure } from '../host/failure.ts';
 
@@ -76,12 +75,6 @@ export async function* readJournal(query: JournalQuery): AsyncGenerator<Uint8Arr
 }
 
 const journalExists = async (query: JournalQuery): Promise<boolean> => (await headersOf(query)) !== '';
-
-/** Bytes of all journal files that a query may read from, whatever it chooses of them. */
-export async function journalFileBytes(query: JournalQuery): Promise<number> {
-  const paths = [...(await headersOf(query)).matchAll(/^File path: (.*)$/gm)].map(([, path = '']) => path);
-  return paths.reduce((sum, path) => sum + (statSync(path, { throwIfNoEntry: false })?.size ?? 0), 0);
-}
 
 /** What journalctl tells of each journal file; nothing where there is no journal. */
 async function headersOf(query: JournalQuery): Promise<string> {
