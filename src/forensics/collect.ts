@@ -219,7 +219,7 @@ async function gatherOne(
   let drained = await drain(collector, milliseconds, room, way);
   plant();
   if (drained.isCut && collector.gatherLess !== undefined) {
-    await growing.reset();
+    growing.reset();
     drained = await drain({ ...collector, gather: collector.gatherLess }, milliseconds, room, way);
     plant();
   }

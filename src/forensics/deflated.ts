@@ -1,40 +1,60 @@
 // Deflate in pieces (RFC 1951), each of which ends at a byte, so that they can be put one behind the other; and what makes gzip of them
 // (RFC 1952). A piece is deflated beside the thread that asks for it.
-import { promisify } from 'node:util';
-import { constants, crc32, deflateRaw, deflateRawSync } from 'node:zlib';
+import { constants, crc32, createDeflateRaw, deflateRawSync } from 'node:zlib';
 
-/** How far back deflate looks. */
-const reach = 1 << 15;
+const options = {
+  /** One less than gzip has by itself: a journal becomes hardly longer, and that in two thirds of the time. */
+  level: 5,
+  chunkSize: 1 << 16,
+  flush: constants.Z_SYNC_FLUSH,
+  finishFlush: constants.Z_SYNC_FLUSH,
+} as const;
 
-/** One less than gzip has by itself: with pieces as long as these a journal becomes no longer, and that in two thirds of the time. */
-const level = 5;
+/** Of a text that comes in pieces, each deflated by what came before it. Has memory of its own, outside of the heap. */
+export class PieceDeflater implements Disposable {
+  readonly #stream = createDeflateRaw(options);
+  #parts: Buffer[] = [];
+  #last: Promise<Buffer> = Promise.resolve(Buffer.alloc(0));
 
-const deflating = promisify(deflateRaw) as (
-  bytes: Uint8Array,
-  options: Parameters<typeof deflateRawSync>[1],
-) => Promise<Buffer>;
+  constructor() {
+    // It stops where nobody reads.
+    this.#stream.on('readable', () => this.#read());
+    this.#stream.on('error', () => {}); // Whoever waits for the piece is told.
+  }
 
-const inPieces = { level, chunkSize: 1 << 16, finishFlush: constants.Z_SYNC_FLUSH } as const;
-
-/** Of a text that comes in pieces, each as if all before it were there. */
-export class PieceDeflater {
-  /** The end of what came so far. */
-  #before = Buffer.alloc(0);
-
-  /** `piece` must stay as it is until then. */
+  /** `piece` must stay as it is until then. One after the other. */
   deflate(piece: Uint8Array): Promise<Buffer> {
-    if (piece.length === 0) return Promise.resolve(Buffer.alloc(0));
-    const before = this.#before;
-    this.#before =
-      piece.length >= reach
-        ? Buffer.from(piece.subarray(piece.length - reach))
-        : Buffer.concat([before, piece]).subarray(-reach);
-    return deflating(piece, before.length === 0 ? inPieces : { ...inPieces, dictionary: before });
+    this.#last = this.#last.then(() => this.#deflate(piece));
+    return this.#last;
+  }
+
+  [Symbol.dispose](): void {
+    this.#stream.destroy();
+  }
+
+  async #deflate(piece: Uint8Array): Promise<Buffer> {
+    if (piece.length === 0) return Buffer.alloc(0);
+    await new Promise<void>((resolve, reject) => {
+      this.#stream.write(piece, (error) => (error == null ? resolve() : reject(error)));
+    });
+    this.#read();
+    const deflated = Buffer.concat(this.#parts);
+    this.#parts = [];
+    return deflated;
+  }
+
+  #read(): void {
+    for (
+      let part = this.#stream.read() as Buffer | null;
+      part !== null;
+      part = this.#stream.read() as Buffer | null
+    )
+      this.#parts.push(part);
   }
 }
 
 /** A piece by itself, at once. */
-export const deflatePiece = (piece: Uint8Array): Buffer => deflateRawSync(piece, inPieces);
+export const deflatePiece = (piece: Uint8Array): Buffer => deflateRawSync(piece, options);
 
 /** With neither name nor time. */
 export const gzipHeader = Buffer.from('1f8b0800000000000003', 'hex');

@@ -27,9 +27,12 @@ export class GrowingMember {
   readonly counts = new Map<string, number>();
   readonly #options: GrowingMemberOptions;
   /** What belongs to the next piece. */
-  readonly #bytes = new GrowingBytes();
+  #bytes = new GrowingBytes();
+  /** For pieces to come: new ones each time would cost more than what they are for. */
+  readonly #spare: GrowingBytes[] = [];
   #replaced: RedactionRecord[] = [];
-  #deflaters = [new PieceDeflater(), new PieceDeflater()] as const;
+  /** While pieces come. One piece after the other, and so is each of them asked. */
+  #deflaters: readonly [PieceDeflater, PieceDeflater] | undefined;
   /** The last settles when all have. */
   #underWay: Promise<void>[] = [];
   #isFull = false;
@@ -59,58 +62,62 @@ export class GrowingMember {
 
   /** All has been added: waits for it. False where the member has ended before. @throws as `ready`. */
   async done(): Promise<boolean> {
-    if (this.#bytes.length > 0 || this.#replaced.length > 0) this.#deflate();
-    while (this.#underWay.length > 0) await this.#underWay.shift();
+    try {
+      if (this.#bytes.length > 0 || this.#replaced.length > 0) this.#deflate();
+      while (this.#underWay.length > 0) await this.#underWay.shift();
+    } finally {
+      for (const deflater of this.#deflaters ?? []) deflater[Symbol.dispose]();
+      this.#deflaters = undefined;
+    }
     return !this.#isFull;
   }
 
-  /** Begins anew: nothing is kept. */
-  async reset(): Promise<void> {
-    await this.done();
+  /** Begins anew, after `done`: nothing is kept. */
+  reset(): void {
     this.member.reset();
     this.records.reset();
     this.counts.clear();
     this.#options.room?.giveBack(this.#taken);
     this.#taken = 0;
-    this.#deflaters = [new PieceDeflater(), new PieceDeflater()];
     this.#isFull = false;
   }
 
   /** What has come since the last time is a piece. */
   #deflate(): void {
+    const bytes = this.#bytes;
     const replaced = this.#replaced;
-    const lines = replaced.map((record) => `${JSON.stringify(record)}\n`).join('');
-    const plain = [Buffer.from(this.#bytes.view), Buffer.from(lines)] as const;
-    this.#bytes.drop(this.#bytes.length);
+    this.#bytes = this.#spare.pop() ?? new GrowingBytes();
     this.#replaced = [];
-    const deflated = Promise.all([
-      this.#deflaters[0].deflate(plain[0]),
-      this.#deflaters[1].deflate(plain[1]),
-    ]);
-    const kept = this.#keep(this.#underWay.at(-1), plain, deflated, replaced);
+    const kept = this.#keep(this.#underWay.at(-1), bytes.view, replaced).then(() => {
+      bytes.drop(bytes.length);
+      this.#spare.push(bytes);
+    });
     kept.catch(() => {}); // It is thrown where it is waited for.
     this.#underWay.push(kept);
   }
 
   async #keep(
     before: Promise<void> | undefined,
-    plain: readonly [Uint8Array, Uint8Array],
-    deflating: Promise<readonly [Uint8Array, Uint8Array]>,
+    bytes: Uint8Array,
     replaced: readonly RedactionRecord[],
   ): Promise<void> {
-    const [deflated] = await Promise.all([deflating, before]);
+    this.#deflaters ??= [new PieceDeflater(), new PieceDeflater()];
+    const [one, other] = this.#deflaters;
+    const lines = Buffer.from(replaced.map((record) => `${JSON.stringify(record)}\n`).join(''));
+    const deflating = Promise.all([one.deflate(bytes), other.deflate(lines)]);
+    const [[deflatedBytes, deflatedLines]] = await Promise.all([deflating, before]);
     if (this.#isFull) return;
     const { room, keep, onGrowth } = this.#options;
     const parts = [
-      [this.member, { plain: plain[0], deflated: deflated[0] }],
-      [this.records, { plain: plain[1], deflated: deflated[1] }],
+      [this.member, { plain: bytes, deflated: deflatedBytes }],
+      [this.records, { plain: lines, deflated: deflatedLines }],
     ] as const;
-    const bytes = deflated[0].length + deflated[1].length;
-    if (room?.take(bytes, keep) === false || !writeBoth(parts)) {
+    const size = deflatedBytes.length + deflatedLines.length;
+    if (room?.take(size, keep) === false || !writeBoth(parts)) {
       this.#isFull = true;
       return;
     }
-    this.#taken += bytes;
+    this.#taken += size;
     for (const record of replaced)
       this.counts.set(record.rule, (this.counts.get(record.rule) ?? 0) + replacements(record));
     onGrowth(this.member.size);

@@ -129,7 +129,7 @@ class Archive {
   }
 
   async *#plain(file: FileHandle, bytes: number, path: string): AsyncGenerator<Uint8Array> {
-    const deflater = new PieceDeflater();
+    using deflater = new PieceDeflater();
     for await (const piece of piecesOf(file, 0, bytes, path)) {
       this.#sum = this.#sum.with(piece);
       yield await deflater.deflate(piece);
