@@ -6,7 +6,7 @@ import { wholeLog } from '../custody/segments.ts';
 import type { Collector } from '../forensics/collect.ts';
 import { custodyPath, journalPath } from '../forensics/format.ts';
 import { readNewest } from '../journal/newest.ts';
-import { type JournalSelection, journalArguments } from '../journal/read.ts';
+import { type JournalSelection, journalArguments, readJournal } from '../journal/read.ts';
 import { unitSelection } from '../journal/units.ts';
 import type { Config } from './config.ts';
 import type { BundleRequest } from './evidence.ts';
@@ -73,7 +73,11 @@ function journalCollector(config: Config, request: BundleRequest): Collector {
     form: 'journal',
     yields: true,
     timeoutMilliseconds: journalTimeout,
-    gather: (signal, room) => readNewest({ signal, ...selection }, journalLimit, room),
+    gather: (signal, room) =>
+      room === undefined
+        ? readJournal({ signal, ...selection })
+        : readNewest({ signal, ...selection }, journalLimit, room),
+    gatherLess: (signal, room) => readNewest({ signal, ...selection }, journalLimit, room),
   };
 }
 

@@ -1,6 +1,6 @@
 // The making of a forensic bundle: collect -> redact -> pack -> quote and sign -> hand to the courier. Works while the node runs,
 // when it is zeroized, and with the TPM gone: what is missing is said in the manifest and never stops the bundle.
-import { chmodSync, chownSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, rmSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { Severity } from '../alerts/alert.ts';
@@ -18,6 +18,7 @@ import {
   numbersSkipped,
   sigstoreName,
 } from '../forensics/format.ts';
+import { readCollected } from '../forensics/member-file.ts';
 import { packBundle } from '../forensics/pack.ts';
 import { Redactor } from '../forensics/redact.ts';
 import { readRedactionRules } from '../forensics/redaction-policy.ts';
@@ -213,7 +214,7 @@ async function fillBundle(context: EvidenceContext, request: BundleRequest, begu
   progress('packing');
   const packed = await packBundle(work, manifest, archive, recipients);
   progress('signing');
-  const { head } = checkChain(readFileSync(join(work, custodyPath)));
+  const { head } = checkChain(readCollected(work, custodyPath));
   const signed = await signBundle(context, manifest, packed, name, {
     custodyHead: { ...head },
     anchored,

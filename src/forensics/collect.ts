@@ -1,17 +1,12 @@
 // Collects the members of a bundle into a directory. A collector that fails, hangs or floods is recorded and never stops
 // the others: what can be had is taken, and what is missing is said. What is gone soonest is taken first.
 import { setImmediate as breath, setTimeout as delay } from 'node:timers/promises';
-import { reasonOf } from '../host/failure.ts';
 import { Canaries, refuseSurvivors } from './canary.ts';
+import { type Chunks, drain, type Way } from './drain.ts';
 import { type CollectorOutcome, isMemberPath, type ManifestFile } from './format.ts';
-import { type FileAbout, MemberFile, writeBoth } from './member-file.ts';
-import {
-  type RedactionForm,
-  type RedactionRecord,
-  type RedactionStream,
-  type Redactor,
-  replacements,
-} from './redact.ts';
+import { GrowingMember } from './growing-member.ts';
+import { type FileAbout, MemberFile } from './member-file.ts';
+import type { RedactionForm, RedactionRecord, RedactionStream, Redactor } from './redact.ts';
 import type { Room } from './room.ts';
 
 /**
@@ -46,9 +41,9 @@ export interface Collector {
    * off, because the disk is nearly full. What an iteration returns at its end, if anything, says what was left out.
    */
   gather(signal: AbortSignal, room?: number): Promise<Uint8Array | string> | Chunks;
+  /** Called where `gather` gave more than the limit, to give a part within it instead of what `gather` gave first. */
+  gatherLess?(signal: AbortSignal, room?: number): Chunks;
 }
-
-type Chunks = AsyncIterable<Uint8Array | string, unknown>;
 
 export interface RunOptions {
   /** For each collector; those of one volatility run at the same time. */
@@ -132,7 +127,7 @@ export async function measure(collectors: readonly Collector[], options: RunOpti
       growth(bytes);
       return true;
     };
-    const way = { feed: count, settle: () => true };
+    const way: Way = { feed: count, settle: () => true, ready: async () => true, done: async () => true };
     const { status, problem } = await drain(collector, timeoutOf(collector, options), undefined, way);
     const outcome = outcomeOf(collector, status, problem ?? `${bytes} bytes`);
     options.onProgress?.(outcome);
@@ -165,13 +160,13 @@ async function inOrder<T>(
   return await Promise.all(results);
 }
 
-/** Those whose path may stand in an archive and is taken by no other. */
+/** Those whose path may stand in an archive and is taken by no other, also not by what is collected of another. */
 function usablePaths(collectors: readonly Collector[]): ReadonlySet<Collector> {
   const taken = new Set<string>();
   return new Set(
     collectors.filter(({ path }) => {
       const folded = path.toLowerCase();
-      return isMemberPath(path) && !taken.has(folded) && taken.add(folded);
+      return isMemberPath(path) && !folded.endsWith('.gz') && !taken.has(folded) && taken.add(folded);
     }),
   );
 }
@@ -206,31 +201,29 @@ async function gatherOne(
       : new Canaries(options.redactor, form);
   const member = new MemberFile(directory, collector.path);
   const records = new MemberFile(directory, recordsPath(collector.path));
-  const counts = new Map<string, number>();
-  const growth = growthOf(collector, options);
-  // Member and records belong together: there is room for both, or the member ends here.
-  const outlet: Outlet = (bytes, replaced) => {
-    const lines = Buffer.from(replaced.map((record) => `${JSON.stringify(record)}\n`).join(''));
-    if (options.room?.take(bytes.length + lines.length, keep) === false) return false;
-    if (
-      !writeBoth([
-        [member, bytes],
-        [records, lines],
-      ])
-    )
-      return false;
-    for (const record of replaced) {
-      counts.set(record.rule, (counts.get(record.rule) ?? 0) + replacements(record));
-    }
-    growth(member.size);
-    return true;
+  const growing = new GrowingMember(member, records, {
+    room: options.room,
+    keep,
+    onGrowth: growthOf(collector, options),
+  });
+  const { counts } = growing;
+  const way = wayThrough(redaction, growing);
+  const survivors = new Set<string>();
+  const plant = (): void => {
+    if (canaries !== undefined) for (const rule of way.plant(canaries)) survivors.add(rule);
   };
-  const way = wayThrough(redaction, outlet);
-  const survivors = new Set(canaries === undefined ? [] : way.plant(canaries));
+  plant();
   const left = options.room === undefined ? Number.POSITIVE_INFINITY : options.room.left - keep;
   const room = left < collector.limitBytes ? Math.max(0, left) : undefined;
-  const { status, problem } = await drain(collector, timeoutOf(collector, options), room, way);
-  if (canaries !== undefined) for (const rule of way.plant(canaries)) survivors.add(rule);
+  const milliseconds = timeoutOf(collector, options);
+  let drained = await drain(collector, milliseconds, room, way);
+  plant();
+  if (drained.isCut && collector.gatherLess !== undefined) {
+    growing.reset();
+    drained = await drain({ ...collector, gather: collector.gatherLess }, milliseconds, room, way);
+    plant();
+  }
+  const { status, problem } = drained;
   const about: FileAbout = {
     source: collector.source,
     redactions: [...counts]
@@ -253,23 +246,20 @@ async function gatherOne(
 /** False where there is no room. */
 type Outlet = (bytes: Uint8Array, records: readonly RedactionRecord[]) => boolean;
 
-/** The way of every byte from a collector to its member. Both are false where the member has no room for more. */
-interface Way {
-  feed(bytes: Uint8Array): boolean;
-  /** What was held back goes out; what is fed next is another text. */
-  settle(): boolean;
-}
 interface WayWithCanaries extends Way {
   /** Leads planted secrets over the same way, but for the member at its end. @returns the rules that let one through. */
   plant(canaries: Canaries): readonly string[];
 }
 
-function wayThrough(redaction: RedactionStream | undefined, member: Outlet): WayWithCanaries {
+function wayThrough(redaction: RedactionStream | undefined, growing: GrowingMember): WayWithCanaries {
+  const member: Outlet = (bytes, records) => growing.add(bytes, records);
   let outlet = member;
   const out = (bytes: Uint8Array): boolean => outlet(bytes, redaction?.takeRecords() ?? []);
   const way: Way = {
     feed: (bytes) => out(redaction === undefined ? bytes : redaction.write(bytes)),
     settle: () => out(redaction === undefined ? new Uint8Array() : redaction.end()),
+    ready: () => growing.ready(),
+    done: () => growing.done(),
   };
   return {
     ...way,
@@ -286,106 +276,6 @@ function wayThrough(redaction: RedactionStream | undefined, member: Outlet): Way
       return canaries.survivors();
     },
   };
-}
-
-/** Takes what the collector gives until its end, its limit, its failure or the end of its time, or until the way has no room for more. */
-async function drain(
-  collector: Collector,
-  timeoutMilliseconds: number,
-  room: number | undefined,
-  way: Way,
-): Promise<{ status: CollectorOutcome['status']; problem?: string }> {
-  const timeUp = new AbortController();
-  const limit = timeLimit(timeoutMilliseconds);
-  let left = collector.limitBytes;
-  let problem: string | undefined;
-  let status: CollectorOutcome['status'] = 'ok';
-  let full = false;
-  try {
-    const iterator = chunksOf(collector, timeUp.signal, room);
-    for (;;) {
-      const step = await limit.within(iterator.next());
-      if (step === undefined) {
-        void iterator.return(undefined).catch(() => undefined);
-        throw new Error(`it did not end within ${timeoutMilliseconds} ms`);
-      }
-      if (step.done) {
-        if (typeof step.value === 'string') {
-          status = 'truncated';
-          problem = step.value;
-        }
-        break;
-      }
-      const chunk = typeof step.value === 'string' ? Buffer.from(step.value) : step.value;
-      const part = chunk.subarray(0, left);
-      left -= part.length;
-      full = !way.feed(part);
-      if (full) {
-        void iterator.return(undefined).catch(() => undefined);
-        break;
-      }
-      if (part.length < chunk.length) {
-        status = 'truncated';
-        problem = `It was cut off at its limit of ${collector.limitBytes} bytes.`;
-        void iterator.return(undefined).catch(() => undefined);
-        break;
-      }
-    }
-  } catch (error) {
-    status = 'failed';
-    problem = failure(error);
-  } finally {
-    timeUp.abort();
-    limit.end();
-  }
-  try {
-    if (!full) full = !way.settle(); // Also of one that failed: what it gave is kept.
-  } catch (error) {
-    status = 'failed';
-    problem ??= failure(error);
-  }
-  if (full) return { status: 'truncated', problem: noRoom };
-  if (status === 'ok' && left === collector.limitBytes) status = 'empty';
-  return problem === undefined ? { status } : { status, problem };
-}
-
-/**
- * Waits for one thing after the other, until the time is up: then there is nothing. `Promise.race` with one timer would hold what came
- * of every race until then, which here is all that was collected.
- */
-function timeLimit(milliseconds: number): {
-  within<T>(next: Promise<T>): Promise<T | undefined>;
-  end(): void;
-} {
-  let isUp = false;
-  let giveUp = (): void => {};
-  const timer = setTimeout(() => {
-    isUp = true;
-    giveUp();
-  }, milliseconds);
-  return {
-    within: (next) =>
-      new Promise((resolve, reject) => {
-        giveUp = () => resolve(undefined);
-        next.then(resolve, reject);
-        if (isUp) giveUp();
-      }),
-    end: () => clearTimeout(timer),
-  };
-}
-
-const failure = (error: unknown): string => `It failed: ${reasonOf(error)}`.replace(/\.?$/, '.');
-
-const noRoom = 'It was cut off because the disk is nearly full.';
-
-async function* chunksOf(
-  collector: Collector,
-  signal: AbortSignal,
-  room: number | undefined,
-): AsyncGenerator<Uint8Array | string, unknown> {
-  const given = collector.gather(signal, room);
-  if (Symbol.asyncIterator in given) return yield* given;
-  yield await given;
 }
 
 const outcomeOf = (

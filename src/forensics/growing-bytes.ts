@@ -3,6 +3,8 @@
 
 /** A larger one is given back when it is empty. */
 const keptBytes = 1 << 20;
+/** So few are copied faster than a view of them is made. */
+const short = 128;
 
 export class GrowingBytes {
   #bytes = Buffer.alloc(0);
@@ -19,7 +21,10 @@ export class GrowingBytes {
 
   copy(source: Uint8Array, from = 0, to = source.length): void {
     this.#reserve(to - from);
-    this.#bytes.set(source.subarray(from, to), this.#length);
+    const bytes = this.#bytes;
+    const shift = this.#length - from;
+    if (to - from > short) bytes.set(source.subarray(from, to), this.#length);
+    else for (let at = from; at < to; at += 1) bytes[at + shift] = source[at] ?? 0;
     this.#length += to - from;
   }
 

@@ -1,7 +1,10 @@
-// A member of a bundle as it is written: made at the first byte, hashed as it grows, and cut back where the disk is full.
+// A member of a bundle as it is collected: made at the first byte, hashed and deflated as it grows, and cut back where the disk is full.
+// It lies there as a gzip file, whole at any time, whose pieces go into the archive as they are.
 import { createHash } from 'node:crypto';
-import { closeSync, ftruncateSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, ftruncateSync, mkdirSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
+import { Checksum, gzipHeader } from './deflated.ts';
 import type { ManifestFile } from './format.ts';
 
 export type FileAbout = Pick<
@@ -9,46 +12,78 @@ export type FileAbout = Pick<
   'source' | 'redactions' | 'redactionRecords' | 'canaries' | 'error'
 >;
 
+/** Where a member lies in the directory in which it was collected. */
+export const collectedPath = (directory: string, path: string): string => `${join(directory, path)}.gz`;
+
+/** What was collected of a member, whole. */
+export const readCollected = (directory: string, path: string): Buffer =>
+  gunzipSync(readFileSync(collectedPath(directory, path)));
+
+/** A piece of a member, in clear and deflated. */
+interface Piece {
+  readonly plain: Uint8Array;
+  readonly deflated: Uint8Array;
+}
+
 export class MemberFile {
   readonly path: string;
   readonly #file: string;
-  readonly #hash = createHash('sha256');
+  #hash = createHash('sha256');
+  #sum = new Checksum();
   #fd: number | undefined;
-  /** Bytes that are kept. */
-  size = 0;
+  /** Where in the file the next piece goes. */
+  #end = 0;
 
   constructor(directory: string, path: string) {
     this.path = path;
-    this.#file = join(directory, path);
+    this.#file = collectedPath(directory, path);
+  }
+
+  /** Bytes that are kept, in clear. */
+  get size(): number {
+    return this.#sum.length;
   }
 
   /** Writes behind what is kept; `keep` or `undo` decides about it. */
-  write(bytes: Uint8Array): void {
-    if (bytes.length === 0) return;
+  write({ plain, deflated }: Piece): void {
+    if (plain.length === 0) return;
     const fd = this.#open();
-    for (let done = 0; done < bytes.length; )
-      done += writeSync(fd, bytes, done, bytes.length - done, this.size + done);
+    writeAll(fd, Buffer.concat([deflated, this.#sum.with(plain).gzipEnd]), this.#end);
   }
 
   /** What `write` was given last stays. */
-  keep(bytes: Uint8Array): void {
-    this.#hash.update(bytes);
-    this.size += bytes.length;
+  keep({ plain, deflated }: Piece): void {
+    this.#hash.update(plain);
+    this.#sum = this.#sum.with(plain);
+    this.#end += deflated.length;
   }
 
-  /** What was written last, whole or in part, goes. */
+  /** What was written last, whole or in part, goes. The end of what is kept has had its place before. */
   undo(): void {
-    if (this.#fd !== undefined) ftruncateSync(this.#fd, this.size);
+    if (this.#fd === undefined) return;
+    if (this.size === 0) {
+      this.#remove();
+      return;
+    }
+    const end = this.#sum.gzipEnd;
+    writeAll(this.#fd, end, this.#end);
+    ftruncateSync(this.#fd, this.#end + end.length);
+  }
+
+  /** Begins anew: nothing is kept. */
+  reset(): void {
+    this.#remove();
+    this.#hash = createHash('sha256');
+    this.#sum = new Checksum();
   }
 
   /** Its entry for the manifest; none where nothing was kept, unless an empty file says something. */
   finish(about: FileAbout, evenEmpty: boolean): ManifestFile[] {
     if (this.size === 0 && !evenEmpty) {
-      this.#close();
-      rmSync(this.#file, { force: true });
+      this.#remove();
       return [];
     }
-    this.#open();
+    if (this.size === 0) writeAll(this.#open(), this.#sum.gzipEnd, this.#end);
     this.#close();
     return [{ ...about, path: this.path, size: this.size, sha256: this.#hash.digest('hex') }];
   }
@@ -58,7 +93,14 @@ export class MemberFile {
     mkdirSync(dirname(this.#file), { recursive: true, mode: 0o700 });
     rmSync(this.#file, { force: true });
     this.#fd = openSync(this.#file, 'wx', 0o600);
+    writeAll(this.#fd, gzipHeader, 0);
+    this.#end = gzipHeader.length;
     return this.#fd;
+  }
+
+  #remove(): void {
+    this.#close();
+    rmSync(this.#file, { force: true });
   }
 
   #close(): void {
@@ -67,16 +109,21 @@ export class MemberFile {
   }
 }
 
+function writeAll(fd: number, bytes: Uint8Array, at: number): void {
+  for (let done = 0; done < bytes.length; )
+    done += writeSync(fd, bytes, done, bytes.length - done, at + done);
+}
+
 /** Writes to both or to none. False where the disk is full. */
-export function writeBoth(parts: readonly (readonly [MemberFile, Uint8Array])[]): boolean {
+export function writeBoth(parts: readonly (readonly [MemberFile, Piece])[]): boolean {
   try {
-    for (const [file, bytes] of parts) file.write(bytes);
+    for (const [file, piece] of parts) file.write(piece);
   } catch (error) {
     for (const [file] of parts) file.undo();
     if (!isDiskFull(error)) throw error;
     return false;
   }
-  for (const [file, bytes] of parts) file.keep(bytes);
+  for (const [file, piece] of parts) file.keep(piece);
   return true;
 }
 

@@ -1,16 +1,17 @@
 // Packs a directory into the archive of a bundle: ustar in gzip, the same bytes for the same inputs (sorted, fixed owner,
-// mode and time; POSIX.1-2024 pax, ustar interchange; RFC 1952 without name and time).
+// mode and time; POSIX.1-2024 pax, ustar interchange; RFC 1952 without name and time). What was collected is not deflated again.
 import { createHash } from 'node:crypto';
-import { createWriteStream, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { createWriteStream, existsSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { createGzip } from 'node:zlib';
 import { Header } from 'tar';
 import { syncDirectory } from '../host/durable.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
+import { Checksum, deflatePiece, gzipEndBytes, gzipHeader, lengthOf, PieceDeflater } from './deflated.ts';
 import { encrypted } from './encryption.ts';
 import { encodeManifest, type Manifest, manifestPath, sha256 } from './format.ts';
+import { collectedPath } from './member-file.ts';
 
 export interface Packed {
   /** Of the archive, in hex; before it was encrypted. */
@@ -58,13 +59,11 @@ async function writeArchive(
   path: string,
   recipients: readonly string[],
 ) {
-  const members = [manifestPath, ...manifest.files.map((file) => file.path).sort()];
   const hash = createHash('sha256');
   let size = 0;
   await pipeline(
-    tarStream(directory, members),
-    createGzip({ level: 6 }),
-    async function* (chunks: AsyncIterable<Buffer>) {
+    () => new Archive(directory, manifest).parts(),
+    async function* (chunks: AsyncIterable<Uint8Array>) {
       for await (const chunk of chunks) {
         hash.update(chunk);
         yield chunk;
@@ -87,27 +86,81 @@ async function writeArchive(
   return { sha256: hash.digest('hex'), size };
 }
 
-/** The members one after another, each read into buffers of its own: what is handed on may still wait to be compressed. */
-async function* tarStream(directory: string, members: readonly string[]): AsyncGenerator<Buffer> {
-  for (const path of members) {
-    await using file = await open(join(directory, path), 'r');
-    const { size } = await file.stat();
-    yield headerOf(path, size);
-    let left = size;
-    while (left > 0) {
-      const buffer = Buffer.allocUnsafeSlow(Math.min(left, readBytes));
-      const { bytesRead } = await file.read(buffer, 0, buffer.length);
-      if (bytesRead === 0) throw new Error(`${path} became shorter while it was packed`);
-      left -= bytesRead;
-      yield buffer.subarray(0, bytesRead);
-    }
-    yield Buffer.alloc((block - (size % block)) % block);
+/**
+ * The archive, in parts that need not be looked at again: what was collected lies there deflated. Headers and what fills the last block of
+ * a member are pieces of their own.
+ */
+class Archive {
+  readonly #directory: string;
+  readonly #manifest: Manifest;
+  #sum = new Checksum();
+
+  constructor(directory: string, manifest: Manifest) {
+    this.#directory = directory;
+    this.#manifest = manifest;
   }
-  yield Buffer.alloc(2 * block);
+
+  async *parts(): AsyncGenerator<Uint8Array, void, void> {
+    yield gzipHeader;
+    const files = this.#manifest.files.toSorted((a, b) => (a.path < b.path ? -1 : 1));
+    let filling = yield* this.#member(Buffer.alloc(0), manifestPath);
+    for (const { path, size } of files) filling = yield* this.#member(filling, path, size);
+    yield this.#piece(Buffer.concat([filling, Buffer.alloc(2 * block)]));
+    yield this.#sum.gzipEnd;
+  }
+
+  /** `size`: in the manifest. @returns what fills its last block. */
+  async *#member(before: Buffer, path: string, size = 0): AsyncGenerator<Uint8Array, Buffer, void> {
+    const plain = join(this.#directory, path);
+    const collected = collectedPath(this.#directory, path);
+    const isPlain = existsSync(plain) || !existsSync(collected);
+    await using file = await open(isPlain ? plain : collected, 'r');
+    const bytes = (await file.stat()).size;
+    const end = isPlain ? undefined : await endOf(file, bytes);
+    const length = end === undefined ? bytes : lengthOf(end, size);
+    if (length === undefined) throw new Error(`${path} is not as it was collected`);
+    yield this.#piece(Buffer.concat([before, headerOf(path, length)]));
+    if (end === undefined) yield* this.#plain(file, bytes, path);
+    else {
+      this.#sum = this.#sum.withGzip(end, length);
+      yield* piecesOf(file, gzipHeader.length, bytes - end.length, path);
+    }
+    return Buffer.alloc((block - (length % block)) % block);
+  }
+
+  async *#plain(file: FileHandle, bytes: number, path: string): AsyncGenerator<Uint8Array> {
+    using deflater = new PieceDeflater();
+    for await (const piece of piecesOf(file, 0, bytes, path)) {
+      this.#sum = this.#sum.with(piece);
+      yield await deflater.deflate(piece);
+    }
+  }
+
+  #piece(plain: Uint8Array): Uint8Array {
+    this.#sum = this.#sum.with(plain);
+    return deflatePiece(plain);
+  }
+}
+
+async function endOf(file: FileHandle, bytes: number): Promise<Buffer> {
+  const end = Buffer.alloc(gzipEndBytes);
+  await file.read(end, 0, end.length, Math.max(0, bytes - end.length));
+  return end;
+}
+
+/** Each in a buffer of its own: what is handed on may still wait. */
+async function* piecesOf(file: FileHandle, from: number, to: number, path: string): AsyncGenerator<Buffer> {
+  for (let at = from; at < to; ) {
+    const buffer = Buffer.allocUnsafeSlow(Math.min(to - at, pieceBytes));
+    const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
+    if (bytesRead === 0) throw new Error(`${path} became shorter while it was packed`);
+    at += bytesRead;
+    yield buffer.subarray(0, bytesRead);
+  }
 }
 
 const block = 512;
-const readBytes = 1 << 17;
+const pieceBytes = 1 << 19;
 
 function headerOf(path: string, size: number): Buffer {
   const header = Buffer.alloc(block);

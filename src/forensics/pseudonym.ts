@@ -24,14 +24,17 @@ export class OriginalHmacs {
 
   /** Of an original in Latin-1 text. */
   of(kind: string, original: string): string {
-    if (!foldsCase.has(kind)) return this.#compute(kind, original);
-    const folded = original.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
-    const name = `${kind}\0${folded}`;
-    const known = this.#known.get(name);
+    if (!foldsCase.has(kind)) return this.#compute(bytesOf(kind, original));
+    const folded = /[A-Z]/.test(original)
+      ? original.replace(/[A-Z]+/g, (letters) => letters.toLowerCase())
+      : original;
+    const known = this.#known.get(`${kind}\0${folded}`);
     if (known !== undefined) return known;
     if (this.#known.size >= mostKnown) this.#known.clear();
-    const hmac = this.#compute(kind, folded);
-    this.#known.set(name, hmac);
+    const bytes = bytesOf(kind, folded);
+    const hmac = this.#compute(bytes);
+    // A name that is made of a part of the text would keep the text in memory.
+    this.#known.set(bytes.toString('latin1'), hmac);
     return hmac;
   }
 
@@ -41,11 +44,13 @@ export class OriginalHmacs {
   }
 
   /** Through OpenSSL at once: an object for each would take five times as long, and hold the key until it is collected. */
-  #compute(kind: string, original: string): string {
-    hmacInto('sha256', this.#key, Buffer.from(`${kind}\0${original}`, 'latin1'), this.#digest);
+  #compute(bytes: Uint8Array): string {
+    hmacInto('sha256', this.#key, bytes, this.#digest);
     return this.#digest.toString('hex');
   }
 }
+
+const bytesOf = (kind: string, original: string): Buffer => Buffer.from(`${kind}\0${original}`, 'latin1');
 
 const mostKnown = 10_000;
 

@@ -4,10 +4,11 @@ import type { Hmac } from 'node:crypto';
 import { Failure } from '../host/failure.ts';
 import { readItem } from '../journal/export.ts';
 import { GrowingBytes } from './growing-bytes.ts';
-import { latin1, pseudonym } from './pseudonym.ts';
+import { JournalFields } from './journal-fields.ts';
+import { pseudonym } from './pseudonym.ts';
 import type { JournalRedactionRecord, Redaction, RedactionStream } from './redact.ts';
 import { RedactionRuns } from './redaction-runs.ts';
-import { type FieldAt, type FieldPlace, type Match, matchesIn } from './redaction-search.ts';
+import { type FieldAt, type Match, matchesIn } from './redaction-search.ts';
 
 const window = 1 << 16;
 /** A longer value is not looked at but replaced as a whole, so that memory stays bounded. */
@@ -18,6 +19,7 @@ export const oversized = { rule: 'oversized-value', kind: 'large' } as const;
 const headerReach = 10;
 
 const newline = 0x0a;
+const lengthBytes = 8;
 
 /** A value under way that is too long. */
 interface Skipped {
@@ -30,6 +32,10 @@ interface Skipped {
 export class JournalRedaction implements RedactionStream {
   readonly #redaction: Redaction;
   readonly #runs = new RedactionRuns();
+  /** Of what is pending. */
+  readonly #fields: JournalFields;
+  /** Up to where what is pending has gone out. */
+  #taken = 1;
   /** What has not been taken; begins with the line break before the field that comes next. */
   readonly #pending = new GrowingBytes();
   /** So much must be there before it is looked at. */
@@ -38,9 +44,12 @@ export class JournalRedaction implements RedactionStream {
   /** What came was no export: what follows is not looked at. */
   #broken = false;
   readonly #out = new GrowingBytes();
+  /** Where in it the value begins of a field in its binary form in which something was replaced. */
+  #valueAt = 0;
 
   constructor(redaction: Redaction) {
     this.#redaction = redaction;
+    this.#fields = new JournalFields(redaction.clean);
     this.#pending.write('\n');
   }
 
@@ -53,7 +62,8 @@ export class JournalRedaction implements RedactionStream {
   /** A field that was cut off at its end is left out, and the entry that it belonged to is ended. */
   end(): Uint8Array {
     if (!this.#broken) this.#advance(true);
-    if (this.#runs.inEntry) this.#out.write('\n');
+    if (this.#fields.inEntry) this.#out.write('\n');
+    this.#fields.end();
     this.#runs.end();
     this.#pending.drop(this.#pending.length);
     this.#pending.write('\n');
@@ -73,15 +83,25 @@ export class JournalRedaction implements RedactionStream {
     this.#broken = true;
     // The byte before is a line break, or of a value that is taken already.
     let at = this.#takeSkipped(buffer, 1);
-    while (at < buffer.length && this.#skipped === undefined) {
-      const next = this.#step(buffer, at, final);
-      if (next === at) break;
-      at = next;
+    this.#begin(buffer, at);
+    try {
+      while (at < buffer.length && this.#skipped === undefined) {
+        const next = this.#step(buffer, at, final);
+        if (next === at) break;
+        at = next;
+      }
+    } finally {
+      if (this.#skipped === undefined) this.#replaceUntil(buffer, at);
     }
     this.#pending.drop(Math.min(at, buffer.length) - 1);
     this.#wanted = Math.max(window, this.#wanted);
     this.#broken = false;
     return this.#out.view;
+  }
+
+  #begin(buffer: Buffer, at: number): void {
+    this.#fields.begin(buffer);
+    this.#taken = at;
   }
 
   /** Takes a run of plain fields, or one field; `at` where neither is all there. */
@@ -96,22 +116,22 @@ export class JournalRedaction implements RedactionStream {
     if (item.kind === 'incomplete') return this.#incomplete(buffer, at, item.value);
     if (item.kind !== 'binary') return zero === -1 && !final ? at : this.#takeRun(buffer, at, item.next);
     const { name, value } = item.field;
-    if (value.length > longestValue) {
-      return this.#beginSkipping(buffer, item.next - 1 - value.length, name, value.length);
-    }
-    this.#redactBinary(name, value);
+    const end = item.next - 1;
+    if (value.length > longestValue)
+      return this.#beginSkipping(buffer, at, end - value.length, name, value.length);
+    this.#fields.addBinary(at, name, end - value.length, end);
     return item.next;
   }
 
   #takeRun(buffer: Buffer, at: number, runEnd: number): number {
     if (runEnd - at <= longestValue) {
-      this.#redactRun(buffer, at, runEnd);
+      this.#fields.addLines(at, runEnd);
       return runEnd;
     }
     // One line at a time, for one may be too long.
     const next = buffer.indexOf(newline, at) + 1;
     if (next - 1 - at > longestValue) return this.#skipLine(buffer, at);
-    this.#redactRun(buffer, at, next);
+    this.#fields.addLines(at, next);
     return next;
   }
 
@@ -122,7 +142,7 @@ export class JournalRedaction implements RedactionStream {
   ): number {
     if (value === undefined) return buffer.length - at > longestValue ? this.#skipLine(buffer, at) : at;
     const { name, start, length } = value;
-    if (length > longestValue) return this.#beginSkipping(buffer, start, name, length);
+    if (length > longestValue) return this.#beginSkipping(buffer, at, start, name, length);
     this.#wanted = start + length - at + 1;
     return at;
   }
@@ -132,13 +152,16 @@ export class JournalRedaction implements RedactionStream {
     if (equals === -1) {
       throw new Failure('journal-export-invalid', 'The journal export has a long line that is no field.');
     }
-    return this.#beginSkipping(buffer, equals + 1, buffer.toString('latin1', at, equals), undefined);
+    return this.#beginSkipping(buffer, at, equals + 1, buffer.toString('latin1', at, equals), undefined);
   }
 
-  #beginSkipping(buffer: Buffer, start: number, name: string, left: number | undefined): number {
+  #beginSkipping(buffer: Buffer, at: number, start: number, name: string, left: number | undefined): number {
+    this.#replaceUntil(buffer, at);
     const hmac = this.#redaction.hmacs.begin(oversized.kind);
     this.#skipped = { name, hmac, left };
-    return this.#takeSkipped(buffer, start);
+    const end = this.#takeSkipped(buffer, start);
+    this.#begin(buffer, end);
+    return end;
   }
 
   /** @returns where it ends; the field is written when the value is whole. */
@@ -152,41 +175,58 @@ export class JournalRedaction implements RedactionStream {
     if (end === buffer.length) return end;
     this.#skipped = undefined;
     const hmac = skipped.hmac.digest('hex');
+    this.#fields.pass();
     this.#runs.add(skipped.name, oversized.rule, hmac);
     this.#out.write(`${skipped.name}=${pseudonym(oversized.kind, hmac)}\n`);
     return end + 1;
   }
 
-  #redactRun(buffer: Buffer, from: number, to: number): void {
-    const offset = from - 1;
-    const text = buffer.toString('latin1', offset, to);
-    let at = 1;
-    for (const match of matchesIn(this.#redaction.rules, text, 0, fieldsOf(text))) {
-      this.#runs.passEntries(text, match.start);
-      this.#out.copy(buffer, offset + at, offset + match.start);
+  /** Replaces what is to be replaced in the fields of the piece up to `to`, and begins another. */
+  #replaceUntil(buffer: Buffer, to: number): void {
+    const fields = this.#fields;
+    const text = fields.length === 0 ? '' : fields.text;
+    const fieldAt: FieldAt = (_, position) => fields.placeOf(fields.indexAt(position), text);
+    let under = -1;
+    let ended = 0;
+    for (const match of text === '' ? [] : matchesIn(this.#redaction.rules, text, 0, fieldAt)) {
+      const index = fields.indexAt(match.start);
+      if (index !== under) {
+        this.#finishField(buffer, under);
+        fields.areClean(under + 1, index);
+        under = index;
+        this.#runs.endEntries(fields.endedBefore(index) - ended);
+        ended = fields.endedBefore(index);
+        this.#beginField(buffer, index);
+      }
+      const at = match.start + fields.shift(index);
+      this.#out.copy(buffer, this.#taken, at);
       this.#out.write(this.#replace(match, text));
-      at = match.start + match.original.length;
+      this.#taken = at + match.original.length;
     }
-    this.#runs.passText(text);
-    this.#out.copy(buffer, offset + at, to);
+    this.#finishField(buffer, under);
+    fields.areClean(under + 1, fields.length);
+    this.#runs.endEntries(fields.ended - ended);
+    this.#out.copy(buffer, this.#taken, to);
+    this.#taken = to;
+    fields.begin(buffer);
   }
 
-  #redactBinary(name: string, value: Uint8Array): void {
-    const text = `\n${name}=${latin1(value)}\n`;
-    const field = { start: 1, value: name.length + 2, end: text.length - 1 };
-    const pieces: string[] = [];
-    let at = field.value;
-    this.#runs.passField();
-    for (const match of matchesIn(this.#redaction.rules, text, 0, () => field)) {
-      pieces.push(text.slice(at, match.start), this.#replace(match, text));
-      at = match.start + match.original.length;
-    }
-    const redacted = pieces.join('') + text.slice(at, field.end);
-    const length = Buffer.alloc(8);
-    length.writeBigUInt64LE(BigInt(redacted.length));
-    this.#out.write(`${name}\n`);
-    this.#out.copy(length);
-    this.#out.write(`${redacted}\n`);
+  /** Its name and the length of its value go out as they are; the length is written anew when it is known. */
+  #beginField(buffer: Buffer, index: number): void {
+    const value = this.#fields.binaryValue(index);
+    if (value === -1) return;
+    this.#out.copy(buffer, this.#taken, value);
+    this.#taken = value;
+    this.#valueAt = this.#out.length;
+  }
+
+  #finishField(buffer: Buffer, index: number): void {
+    if (this.#fields.binaryValue(index) === -1) return;
+    const to = this.#fields.to(index);
+    this.#out.copy(buffer, this.#taken, to);
+    this.#taken = to;
+    const length = this.#out.length - this.#valueAt;
+    this.#out.view.writeBigUInt64LE(BigInt(length), this.#valueAt - lengthBytes);
   }
 
   #replace({ rule, original, field }: Match, text: string): string {
@@ -196,25 +236,3 @@ export class JournalRedaction implements RedactionStream {
     return pseudonym(rule.kind, hmac);
   }
 }
-
-/** What places an entry, as journalctl writes it: without it nothing can be imported, and none of it names anybody. */
-const address =
-  /^(?:__(?:REALTIME_TIMESTAMP|MONOTONIC_TIMESTAMP|SEQNUM)=\d{1,20}|(?:_BOOT_ID|__SEQNUM_ID)=[0-9a-f]{32}|__CURSOR=(?:[a-z]=[0-9a-f]{1,32};?){1,8})$/;
-
-/** Finds the field of a position in a run of plain fields. */
-function fieldsOf(text: string): FieldAt {
-  let last: { readonly start: number; readonly end: number; readonly place: FieldPlace | null } | undefined;
-  return (_, position) => {
-    if (last !== undefined && last.start <= position && position <= last.end) return last.place;
-    const start = text.lastIndexOf('\n', position - 1) + 1;
-    const found = text.indexOf('\n', position);
-    const end = found === -1 ? text.length : found;
-    const equals = text.indexOf('=', start);
-    const value = equals === -1 || equals >= end ? end : equals + 1;
-    const stays = text.charCodeAt(start) === underscore && address.test(text.slice(start, end));
-    last = { start, end, place: stays ? null : { start, value, end } };
-    return last.place;
-  };
-}
-
-const underscore = 0x5f;

@@ -1,6 +1,7 @@
 // Redaction: what a bundle must not carry is replaced by pseudonyms that are the same for the same original within a case. Works
 // on a stream of bytes, of text or of the Journal Export Format, in bounded memory; the case key never enters the bundle.
 import { Failure } from '../host/failure.ts';
+import { CleanLines } from './clean-lines.ts';
 import { caseKeyBytes, caseKeyId, OriginalHmacs } from './pseudonym.ts';
 import { JournalRedaction } from './redact-journal.ts';
 import { TextRedaction } from './redact-text.ts';
@@ -51,6 +52,8 @@ export interface RedactionStream {
 export interface Redaction {
   readonly rules: readonly SearchRule[];
   readonly hmacs: OriginalHmacs;
+  /** By these rules. */
+  readonly clean: CleanLines;
 }
 
 export class Redactor {
@@ -76,7 +79,7 @@ export class Redactor {
     this.keyId = caseKeyId(key);
     const rules = searchRules(options.rules, options.hosts ?? []);
     this.rules = rules;
-    this.#redaction = { rules, hmacs: new OriginalHmacs(key) };
+    this.#redaction = { rules, hmacs: new OriginalHmacs(key), clean: new CleanLines() };
   }
 
   /** Starts on one member. */

@@ -4,68 +4,51 @@ import type { JournalRedactionRecord } from './redact.ts';
 interface Run {
   readonly first: number;
   last: number;
-  readonly field: string;
-  readonly nth: number;
   readonly rule: string;
   readonly hmac: string;
 }
 
-/** Runs that have ended are looked for when there are so many, or twice as many as went on the last time. */
-const mostOpen = 1024;
+/** What has been replaced in the fields of one name. */
+interface Field {
+  readonly name: string;
+  /** In which entry that was last, and how often. */
+  entry: number;
+  count: number;
+  /** In each place the last run. */
+  readonly runs: Run[];
+}
+
+/** Names of fields: when there are so many, or twice as many as were left the last time, those are recorded that are over. */
+const mostFields = 1024;
 
 export class RedactionRuns {
   #entry = 1;
-  #inEntry = false;
-  /** Whether what was passed last is an empty line, or nothing. */
-  #blank = true;
-  /** The next empty line of the text that is being passed. */
-  #next: number | undefined;
-  readonly #seen = new Map<string, number>();
-  #open = new Map<string, Run>();
-  #mostOpen = mostOpen;
+  readonly #fields = new Map<string, Field>();
+  #mostFields = mostFields;
   #records: JournalRedactionRecord[] = [];
 
-  /** Whether an entry has begun and not ended. */
-  get inEntry(): boolean {
-    return this.#inEntry;
-  }
-
-  /** Counts the entries that end in the text before `to`. The text begins with the line break before its first field. */
-  passEntries(text: string, to: number): void {
-    this.#next ??= emptyLine(text, 0);
-    for (; this.#next < to; this.#next = emptyLine(text, this.#next + 1)) {
-      const follows = this.#next === 0 ? this.#blank : text.charCodeAt(this.#next - 1) === newline;
-      if (!follows) this.#endEntry();
-    }
-  }
-
-  /** As `passEntries`, of all of the text: another one follows. */
-  passText(text: string): void {
-    this.passEntries(text, text.length);
-    this.#next = undefined;
-    this.#blank = text.endsWith('\n\n');
-    this.#inEntry = !this.#blank;
-  }
-
-  /** A field that does not stand in a text. */
-  passField(): void {
-    this.#blank = false;
-    this.#inEntry = true;
+  /** So many entries have ended. */
+  endEntries(count: number): void {
+    this.#entry += count;
   }
 
   /** One replacement, in the entry under way. */
-  add(field: string, rule: string, hmac: string): void {
-    const nth = (this.#seen.get(field) ?? 0) + 1;
-    this.#seen.set(field, nth);
-    const key = `${field}\0${nth}\0${rule}\0${hmac}`;
-    const run = this.#open.get(key);
-    if (run !== undefined && run.last === this.#entry - 1) {
+  add(name: string, rule: string, hmac: string): void {
+    const field = this.#fields.get(name) ?? this.#begin(name);
+    if (field.entry !== this.#entry) {
+      // What was not there in its last entry cannot go on in a later one.
+      if (field.runs.length > field.count) this.#recordFrom(field, field.count);
+      field.entry = this.#entry;
+      field.count = 0;
+    }
+    field.count += 1;
+    const run = field.runs[field.count - 1];
+    if (run !== undefined && run.last === this.#entry - 1 && run.hmac === hmac && run.rule === rule) {
       run.last = this.#entry;
       return;
     }
-    if (run !== undefined) this.#record(run);
-    this.#open.set(key, { first: this.#entry, last: this.#entry, field, nth, rule, hmac });
-    if (this.#open.size > this.#mostOpen) this.#close();
+    if (run !== undefined) this.#record(field, field.count, run);
+    field.runs[field.count - 1] = { first: this.#entry, last: this.#entry, rule, hmac };
   }
 
   take(): JournalRedactionRecord[] {
@@ -76,36 +59,37 @@ export class RedactionRuns {
 
   /** The member is over: all is recorded, and the next entry is the first. */
   end(): void {
-    for (const run of this.#open.values()) this.#record(run);
-    this.#open.clear();
-    this.#seen.clear();
+    for (const field of this.#fields.values()) this.#recordFrom(field, 0);
+    this.#fields.clear();
+    this.#mostFields = mostFields;
     this.#entry = 1;
-    this.#inEntry = false;
-    this.#blank = true;
-    this.#next = undefined;
   }
 
-  #endEntry(): void {
-    this.#entry += 1;
-    this.#seen.clear();
+  #begin(name: string): Field {
+    if (this.#fields.size >= this.#mostFields) this.#close();
+    // A part of a text would keep all of it in memory.
+    const copy = Buffer.from(name, 'latin1').toString('latin1');
+    const field = { name: copy, entry: 0, count: 0, runs: [] };
+    this.#fields.set(copy, field);
+    return field;
   }
 
-  /** Records the runs that no later entry can make longer. Those that go on are as many as an entry has replacements. */
+  /** Records the runs of the fields in which no later entry can go on with any. */
   #close(): void {
-    const going = [...this.#open].filter(([, { last }]) => last >= this.#entry - 1);
-    for (const run of this.#open.values()) if (run.last < this.#entry - 1) this.#record(run);
-    this.#open = new Map(going);
-    this.#mostOpen = Math.max(mostOpen, 2 * going.length);
+    for (const [name, field] of this.#fields) {
+      if (field.entry >= this.#entry - 1) continue;
+      this.#recordFrom(field, 0);
+      this.#fields.delete(name);
+    }
+    this.#mostFields = Math.max(mostFields, 2 * this.#fields.size);
   }
 
-  #record({ first, last, field, nth, rule, hmac }: Run): void {
-    this.#records.push({ entries: [first, last], field, nth, rule, hmac });
+  #recordFrom(field: Field, place: number): void {
+    for (const [index, run] of field.runs.splice(place).entries())
+      this.#record(field, place + index + 1, run);
   }
-}
 
-const newline = 0x0a;
-
-function emptyLine(text: string, from: number): number {
-  const found = text.indexOf('\n\n', from);
-  return found === -1 ? Number.POSITIVE_INFINITY : found;
+  #record({ name }: Field, nth: number, { first, last, rule, hmac }: Run): void {
+    this.#records.push({ entries: [first, last], field: name, nth, rule, hmac });
+  }
 }

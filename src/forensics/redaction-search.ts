@@ -78,6 +78,8 @@ class Search {
   readonly #rule: SearchRule;
   readonly #text: string;
   readonly #fieldAt: FieldAt | undefined;
+  /** The next place that an IPv6 address has and most text has not. */
+  #colons = -1;
   #next: Match | undefined;
 
   constructor(rule: SearchRule, text: string, from: number, fieldAt: FieldAt | undefined) {
@@ -96,6 +98,8 @@ class Search {
   #find(from: number): Match | undefined {
     const { compiled } = this.#rule;
     for (let at = from; ; ) {
+      at = this.#skip(at);
+      if (at === -1) return undefined;
       compiled.lastIndex = at;
       const found = compiled.exec(this.#text);
       if (found === null) return undefined;
@@ -103,6 +107,19 @@ class Search {
       if (typeof match === 'object') return match;
       at = match ?? found.index + 1;
     }
+  }
+
+  /** Where to look on from `at`: up to there nothing can stand the check. -1: nor anywhere behind it. */
+  #skip(at: number): number {
+    if (this.#rule.check !== 'ipv6') return at;
+    if (this.#colons < at) {
+      inAddress.lastIndex = at;
+      this.#colons = inAddress.exec(this.#text)?.index ?? Number.POSITIVE_INFINITY;
+    }
+    if (this.#colons === Number.POSITIVE_INFINITY) return -1;
+    // A match is of one field, and may begin with the line break before it.
+    const field = this.#fieldAt?.(this.#text, this.#colons);
+    return field == null ? at : Math.max(at, field.start - 1);
   }
 
   /** The match, or where to look on. */
@@ -139,6 +156,9 @@ class Search {
 }
 
 const newline = 0x0a;
+
+/** In every IPv6 address, as `addressIn` takes them: two colons, with at most four digits between them. */
+const inAddress = /:[0-9A-Fa-f]{0,4}:/g;
 
 function lineEnd(text: string, position: number): number {
   const end = text.indexOf('\n', position);

@@ -1,5 +1,5 @@
-// The room on the disk that a bundle may take. What is collected lies there twice for a while, as files and in the archive, so each
-// byte is granted only while it would fit a second time; and since others write to the same disk, it is measured anew all along.
+// The room on the disk that a bundle may take. What is collected lies there twice for a while, deflated, in files and in the archive, so
+// each byte is granted only while it would fit a second time; and since others write to the same disk, it is measured anew all along.
 
 /** How much may be written between two looks at the disk. */
 const lookEvery = 1 << 20;
@@ -35,5 +35,11 @@ export class Room {
     this.#staged += bytes;
     this.#sinceLook += bytes;
     return true;
+  }
+
+  /** What was taken and does not lie there any more. */
+  giveBack(bytes: number): void {
+    this.#left += bytes;
+    this.#staged -= bytes;
   }
 }

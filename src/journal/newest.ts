@@ -1,12 +1,9 @@
 // The newest part of a journal, where all of it would be too much: evidence of what has just happened lies at its end.
-import { type JournalQuery, journalFileBytes, readJournal } from './read.ts';
+import { type JournalQuery, readJournal } from './read.ts';
 
 /** Redaction makes the entries longer and records beside them what it did. */
 const growth = 2;
 const firstTry = 256;
-
-/** The files of a journal hold at most so many times their size: they are compressed, and share what repeats. */
-const expansion = 8;
 
 /**
  * As `readJournal`, but where that would give more than `most` bytes, or, with what is made of them, more than `room`, only so many
@@ -17,9 +14,9 @@ export async function* readNewest(
   most: number,
   room: number | undefined,
 ): AsyncGenerator<Uint8Array, string | undefined> {
-  const limit = await limitOf(query, most, room);
-  const lines = limit === undefined ? undefined : await linesWithin(query, limit.bytes);
-  if (limit === undefined || lines === undefined) {
+  const limit = limitOf(most, room);
+  const lines = await linesWithin(query, limit.bytes);
+  if (lines === undefined) {
     yield* readJournal(query);
     return undefined;
   }
@@ -27,17 +24,10 @@ export async function* readNewest(
   return `Only the newest ${lines} entries were taken, because ${limit.why}.`;
 }
 
-/** Undefined where the journal is known to be smaller; it is read twice only where it may not be. */
-async function limitOf(
-  query: JournalQuery,
-  most: number,
-  room: number | undefined,
-): Promise<{ readonly bytes: number; readonly why: string } | undefined> {
-  if (room !== undefined && room / growth < most) {
-    return { bytes: room / growth, why: 'the disk is nearly full' };
-  }
-  if ((await journalFileBytes(query)) * expansion <= most) return undefined;
-  return { bytes: most, why: `all of them would be more than ${most} bytes` };
+function limitOf(most: number, room: number | undefined): { readonly bytes: number; readonly why: string } {
+  return room !== undefined && room / growth < most
+    ? { bytes: room / growth, why: 'the disk is nearly full' }
+    : { bytes: most, why: `all of them would be more than ${most} bytes` };
 }
 
 /** How many entries fit, to an eighth; undefined where all do. */

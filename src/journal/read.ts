@@ -1,7 +1,6 @@
 // In from journald: entries as journalctl prints them, binary-safe and complete.
 import { spawn } from 'node:child_process';
 import { addAbortListener } from 'node:events';
-import { statSync } from 'node:fs';
 import { runChild } from '../host/child.ts';
 import { Failure } from '../host/failure.ts';
 
@@ -38,7 +37,8 @@ export async function* readJournal(query: JournalQuery): AsyncGenerator<Uint8Arr
   query.signal?.throwIfAborted();
   const selection = journalArguments(query);
   const args = ['--no-pager', '--all', '--output=export', ...selection];
-  const child = spawn('journalctl', args, { stdio: ['ignore', 'pipe', 'pipe'], env: cLocale() });
+  const [program = '', ...before] = [...(await widely()), 'journalctl'];
+  const child = spawn(program, [...before, ...args], { stdio: ['ignore', 'pipe', 'pipe'], env: cLocale() });
   const ended = Promise.withResolvers<{ status: number | null; missing?: Error }>();
   child.once('error', (error) => ended.resolve({ status: null, missing: error }));
   child.once('close', (status) => ended.resolve({ status }));
@@ -62,7 +62,8 @@ export async function* readJournal(query: JournalQuery): AsyncGenerator<Uint8Arr
     }
     const { status, missing } = await ended.promise;
     query.signal?.throwIfAborted();
-    if (missing !== undefined) throw unavailable('journalctl is not installed', missing);
+    if (missing !== undefined || (before.length > 0 && status === notFound))
+      throw unavailable('journalctl is not installed', missing);
     if (timedOut)
       throw new Failure('journal-timeout', `journalctl did not end within ${limit} ms and was killed.`);
     if (status !== 0) throw failed(status, complaint);
@@ -75,13 +76,24 @@ export async function* readJournal(query: JournalQuery): AsyncGenerator<Uint8Arr
   if (size === 0 && !(await journalExists(query))) throw unavailable('there is no journal to read');
 }
 
-const journalExists = async (query: JournalQuery): Promise<boolean> => (await headersOf(query)) !== '';
+/** With this status stdbuf(1) tells that there is no program of that name. */
+const notFound = 127;
+let wide: Promise<readonly string[]> | undefined;
 
-/** Bytes of all journal files that a query may read from, whatever it chooses of them. */
-export async function journalFileBytes(query: JournalQuery): Promise<number> {
-  const paths = [...(await headersOf(query)).matchAll(/^File path: (.*)$/gm)].map(([, path = '']) => path);
-  return paths.reduce((sum, path) => sum + (statSync(path, { throwIfNoEntry: false })?.size ?? 0), 0);
+/**
+ * What has a program write 64 KiB at a time, in front of its name: journalctl writes 4 KiB, and so many small ones take longer to read than
+ * all that is made of them. Nothing where that cannot be had: stdbuf is of the GNU coreutils, and goes with their C library.
+ */
+function widely(): Promise<readonly string[]> {
+  const words = ['stdbuf', '--output=65536'];
+  wide ??= runChild('stdbuf', [...words.slice(1), 'true']).then(
+    ({ status, stderr }) => (status === 0 && stderr === '' ? words : []),
+    () => [],
+  );
+  return wide;
 }
+
+const journalExists = async (query: JournalQuery): Promise<boolean> => (await headersOf(query)) !== '';
 
 /** What journalctl tells of each journal file; nothing where there is no journal. */
 async function headersOf(query: JournalQuery): Promise<string> {

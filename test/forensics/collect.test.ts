@@ -1,4 +1,5 @@
 // Collection under bad luck: every collector's fate is told, none stops the others, and no planted secret gets out.
+import { randomBytes } from 'node:crypto';
 import {
   existsSync,
   mkdirSync,
@@ -7,17 +8,23 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Collector, collectInto, measure } from '../../src/forensics/collect.ts';
-import { sha256 } from '../../src/forensics/format.ts';
+import { bundleFormat, sha256 } from '../../src/forensics/format.ts';
 import { hostCollectors } from '../../src/forensics/host-state.ts';
+import { readCollected } from '../../src/forensics/member-file.ts';
+import { packBundle } from '../../src/forensics/pack.ts';
 import { Redactor } from '../../src/forensics/redact.ts';
 import { Room } from '../../src/forensics/room.ts';
 import { softwareCollectors } from '../../src/forensics/software.ts';
+import { readArchive } from '../../src/forensics/unpack.ts';
+import { defaultVerifyPolicy } from '../../src/forensics/verify-policy.ts';
+import { requireChild } from '../../src/host/child.ts';
 import { exported, journalEntry } from '../lab/export.ts';
 import { memoryDisk, memoryDiskMissing } from '../lab/memory-disk.ts';
 import { caseKey, rules } from './sample.ts';
@@ -45,10 +52,12 @@ const written = (): number =>
     .reduce((sum, entry) => sum + statSync(join(entry.parentPath, entry.name)).size, 0);
 /** What the manifest says of a file is what lies there. */
 const asListed = (file: { path: string; size: number; sha256: string } | undefined) => {
-  const bytes = readFileSync(join(directory, file?.path ?? ''));
+  const bytes = readCollected(directory, file?.path ?? '');
   expect({ size: bytes.length, sha256: sha256(bytes) }).toEqual({ size: file?.size, sha256: file?.sha256 });
 };
-const text = (path: string) => readFileSync(join(directory, path), 'utf8');
+const text = (path: string) => readCollected(directory, path).toString('utf8');
+/** What deflate makes no shorter by more than half, and a disk is filled by. */
+const noise = (characters: number) => randomBytes(characters / 2).toString('hex');
 
 describe('collection', () => {
   it('takes what is given as text, bytes or a stream', async () => {
@@ -218,7 +227,7 @@ describe('the order of collection', () => {
 describe('a disk that is nearly full', () => {
   const flood = (chunk: number) =>
     async function* () {
-      for (;;) yield `a peer 10.0.0.1 ${'x'.repeat(1000)}\n`.repeat(chunk);
+      for (;;) yield Array.from({ length: chunk }, () => `a peer 10.0.0.1 ${noise(1000)}\n`).join('');
     };
   it('has the largest member cut, with its records, and leaves the others their share', async () => {
     const room = new Room(() => (4 << 20) - written());
@@ -231,7 +240,7 @@ describe('a disk that is nearly full', () => {
           yields: true,
           limitBytes: 1 << 30,
         }),
-        collector('small.txt', async () => 'x'.repeat(400_000)),
+        collector('small.txt', async () => noise(400_000)),
       ],
       { timeoutMilliseconds: 10_000, redactor, room },
     );
@@ -248,7 +257,7 @@ describe('a disk that is nearly full', () => {
     expect(text('redaction/journal.txt.jsonl').split('\n')).toHaveLength(pseudonyms.length + 1);
     expect(journal?.redactions).toEqual([{ rule: 'ipv4-address', count: pseudonyms.length }]);
     // Each byte would fit a second time, in the archive.
-    const taken = files.reduce((sum, { size }) => sum + size, 0);
+    const taken = written();
     expect(taken).toBeGreaterThan(1 << 20);
     expect(2 * taken).toBeLessThanOrEqual(4 << 20);
   });
@@ -264,7 +273,7 @@ describe('a disk that is nearly full', () => {
           async function* () {
             for (let chunk = 0; ; chunk += 1) {
               if (chunk === 8) free = 6 << 20;
-              yield Buffer.alloc(1 << 19, 'x');
+              yield randomBytes(1 << 19);
             }
           },
           { limitBytes: 1 << 30 },
@@ -310,11 +319,11 @@ describe('what others need', () => {
         collector(
           'journal.txt',
           async function* () {
-            for (let at = 0; at < 64; at += 1) yield Buffer.alloc(mebibyte);
+            for (let at = 0; at < 64; at += 1) yield randomBytes(mebibyte);
           },
           { volatility: 'memory', limitBytes: 1 << 30, yields: true },
         ),
-        collector('custody.jsonl', async () => Buffer.alloc(19 * mebibyte), { limitBytes: 1 << 30 }),
+        collector('custody.jsonl', async () => randomBytes(19 * mebibyte), { limitBytes: 1 << 30 }),
       ],
       { timeoutMilliseconds: 10_000, room },
     );
@@ -343,6 +352,88 @@ describe('a journal that ends malformed', () => {
       ['fine.txt', 'ok'],
     ]);
     for (const file of files) asListed(file);
+  });
+});
+
+describe('a collector that gives more than its limit', () => {
+  it('is asked for less, where it can give that, and nothing stays of what it gave first', async () => {
+    const gather = async function* () {
+      for (;;) yield `old ${noise(100_000)} 10.0.0.1\n`;
+    };
+    const rooms: unknown[] = [];
+    const room = new Room(() => (64 << 20) - written());
+    const one = collector('journal.txt', gather, {
+      limitBytes: 3 << 20,
+      redact: true,
+      gatherLess: async function* (_, left) {
+        rooms.push(left);
+        yield 'new 10.0.0.2\n';
+        return 'Only the newest.';
+      },
+    });
+    const { files, collectors } = await collectInto(directory, [one], {
+      timeoutMilliseconds: 10_000,
+      redactor,
+      room,
+    });
+    expect(rooms).toEqual([undefined]);
+    expect(room.left).toBeGreaterThan((32 << 20) - 1000);
+    expect(collectors).toMatchObject([{ status: 'truncated', detail: 'Only the newest. (22 bytes kept)' }]);
+    expect(text('journal.txt')).toMatch(/^new \S+\n$/);
+    expect(text('redaction/journal.txt.jsonl').split('\n')).toHaveLength(2);
+    expect(files[0]).toMatchObject({ redactions: [{ rule: 'ipv4-address', count: 1 }] });
+    for (const file of files) asListed(file);
+  });
+});
+
+describe('what was collected', () => {
+  const entries = Array.from({ length: 12_000 }, (_, n) =>
+    journalEntry(n, [
+      ['_UID', '0'],
+      ['MESSAGE', n % 3 === 0 ? `from 10.0.${n % 7}.1` : `at ${n}\n of ${n % 11}`],
+    ]),
+  );
+  const journal = exported(entries);
+  const collect = async (into: string, chunk: number) => {
+    const gather = async function* () {
+      for (let at = 0; at < journal.length; at += chunk) yield journal.subarray(at, at + chunk);
+    };
+    const one = collector('entries.export', gather, { redact: true, form: 'journal', limitBytes: 1 << 30 });
+    const small = collector('small.txt', async () => 'small\n');
+    const collected = await collectInto(into, [small, one], { timeoutMilliseconds: 10_000, redactor });
+    return { ...collected, into };
+  };
+  const pack = async ({ files, collectors, into }: Awaited<ReturnType<typeof collect>>) => {
+    const assurance = { tpm: 'bypassed' as const, sigstore: 'bypassed' as const, standIns: [], notes: [] };
+    const about = {
+      format: bundleFormat,
+      node: 'alpha',
+      sequence: 1,
+      created: '2026-11-20T16:30:00Z',
+    } as const;
+    const manifest = { ...about, reason: 'a test', assurance, files, collectors, redaction: null };
+    await packBundle(into, manifest, `${into}.tar.gz`);
+    return readFileSync(`${into}.tar.gz`);
+  };
+
+  it('becomes the same archive in however many pieces it came, and what every tool reads', async () => {
+    expect(journal.length).toBeGreaterThan(2 << 20);
+    const archive = await pack(await collect(join(directory, 'a'), 65_536));
+    expect((await pack(await collect(join(directory, 'b'), 1001))).equals(archive)).toBe(true);
+    const { members } = await readArchive(archive, defaultVerifyPolicy.limits, () => true);
+    const found = new Map(members.map(({ path, bytes }) => [path, Buffer.from(bytes ?? [])]));
+    for (const path of ['small.txt', 'entries.export', 'redaction/entries.export.jsonl'])
+      expect(found.get(path)?.equals(readCollected(join(directory, 'a'), path))).toBe(true);
+    await requireChild('gzip', ['--test', join(directory, 'a.tar.gz')]);
+    const { stdout } = await requireChild('tar', ['--list', '--gzip', '--file', join(directory, 'a.tar.gz')]);
+    expect(stdout.toString().split('\n')).toEqual([...found.keys(), '']);
+  });
+
+  it('cannot be packed when a byte of it is gone', async () => {
+    const collected = await collect(join(directory, 'a'), 65_536);
+    const file = join(directory, 'a/entries.export.gz');
+    truncateSync(file, statSync(file).size - 1);
+    await expect(pack(collected)).rejects.toThrow(/entries\.export is not as it was collected/);
   });
 });
 
@@ -393,7 +484,7 @@ describe('the software of this host', () => {
     expect(of('/node_modules/.package-lock.json')).toMatchObject({ sha256: null });
     // The C library belongs to a package, whatever distribution this is.
     expect(lines.find(({ path }) => /\/libc\.so\.6$/.test(path))?.package).toMatch(/^\S+ \S+/);
-    expect(statSync(join(directory, 'host/packages.tsv')).size).toBeGreaterThan(100);
+    expect(text('host/packages.tsv').length).toBeGreaterThan(100);
   });
 });
 

@@ -31,6 +31,14 @@ const fieldsOf = (bytes: Uint8Array) =>
     entry.map(({ name, value }) => [name, Buffer.from(value).toString('latin1')]),
   );
 
+/** What a rule is for, always the same. */
+const drawn = (sample: string): string =>
+  sample.replace(/<<|>>/g, '').replace(/\{([a-z0-9]+):(\d+)\}/g, (_, alphabet: string, length: string) => {
+    const bytes = Buffer.alloc(Number(length), 1);
+    if (alphabet === 'hex' || alphabet === 'base64') return bytes.toString(alphabet);
+    return (alphabet === 'digits' ? '1' : 'A').repeat(bytes.length);
+  });
+
 /** What is to come out of one field, by the rules for text, which see it between its line breaks. */
 function alone(name: string, value: Uint8Array): string {
   const stream = redactor.stream();
@@ -162,6 +170,51 @@ describe('a journal', () => {
     );
   });
 
+  it('comes out the same where most lines are known to be clean as where none is', () => {
+    const value = fc.oneof(
+      fc.constantFrom(
+        '10.0.0.1',
+        'fe80::1 is up',
+        '16:30:00',
+        'alpha.example',
+        '‹ip:00000000›',
+        '',
+        'one\ntwo',
+      ),
+      fc.constantFrom('s=0123;i=1', 'x; password=one', '-----BEGIN', 'a: "b"', 'a', 'ab', '\n', '\n\n'),
+      fc.constantFrom(...rules.map(({ sample }) => drawn(sample))),
+      fc.string({ maxLength: 12, unit: 'binary' }),
+      fc.string({ minLength: 180, maxLength: 200 }),
+    );
+    const name = fc.constantFrom('_UID', '_HOSTNAME', '__CURSOR', '__SEQNUM', 'MESSAGE', 'TOKEN', 'A');
+    const kept = fc.array(fc.tuple(name, value), { minLength: 1, maxLength: 12 });
+    const journal = kept.chain((pool) =>
+      fc.array(fc.array(fc.constantFrom(...pool), { minLength: 1, maxLength: 4 }), { maxLength: 60 }),
+    );
+    const fresh = () => new Redactor({ rules, hosts: ['alpha.example'], key: caseKey });
+    fc.assert(
+      fc.property(journal, fc.integer({ min: 1, max: 5000 }), (entries, chunk) => {
+        const given = exported(entries);
+        const by = fresh();
+        redact(given, undefined, by);
+        redact(given, undefined, by);
+        const known = redact(given, chunk, by);
+        expect(known).toEqual(redact(given, undefined, fresh()));
+        const alones = new Map<string, string>();
+        const aloneOnce = (field: string, bytes: string): string => {
+          const line = `${field}=${bytes}`;
+          const found = alones.get(line) ?? alone(field, Buffer.from(bytes));
+          alones.set(line, found);
+          return found;
+        };
+        expect(fieldsOf(known.bytes)).toEqual(
+          entries.map((fields) => fields.map(([field, bytes]) => [field, aloneOnce(field, bytes)])),
+        );
+      }),
+      { numRuns: 40 },
+    );
+  });
+
   it('finds a secret at the edge of its window, in both forms', () => {
     for (const edge of [1 << 18, 1 << 19]) {
       for (const shift of [-70, -40, -20, -9, -8, -1, 0, 1]) {
@@ -183,6 +236,14 @@ describe('a journal', () => {
         ]);
       }
     }
+  });
+
+  it('counts an entry that has nothing but a value that is too long', () => {
+    const { records } = redact(exported([[['A', 'x'.repeat(longestValue + 1)]], [['B', 'from 10.0.0.1']]]));
+    expect(records.map(({ entries, field }) => [entries, field])).toEqual([
+      [[1, 1], 'A'],
+      [[2, 2], 'B'],
+    ]);
   });
 
   it('replaces a value as a whole that is too long to look at, in both forms and whatever the chunks', () => {
