@@ -106,8 +106,8 @@ export function macsecProbe(
   return async () => {
     const there = macsecInterfaces(sysfs);
     for (const index of there.filter((one) => !known.has(one))) {
+      known.add(index); // First: one that cannot be taken along is told once, and its counters are looked at all the same.
       found(index);
-      known.add(index);
     }
     if (there.length === 0) return {};
     const now = integrityFailures(JSON.parse(await ask()));

@@ -167,6 +167,17 @@ describe('a MACsec link', () => {
     expect(await look()).toEqual({ 'macsec-integrity': 12 });
     expect(await look()).toEqual({ 'macsec-integrity': 0 });
     expect(found).toEqual([3]); // Once, for the zeroize to take it along.
+    const full = macsecProbe(
+      () => {
+        throw new RangeError('no slot');
+      },
+      sysfs,
+      async () => JSON.stringify([{ ifname: 'macsec0', InPktsNotValid: failed }]),
+    );
+    await expect(full()).rejects.toThrow('no slot');
+    expect(await full()).toEqual({ 'macsec-integrity': 0 });
+    failed += 5;
+    expect(await full()).toEqual({ 'macsec-integrity': 5 });
   });
 
   it('is made anew when a counter goes back', () => {
