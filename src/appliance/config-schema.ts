@@ -1,44 +1,20 @@
 // The configuration file as a schema: every key with its default and its documentation, which
 // `config show` prints. Names are those of the file, so that an error, the file and the code say the same word.
 import { z } from 'zod';
-import { severities } from '../alerts/alert.ts';
 import { isLoopback } from '../host/loopback.ts';
 import { contactPattern } from '../interlock/detectors/contact-pattern.ts';
-
-const label = z
-  .string()
-  .regex(/^[a-z0-9][a-z0-9-]{0,31}$/, 'a name of 1 to 32 characters from a-z, 0-9 and -');
-const interfaceName = z
-  .string()
-  .regex(/^(?!\.{1,2}$)[^\s/:]{1,15}$/, 'an interface name of at most 15 characters');
-const absolutePath = z.string().startsWith('/', 'an absolute path');
-const pathOrNone = z.union(
-  [z.literal(''), z.string().startsWith('/', 'an absolute path, or "" for none')],
-  'an absolute path, or "" for none',
-);
-const milliseconds = z.int().min(1).max(3_600_000);
-const handle = (low: number, high: number) => z.int().min(low).max(high);
-const cidr = z.union([z.cidrv4(), z.cidrv6()], 'an address with its prefix length, such as 10.66.0.1/24');
-const hostAndPort = z
-  .string()
-  .regex(
-    /^(\[[0-9a-fA-F:.]+\]|[^\s:[\]/]+):([0-9]{1,5})$/,
-    'host:port, such as 192.0.2.7:51820 or [2001:db8::7]:51820',
-  )
-  .refine((text) => Number(text.slice(text.lastIndexOf(':') + 1)) <= 65_535, 'a port of at most 65535');
-const httpUrl = 'an http:// or https:// URL without a secret, or "" for none';
-const httpUrlOrNone = z.union(
-  [z.literal(''), z.url({ protocol: /^https?$/, error: httpUrl }).refine(hasNoSecret, httpUrl)],
-  httpUrl,
-);
-
-/** Rules between keys are checked although single keys are wrong, so that all problems are listed at once. */
-const isTable = ({ value }: { value: unknown }): boolean => typeof value === 'object' && value !== null;
-
-/** Neither `user:password@` nor a parameter that is named like a secret. */
-function hasNoSecret(url: string): boolean {
-  return !/^[a-z0-9+.-]+:\/\/[^/?#]*:[^/?#]*@|[?&][^=&]*(secret|token|passw|key)[^=&]*=/i.test(url);
-}
+import { channel, courier, forensics, program, sigstore } from './config-evidence.ts';
+import {
+  absolutePath,
+  cidr,
+  handle,
+  hostAndPort,
+  interfaceName,
+  isTable,
+  label,
+  milliseconds,
+  pathOrNone,
+} from './config-values.ts';
 
 /** What `-I` and `node.interfaces` take: `any`, an interface, `CPU` or `CPU0`. */
 export const dataInterface = z.union(
@@ -87,31 +63,6 @@ const link = z.strictObject({
   mtu: z.int().min(576).max(65_535).default(1420).describe('Bytes'),
   peers: z.array(peer).default([]).describe('The nodes at the other end'),
 });
-
-const channel = z
-  .strictObject({
-    url: z
-      .string()
-      .refine((url) => url === '' || /^[a-z][a-z0-9+.-]*:\/\//.test(url), 'a URL such as json://host/path')
-      .refine(
-        (url) => hasNoSecret(url) && !/^slack/i.test(url),
-        'a URL without a secret (put a URL that holds one into a file that only the courier reads, and name it in url_file)',
-      )
-      .default('')
-      .describe('Where alerts go: json://, ntfy://, mailto://, syslog://, desktop://, file://'),
-    url_file: pathOrNone
-      .default('')
-      .describe("The courier's file that holds the URL, where it carries a secret"),
-    tag: z.string().max(64).default('').describe('Routes of policies/alerts.toml refer to it'),
-    min_severity: z
-      .union([z.literal(''), z.enum(severities)], `"" or one of ${severities.join(', ')}`)
-      .default('')
-      .describe('Least severity that is sent here; "" leaves it to policies/alerts.toml'),
-  })
-  .refine(({ url, url_file }) => (url === '') !== (url_file === ''), {
-    error: 'either url or url_file, one of the two',
-    when: isTable,
-  });
 
 const node = z.strictObject({
   name: z
@@ -262,144 +213,6 @@ const journal = z.strictObject({
     .enum(['auto', 'on', 'off'])
     .default('auto')
     .describe('Events as JSON lines on stdout; "auto" where a container without journald was started for it'),
-});
-
-const sigstore = z.strictObject({
-  mode: z
-    .enum(['on', 'none'])
-    .default('on')
-    .describe('"none" bypasses Sigstore: unlogged evidence, said everywhere'),
-  fulcio: httpUrlOrNone.default('').describe('Certificate authority; "" for none'),
-  rekor: httpUrlOrNone.default('').describe('Transparency log; "" for none'),
-  rekor_version: z
-    .union([z.literal(1), z.literal(2)])
-    .default(1)
-    .describe('2 records certificates only, so it needs fulcio'),
-  tsa: httpUrlOrNone.default('').describe('Timestamp authority (RFC 3161); "" for none'),
-  identity: z.string().default('').describe("Subject of the courier's OIDC identity"),
-  issuer: z
-    .string()
-    .default('')
-    .describe('OIDC issuer of its tokens, where `sigstore login` signs in; "" for any, and no sign-in'),
-  client_id: z
-    .string()
-    .regex(/^[\x21-\x7e]{1,200}$/, 'a name without spaces')
-    .default('sigstore')
-    .describe('Audience that Fulcio expects of its tokens, and the client that signs in'),
-  identity_token_file: pathOrNone
-    .default('')
-    .describe(
-      'The courier\'s file that holds the identity token; "" for the environment of CI, else the sign-in',
-    ),
-  trusted_root: pathOrNone
-    .default('')
-    .describe('trusted_root.json that the courier checks testimony against; "" for no check'),
-  stand_ins: z
-    .array(z.string())
-    .default([])
-    .describe('Services that stand in for public ones: "fulcio", "rekor", "timestamp authority"'),
-});
-
-const program = z.strictObject({
-  attestations: pathOrNone
-    .default('')
-    .describe(
-      'Directory with the package (.tgz) that the program was installed from and Sigstore bundles about it; "" for attestations/ beside it',
-    ),
-  identity: z
-    .string()
-    .default('')
-    .describe('Who must have attested it, as Fulcio certified it; * stands for anything'),
-  issuer: z.string().default('').describe('Issuer of that identity'),
-  required: z
-    .array(z.enum(['provenance', 'sbom']))
-    .default([])
-    .describe('A node does not start unless these are verified'),
-});
-
-const forensics = z.strictObject({
-  upload: z
-    .string()
-    .refine(
-      (url) => url === '' || /^(s3|file):\/\//.test(url),
-      's3://bucket/prefix?endpoint=…, file:///directory, or ""',
-    )
-    .refine(hasNoSecret, "a URL without a secret (name the courier's s3_credentials_file instead)")
-    .default('')
-    .describe('Where bundles go; "" keeps them where they are made, as file:///STATE_DIR/bundles'),
-  case_key: pathOrNone
-    .default('')
-    .describe('The case auditor\'s key for pseudonyms; "" makes one that is thrown away'),
-  recipients: z
-    .array(z.string().regex(/^age1[0-9a-z]+$/, 'an age recipient (age1…)'))
-    .default([])
-    .describe('Bundles are encrypted to these age recipients; none leaves them in clear'),
-  keep_bytes: z
-    .int()
-    .min(1)
-    .default(2 ** 33)
-    .describe(
-      'Bytes of bundles kept on the node; beyond it goes what was delivered, then what matters least',
-    ),
-  keep_days: z
-    .int()
-    .min(1)
-    .max(36_500)
-    .default(365)
-    .describe('Days that a bundle is kept; of a security event longer, until it is delivered'),
-  reserve_bytes: z
-    .int()
-    .min(0)
-    .default(67_108_864)
-    .describe('Room kept free on the disk; bundles of a zeroize and by hand may take three quarters of it'),
-  per_hour: z
-    .int()
-    .min(0)
-    .max(1000)
-    .default(30)
-    .describe('Bundles that may be made within an hour, those of a zeroize aside; 0 for any number'),
-  on_severity: z
-    .union([z.literal(''), z.enum(severities)], `"" or one of ${severities.join(', ')}`)
-    .default('')
-    .describe('Least severity of an alert that gets a bundle; "" for none'),
-  pause_seconds: z
-    .int()
-    .min(0)
-    .max(86_400)
-    .default(900)
-    .describe('Least time between two bundles that alerts ask for'),
-  every_seconds: z
-    .int()
-    .min(0)
-    .max(31_536_000)
-    .default(0)
-    .describe('How often a running node makes a bundle by itself; 0 for never'),
-});
-
-const courier = z.strictObject({
-  user: z
-    .string()
-    .regex(/^[a-z_][a-z0-9_-]{0,31}$|^$/, 'the name of a user, or ""')
-    .default('')
-    .describe('User that the courier runs as; "" for the same as the daemon'),
-  spawn: z.boolean().default(true).describe('false where the service manager starts it'),
-  s3_credentials_file: pathOrNone
-    .default('')
-    .describe(
-      'The courier\'s file in the format of ~/.aws/credentials; "" leaves it to the AWS SDK\'s chain',
-    ),
-  poll_milliseconds: milliseconds.default(250).describe('How often the spool is looked at'),
-  spool_bytes: z
-    .int()
-    .min(1)
-    .default(2 ** 26)
-    .describe('Bytes of alerts that wait to be sent; beyond it the least urgent and oldest are given up'),
-  spool_days: z
-    .int()
-    .min(1)
-    .max(36_500)
-    .default(30)
-    .describe('Days that an alert waits for a courier; one that is critical waits longer'),
 });
 
 /** The whole file. An empty one is valid. */

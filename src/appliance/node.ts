@@ -8,7 +8,7 @@ import { Turns } from '../entropy/outputs/turns.ts';
 import type { EntropyPool } from '../entropy/pool.ts';
 import { removeAbandoned } from '../forensics/working-directory.ts';
 import { SecretArena } from '../host/arena.ts';
-import { Failure, reasonOf } from '../host/failure.ts';
+import { Failure } from '../host/failure.ts';
 import { hardenProcess } from '../host/hardening.ts';
 import { holdLock } from '../host/lock.ts';
 import { linkDeletion } from '../host/netlink.ts';
@@ -23,15 +23,9 @@ import { Collecting } from './collecting.ts';
 import type { Config } from './config.ts';
 import { alertRewritten, anchorCustody } from './custody-anchor.ts';
 import { kernelFeed, poolNews, serveAt } from './entropy-node.ts';
-import {
-  type BundleMade,
-  type BundleRequest,
-  type EvidenceContext,
-  makeBundle,
-  requireEvidenceSettings,
-} from './evidence.ts';
+import { type BundleMade, type BundleRequest, type EvidenceContext, makeBundle } from './evidence.ts';
+import { readyForEvidence } from './evidence-ready.ts';
 import { NodeGuard } from './guard.ts';
-import { handOverLeftBehind } from './handover.ts';
 import { Housekeeping } from './housekeeping.ts';
 import { finishInterrupted } from './interrupted.ts';
 import { Links } from './links.ts';
@@ -49,7 +43,7 @@ import { NodeSecrets } from './node-secrets.ts';
 import { policyPath } from './policies.ts';
 import { startPool } from './pool.ts';
 import { type Preview, previewBundle } from './preview.ts';
-import { appraiseProgram, type ProgramAppraisal, requireProgram, tellProgram } from './program.ts';
+import { admitProgram, type ProgramAppraisal } from './program.ts';
 import { recordPast } from './record.ts';
 import { failedClaimsOfOwn } from './self-appraisal.ts';
 import { Striking } from './striking.ts';
@@ -149,10 +143,7 @@ export class Node implements AsyncDisposable {
     }
     this.striking.requireUnzeroized(finished !== undefined);
     rmSync(this.layout.zeroizeCertificate, { force: true }); // Of another life.
-    const program = await appraiseProgram(this.config);
-    this.#program = program;
-    tellProgram(this, program);
-    requireProgram(this.config, program);
+    this.#program = await admitProgram(this.#standing);
     const unclean = this.#lifecycle.endedUncleanly;
     if (record.tpm !== null) this.#tpm = this.#cleanup.use(await NodeKeys.open(this.config, record.tpm));
     await this.#cleanup.use(this.striking).arm();
@@ -164,7 +155,7 @@ export class Node implements AsyncDisposable {
     const { user } = this.config.courier;
     makeReceipts(this.layout, () => (user === '' ? undefined : findUser(user)));
     this.#cleanup.use(new Housekeeping(this.#standing));
-    await this.#readyForEvidence();
+    await readyForEvidence(this.#standing);
     await this.#anchor();
     const secrets = new NodeSecrets({ ...this.#standing, arena: this.arena, tpm: this.#tpm });
     this.#secrets = secrets; // Before the first is open: a zeroize tells of what was there.
@@ -192,26 +183,6 @@ export class Node implements AsyncDisposable {
     this.#guard = this.#cleanup.use(this.#standGuard());
     announcer.event('NODE_STARTED', `Node ${record.node} is running.`);
     this.#collecting.start();
-  }
-
-  /** A bundle that a killed run left behind goes its way, and what would keep the next one from being made is told now. */
-  async #readyForEvidence(): Promise<void> {
-    try {
-      handOverLeftBehind(this.#standing);
-      await requireEvidenceSettings(this.config);
-    } catch (error) {
-      const { node } = this.record;
-      this.announcer.alert(
-        {
-          key: `${node}-evidence-unready`,
-          severity: 'error',
-          title: `${node} cannot make forensic bundles as it is set up`,
-          body: `${reasonOf(error)} The node runs on. \`esoteric-appliance doctor\` tells what to do.`,
-          facts: {},
-        },
-        'without a bundle',
-      );
-    }
   }
 
   #maintain(): Maintenance {
@@ -293,12 +264,8 @@ export class Node implements AsyncDisposable {
   }
 
   get #evidence(): EvidenceContext {
-    const { config, layout, record, custody } = this;
     return {
-      config,
-      layout,
-      record,
-      custody,
+      ...this.#standing,
       keys: this.#tpm,
       program: this.#program ?? undefined,
       anchor: () => this.#anchor(),

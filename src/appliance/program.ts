@@ -133,8 +133,18 @@ interface ProgramTeller {
   readonly announcer: Announcer;
 }
 
+/** At the start of a node. @throws as `requireProgram`, when it is told. */
+export async function admitProgram(
+  node: ProgramTeller & { readonly config: Config },
+): Promise<ProgramAppraisal> {
+  const program = await appraiseProgram(node.config);
+  tellProgram(node, program);
+  requireProgram(node.config, program);
+  return program;
+}
+
 /** What is attested of the program is recorded; what does not verify is an alert. Where nobody attests it, there is nothing to tell. */
-export function tellProgram(node: ProgramTeller, { digest, ...program }: ProgramAppraisal): void {
+function tellProgram(node: ProgramTeller, { digest, ...program }: ProgramAppraisal): void {
   const { announcer, record } = node;
   const found = attestationKinds.filter((kind) => program[kind].result !== 'absent');
   if (found.length === 0) return;

@@ -22,7 +22,8 @@ import {
 } from './members.ts';
 import type { InducedFailure } from './rehearsal.ts';
 import type { SeedFile } from './seed-file.ts';
-import { type EntropyStatus, type PoolState, poolState, type SourceStatus } from './status.ts';
+import { sourceStatus } from './source-status.ts';
+import { type EntropyStatus, type PoolState, poolState } from './status.ts';
 
 export interface PoolOptions extends Choice {
   readonly arena: SecretArena;
@@ -136,9 +137,9 @@ export class EntropyPool implements AsyncDisposable {
     for (;;) {
       if (this.#arena.zeroized) throw zeroizedFailure('Random output');
       if (this.#seedIfDue()) return;
-      if (this.#lanes.lost !== undefined) throw this.#unhealthy();
+      if (this.#lanes.lost !== undefined) throw unhealthy(this.#lanes.lost);
       const waited = performance.now() - began;
-      if (waited >= milliseconds) throw this.#notReady();
+      if (waited >= milliseconds) throw notReady();
       if (waited > patientAfterMilliseconds) this.#lanes.start('patient');
       await new Promise((resolve) => setTimeout(resolve, pollMilliseconds));
     }
@@ -164,7 +165,7 @@ export class EntropyPool implements AsyncDisposable {
       if (this.#paused === undefined && this.#seed()) break;
       if (performance.now() >= deadline) {
         out.fill(0);
-        throw this.#notReady();
+        throw notReady();
       }
       await new Promise((resolve) => setTimeout(resolve, pollMilliseconds));
     }
@@ -205,7 +206,9 @@ export class EntropyPool implements AsyncDisposable {
   }
 
   status(): EntropyStatus {
-    const sources = this.#members.map((member) => this.#sourceStatus(member));
+    const sources = this.#members.map((member) =>
+      sourceStatus(member, this.#collected.indexOf(member), this.#lanes),
+    );
     return {
       state: poolState({
         zeroized: this.#arena.zeroized,
@@ -242,8 +245,8 @@ export class EntropyPool implements AsyncDisposable {
   #admit(): number {
     if (this.#arena.zeroized) throw zeroizedFailure('Random output');
     if (this.#stopping) throw new Failure('entropy-stopped', 'The entropy pool has been stopped.');
-    if (!this.#seedIfDue()) throw this.#notReady();
-    if (!this.#fresh) throw this.#unhealthy();
+    if (!this.#seedIfDue()) throw notReady();
+    if (!this.#fresh) throw unhealthy(this.#lanes.lost);
     return this.#seeds;
   }
 
@@ -302,52 +305,22 @@ export class EntropyPool implements AsyncDisposable {
     if (member !== undefined) member.record = record;
   }
 
-  #sourceStatus(member: Member): SourceStatus {
-    const { source, availability, record } = member;
-    const base = {
-      name: source.name,
-      family: source.family,
-      physical: source.physical,
-      credit: creditOf(member),
-      assessed: record?.kind ?? 'none',
-    } as const;
-    if (!availability.ok) {
-      const { why } = availability;
-      return { ...base, state: 'unavailable', samples: 0, failures: 0, available: false, why };
-    }
-    const index = this.#collected.indexOf(member);
-    const { rings } = this.#lanes;
-    const state = this.#lanes.isLost(index) ? 'expelled' : rings.state(index);
-    const why = state === 'failed' || state === 'expelled' ? this.#lanes.why(index) : undefined;
-    return {
-      ...base,
-      state,
-      samples: rings.samples(index),
-      failures: rings.failures(index),
-      available: true,
-      ...(why === undefined ? {} : { why }),
-    };
-  }
-
   #withIndex(name: string, use: (index: number) => void): void {
     const names = this.#collected.map(({ source }) => source.name);
     const index = names.indexOf(name);
     if (index === -1) throw unknownSource(name, names);
     use(index);
   }
-
-  #notReady(): Failure {
-    return new Failure('entropy-not-ready', 'The entropy pool has not been seeded yet.', {
-      kept: 'Nothing has been given out.',
-      remedy: 'Try again in a moment; `esoteric-appliance pool` shows which noise sources are healthy.',
-    });
-  }
-
-  #unhealthy(): Failure {
-    const why = this.#lanes.lost ?? 'the noise sources have delivered no new seed in time';
-    return new Failure('entropy-unhealthy', `Random output has stopped: ${why}.`, {
-      kept: 'Nothing has been given out beyond the reseed limit.',
-      remedy: 'Look at the noise sources with `esoteric-appliance pool`, then restart the node.',
-    });
-  }
 }
+
+const notReady = (): Failure =>
+  new Failure('entropy-not-ready', 'The entropy pool has not been seeded yet.', {
+    kept: 'Nothing has been given out.',
+    remedy: 'Try again in a moment; `esoteric-appliance pool` shows which noise sources are healthy.',
+  });
+
+const unhealthy = (why = 'the noise sources have delivered no new seed in time'): Failure =>
+  new Failure('entropy-unhealthy', `Random output has stopped: ${why}.`, {
+    kept: 'Nothing has been given out beyond the reseed limit.',
+    remedy: 'Look at the noise sources with `esoteric-appliance pool`, then restart the node.',
+  });
