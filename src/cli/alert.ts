@@ -1,6 +1,6 @@
 import { Command } from '@commander-js/extra-typings';
 import { command, configOf, ending } from './command.ts';
-import { paint, printJson, printLine, table } from './output.ts';
+import { paint, plainly, printJson, printLine, table } from './output.ts';
 
 const test = command('test', 'send a test alert to all channels, through the running node', ['alert test'])
   .option('--message <text>', 'what it says')
@@ -29,7 +29,7 @@ const status = command('status', 'every delivery: queued, delivered or dead-lett
     }
     if (rows.length === 0) printLine('Nothing has been handed to the courier yet.');
     for (const line of table(
-      rows.map((row) => [
+      plainly(rows).map((row) => [
         row.kind,
         row.key,
         row.channel,

@@ -16,6 +16,15 @@ export function printJson(document: unknown): void {
 /** What others wrote, in a form that does nothing to a terminal. */
 export const plain = (text: string): string => text.replaceAll(/\p{Cc}/gu, '?');
 
+/** As `plain`, of every string in a document: it is cheaper to do so for all than to know which of them others wrote. */
+export function plainly<T>(document: T): T;
+export function plainly(document: unknown): unknown {
+  if (typeof document === 'string') return plain(document);
+  if (Array.isArray(document)) return document.map((each) => plainly(each));
+  if (typeof document !== 'object' || document === null) return document;
+  return Object.fromEntries(Object.entries(document).map(([name, each]) => [name, plainly(each)]));
+}
+
 export const printLine = (line = ''): void => {
   process.stdout.write(`${line}\n`);
 };
@@ -50,13 +59,16 @@ export function reportFailure(thrown: unknown, json: boolean): ExitStatus {
         });
   if (json) printJson({ error: failure.toJSON() });
   else {
-    logLine(`${paint(['red', 'bold'], 'error', process.stderr)}  ${failure.message}`);
-    if (failure.kept !== undefined) logLine(`kept   ${failure.kept}`);
-    if (failure.remedy !== undefined) logLine(`next   ${failure.remedy}`);
+    logLine(`${paint(['red', 'bold'], 'error', process.stderr)}  ${plainLines(failure.message)}`);
+    if (failure.kept !== undefined) logLine(`kept   ${plainLines(failure.kept)}`);
+    if (failure.remedy !== undefined) logLine(`next   ${plainLines(failure.remedy)}`);
   }
   if (process.env.ESOTERIC_DEBUG === '1' && thrown instanceof Error) logLine(thrown.stack ?? '');
   return failure.status;
 }
+
+/** Failures have lines of their own, and may name what others wrote. */
+const plainLines = (text: string): string => text.split('\n').map(plain).join('\n');
 
 /** Progress of long work: one line that changes on a terminal, nothing in a pipe. */
 export function progressLine(): { readonly step: (text: string) => void; readonly done: () => void } {

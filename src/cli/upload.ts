@@ -1,6 +1,6 @@
 import { Command } from '@commander-js/extra-typings';
 import { command, configOf, ending } from './command.ts';
-import { paint, printJson, printLine, table } from './output.ts';
+import { paint, plainly, printJson, printLine, table } from './output.ts';
 
 const status = command(
   'status',
@@ -14,10 +14,11 @@ const status = command(
       printJson(uploads);
       return;
     }
-    printLine(`Bundles go to ${uploads.target}.`);
-    if (uploads.bundles.length === 0) printLine('No bundle has been handed to the courier yet.');
+    const { target, bundles, stuck, spooled } = plainly(uploads);
+    printLine(`Bundles go to ${target}.`);
+    if (bundles.length === 0) printLine('No bundle has been handed to the courier yet.');
     for (const line of table(
-      uploads.bundles.map(({ key, state, attempts, nextAttempt, partsSent, error, delivered }) => [
+      bundles.map(({ key, state, attempts, nextAttempt, partsSent, error, delivered }) => [
         key,
         paint(state === 'delivered' ? 'green' : 'yellow', state),
         `${attempts} ${attempts === 1 ? 'attempt' : 'attempts'}`,
@@ -28,12 +29,11 @@ const status = command(
     )) {
       printLine(line);
     }
-    const { stuck } = uploads;
     if (stuck !== null) {
       const number = stuck.bundles === 1 ? 'One bundle waits' : `${stuck.bundles} bundles wait`;
       printLine(paint('yellow', `No way out: ${number}, since ${stuck.since}. ${stuck.why}`));
     }
-    if (uploads.spooled > 0) printLine(`${uploads.spooled} in the spool: no courier has taken them yet.`);
+    if (spooled > 0) printLine(`${spooled} in the spool: no courier has taken them yet.`);
   }),
 );
 

@@ -4,7 +4,7 @@ import type { Appraisal, Verdict, VerifyReport } from '../forensics/claims.ts';
 import type { Explanation } from '../forensics/explain.ts';
 import { exitStatus, Failure } from '../host/failure.ts';
 import { ending, stopSignal } from './command.ts';
-import { paint, plain, printJson, printLine, progressLine, table } from './output.ts';
+import { paint, plainly, printJson, printLine, progressLine, table } from './output.ts';
 
 export const verifyCommand = new Command('verify')
   .description(
@@ -86,8 +86,8 @@ Examples:
       if (options.json) printJson(explanation === undefined ? report : { ...report, explanation });
       else {
         const lines = verified.many
-          ? manyLines(verified.report, accepted)
-          : reportLines(verified.report, accepted);
+          ? manyLines(plainly(verified.report), accepted)
+          : reportLines(plainly(verified.report), accepted);
         for (const line of lines) printLine(line);
         if (explanation !== undefined) for (const line of explanationLines(explanation)) printLine(line);
       }
@@ -126,6 +126,7 @@ const marks = {
   'not-proven': () => paint('yellow', 'not proven'),
 };
 
+/** Of a report in plain words (`plainly`), as all that follow. */
 function reportLines(report: VerifyReport, accepted: boolean): string[] {
   const { bundle, verdict } = report;
   return [
@@ -147,14 +148,12 @@ function programLines(program: VerifyReport['program']): string[] {
   const told = (name: string, { result, detail, by }: typeof sbom): string[] => [
     `  ${name}`,
     result,
-    plain(by === undefined ? detail : `${by}: ${detail}`),
+    by === undefined ? detail : `${by}: ${detail}`,
   ];
   return [
-    plain(
-      `program, as the node found it: ${version}${digest === null ? '' : `, package sha256:${digest.sha256}`}`,
-    ),
+    `program, as the node found it: ${version}${digest === null ? '' : `, package sha256:${digest.sha256}`}`,
     ...table([told('provenance', provenance), told('SBOM', sbom)]),
-    ...(changed.length === 0 ? [] : [plain(`  changed since it was packed: ${changed.join(', ')}`)]),
+    ...(changed.length === 0 ? [] : [`  changed since it was packed: ${changed.join(', ')}`]),
     '',
   ];
 }

@@ -123,6 +123,20 @@ describe('a receipt of a delivery', () => {
     expect(readdirSync(layout().receipts)).toEqual([]);
   });
 
+  it('fills neither the log nor a look: a bundle lies at a few places, and the rest of many waits', () => {
+    for (let sequence = 1; sequence <= 9; sequence += 1) {
+      make(sequence);
+      for (let n = 0; n < 9; n += 1) {
+        const receipt = receiptOf(sequence, { where: `s3://evidence/${n}` });
+        writeFileSync(join(layout().receipts, `delivered-${sequence}-${n}.json`), JSON.stringify(receipt));
+      }
+    }
+    expect(recordReceipts(recording())).toBe(64);
+    expect(recordReceipts(recording())).toBe(8);
+    expect(readdirSync(layout().receipts)).toEqual([]);
+    expect(told.filter((line) => /^RECEIPT_REJECTED .*8 places already/.test(line))).toHaveLength(9);
+  });
+
   it('names the place as a commitment, so that no bundle tells of a bucket', () => {
     make(7);
     leave(receiptOf(7));
