@@ -199,8 +199,8 @@ async function gatherOne(
     redaction === undefined || options.redactor === undefined
       ? undefined
       : new Canaries(options.redactor, form);
-  const member = new MemberFile(directory, collector.path);
-  const records = new MemberFile(directory, recordsPath(collector.path));
+  using member = new MemberFile(directory, collector.path);
+  using records = new MemberFile(directory, recordsPath(collector.path));
   const growing = new GrowingMember(member, records, {
     room: options.room,
     keep,

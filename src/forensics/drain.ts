@@ -65,14 +65,11 @@ export async function drain(
       if (pending.length === fedBytes) full = !(feedPending() && (await way.ready()));
     }
   };
+  const iterator = chunksOf(collector, timeUp.signal, room);
   try {
-    const iterator = chunksOf(collector, timeUp.signal, room);
     for (;;) {
       const step = await limit.within(iterator.next());
-      if (step === undefined) {
-        void iterator.return(undefined).catch(() => undefined);
-        throw new Error(`it did not end within ${timeoutMilliseconds} ms`);
-      }
+      if (step === undefined) throw new Error(`it did not end within ${timeoutMilliseconds} ms`);
       if (step.done) {
         if (typeof step.value === 'string') {
           status = 'truncated';
@@ -86,7 +83,6 @@ export async function drain(
       await lead(part);
       isCut = part.length < chunk.length;
       if (!full && !isCut) continue;
-      void iterator.return(undefined).catch(() => undefined);
       if (isCut) {
         status = 'truncated';
         problem = `It was cut off at its limit of ${collector.limitBytes} bytes.`;
@@ -99,6 +95,7 @@ export async function drain(
   } finally {
     timeUp.abort();
     limit.end();
+    void iterator.return(undefined).catch(() => undefined); // It lets go of what it holds, whatever it was that ended it.
   }
   // Also of one that failed: what it gave is kept. Whatever happens, nothing is written any more behind this.
   for (const rest of [feedPending, way.settle, way.done]) {

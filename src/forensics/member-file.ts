@@ -25,7 +25,7 @@ interface Piece {
   readonly deflated: Uint8Array;
 }
 
-export class MemberFile {
+export class MemberFile implements Disposable {
   readonly path: string;
   readonly #file: string;
   #hash = createHash('sha256');
@@ -83,8 +83,11 @@ export class MemberFile {
       this.#remove();
       return [];
     }
-    if (this.size === 0) writeAll(this.#open(), this.#sum.gzipEnd, this.#end);
-    this.#close();
+    try {
+      if (this.size === 0) writeAll(this.#open(), this.#sum.gzipEnd, this.#end);
+    } finally {
+      this.#close();
+    }
     return [{ ...about, path: this.path, size: this.size, sha256: this.#hash.digest('hex') }];
   }
 
@@ -96,6 +99,11 @@ export class MemberFile {
     writeAll(this.#fd, gzipHeader, 0);
     this.#end = gzipHeader.length;
     return this.#fd;
+  }
+
+  /** As it is, where its member could not be finished. */
+  [Symbol.dispose](): void {
+    this.#close();
   }
 
   #remove(): void {

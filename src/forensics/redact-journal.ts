@@ -11,8 +11,11 @@ import { RedactionRuns } from './redaction-runs.ts';
 import { type FieldAt, type Match, matchesIn } from './redaction-search.ts';
 
 const window = 1 << 16;
-/** A longer value is not looked at but replaced as a whole, so that memory stays bounded. */
-export const longestValue = 1 << 23;
+/**
+ * A longer value is not looked at but replaced as a whole: memory stays bounded, and no value that somebody wrote into the journal
+ * holds up the thread, and the node's heartbeat, for longer than a second.
+ */
+export const longestValue = 1 << 18;
 /** The rule and the kind of what was replaced for its length alone. */
 export const oversized = { rule: 'oversized-value', kind: 'large' } as const;
 /** A header line, its line break and the length: a run that ends so far before the end of what is there has none of it. */

@@ -14,17 +14,13 @@ interface Field {
   /** In which entry that was last, and how often. */
   entry: number;
   count: number;
-  /** In each place the last run. */
-  readonly runs: Run[];
+  /** In each place the last run; none where it is taken. */
+  readonly runs: (Run | undefined)[];
 }
-
-/** Names of fields: when there are so many, or twice as many as were left the last time, those are recorded that are over. */
-const mostFields = 1024;
 
 export class RedactionRuns {
   #entry = 1;
   readonly #fields = new Map<string, Field>();
-  #mostFields = mostFields;
   #records: JournalRedactionRecord[] = [];
 
   /** So many entries have ended. */
@@ -51,7 +47,15 @@ export class RedactionRuns {
     field.runs[field.count - 1] = { first: this.#entry, last: this.#entry, rule, hmac };
   }
 
+  /**
+   * All that was replaced since the last time, so that a text can be cut behind what it belongs to. What goes on in a later entry is
+   * another record there.
+   */
   take(): JournalRedactionRecord[] {
+    for (const [name, field] of this.#fields) {
+      this.#recordFrom(field, 0);
+      if (field.entry < this.#entry) this.#fields.delete(name);
+    }
     const taken = this.#records;
     this.#records = [];
     return taken;
@@ -61,12 +65,10 @@ export class RedactionRuns {
   end(): void {
     for (const field of this.#fields.values()) this.#recordFrom(field, 0);
     this.#fields.clear();
-    this.#mostFields = mostFields;
     this.#entry = 1;
   }
 
   #begin(name: string): Field {
-    if (this.#fields.size >= this.#mostFields) this.#close();
     // A part of a text would keep all of it in memory.
     const copy = Buffer.from(name, 'latin1').toString('latin1');
     const field = { name: copy, entry: 0, count: 0, runs: [] };
@@ -74,19 +76,9 @@ export class RedactionRuns {
     return field;
   }
 
-  /** Records the runs of the fields in which no later entry can go on with any. */
-  #close(): void {
-    for (const [name, field] of this.#fields) {
-      if (field.entry >= this.#entry - 1) continue;
-      this.#recordFrom(field, 0);
-      this.#fields.delete(name);
-    }
-    this.#mostFields = Math.max(mostFields, 2 * this.#fields.size);
-  }
-
   #recordFrom(field: Field, place: number): void {
     for (const [index, run] of field.runs.splice(place).entries())
-      this.#record(field, place + index + 1, run);
+      if (run !== undefined) this.#record(field, place + index + 1, run);
   }
 
   #record({ name }: Field, nth: number, { first, last, rule, hmac }: Run): void {

@@ -20,6 +20,7 @@ import { hostCollectors } from '../../src/forensics/host-state.ts';
 import { readCollected } from '../../src/forensics/member-file.ts';
 import { packBundle } from '../../src/forensics/pack.ts';
 import { Redactor } from '../../src/forensics/redact.ts';
+import { compareRecords } from '../../src/forensics/redaction-records.ts';
 import { Room } from '../../src/forensics/room.ts';
 import { softwareCollectors } from '../../src/forensics/software.ts';
 import { readArchive } from '../../src/forensics/unpack.ts';
@@ -229,6 +230,38 @@ describe('a disk that is nearly full', () => {
     async function* () {
       for (;;) yield Array.from({ length: chunk }, () => `a peer 10.0.0.1 ${noise(1000)}\n`).join('');
     };
+  it('has a journal cut where its records tell all that was replaced', async () => {
+    const entries = (from: number) =>
+      exported(
+        Array.from({ length: 200 }, (_, at) =>
+          journalEntry(from + at, [
+            ['_HOSTNAME', 'node1'],
+            ['MESSAGE', `peer 10.0.${at}.1 ${noise(64)}`],
+          ]),
+        ),
+      );
+    const room = new Room(() => (2 << 20) - written());
+    const journal = new Redactor({ rules, key: caseKey, hosts: ['node1'] });
+    const { files, collectors } = await collectInto(
+      directory,
+      [
+        collector(
+          'journal.export',
+          async function* () {
+            for (let from = 0; ; from += 200) yield entries(from);
+          },
+          { redact: true, form: 'journal', limitBytes: 1 << 30 },
+        ),
+      ],
+      { timeoutMilliseconds: 10_000, redactor: journal, room },
+    );
+    expect(collectors[0]?.status).toBe('truncated');
+    const [member, records] = files;
+    const read = (path = '') => readCollected(directory, path);
+    expect(member?.redactions.map(({ rule }) => rule)).toEqual(['host-name', 'ipv4-address']);
+    expect(compareRecords(read(member?.path), read(records?.path), member?.redactions ?? [])).toBeUndefined();
+  });
+
   it('has the largest member cut, with its records, and leaves the others their share', async () => {
     const room = new Room(() => (4 << 20) - written());
     const { files, collectors } = await collectInto(

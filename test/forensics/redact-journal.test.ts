@@ -216,7 +216,7 @@ describe('a journal', () => {
   });
 
   it('finds a secret at the edge of its window, in both forms', () => {
-    for (const edge of [1 << 18, 1 << 19]) {
+    for (const edge of [1 << 16, 1 << 17]) {
       for (const shift of [-70, -40, -20, -9, -8, -1, 0, 1]) {
         const { bytes, records } = redact(
           exported([
@@ -225,7 +225,7 @@ describe('a journal', () => {
               ['CONF', `\nPrivateKey = ${key}\n`],
               ['MESSAGE', `PrivateKey = ${key}`],
             ],
-            [['MESSAGE', 'y'.repeat(1 << 19)]],
+            [['MESSAGE', 'y'.repeat(1 << 17)]],
           ]),
           65_536,
         );
