@@ -1,8 +1,8 @@
 // The running program and what is attested of it: found beside it or where the configuration says, verified offline against the
 // trusted root that countersigned evidence is held against. Told in the statement of each bundle, in `status` and by `doctor`.
 import { hash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
+import { constants, readFileSync } from 'node:fs';
+import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Attestation } from '../attestation/program-attestations.ts';
 import {
@@ -79,7 +79,9 @@ async function appraised(
     trustedRoot,
     identity,
   });
-  if (artifact === null) return { digest: null, changed: [], provenance, sbom };
+  // What nobody whom we expect has signed is not unpacked.
+  const verified = [provenance, sbom].some(({ result }) => result === 'verified');
+  if (artifact === null || !verified) return { digest: null, changed: [], provenance, sbom };
   const { problem, changed } = await compareWithPackage(artifact, root, code).catch((error: unknown) => ({
     problem: reasonOf(error),
     changed: [],
@@ -192,10 +194,13 @@ function parsed(text: string): unknown {
   }
 }
 
+/** Through a link as well; waits for nobody, as opening a FIFO would. */
 async function readLimited(path: string): Promise<Buffer> {
-  const bytes = await readFile(path);
-  if (bytes.length > largestFile) throw new Error(`${path} is larger than ${largestFile >> 20} MiB`);
-  return bytes;
+  await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const found = await file.stat();
+  if (!found.isFile()) throw new Error(`${path} is not a regular file`);
+  if (found.size > largestFile) throw new Error(`${path} is larger than ${largestFile >> 20} MiB`);
+  return await file.readFile();
 }
 
 async function trustedRootOf({ sigstore }: Config): Promise<unknown> {
