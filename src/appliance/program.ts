@@ -44,13 +44,13 @@ const largestFile = 256 << 20;
 export async function appraiseProgram(config: Config, place: ProgramPlace = here): Promise<ProgramAppraisal> {
   const directory = attestationsOf(config, place);
   const version = versionOf(place);
-  const names = (await readdir(directory).catch(() => [])).toSorted();
-  const files = names.filter((name) => /\.(sigstore\.json|sigstore|jsonl)$/.test(name));
-  if (files.length === 0) {
-    const absent = { result: 'absent', detail: `nobody attests it in ${directory}` } as const;
-    return { version, digest: null, changed: [], provenance: absent, sbom: absent };
-  }
   try {
+    const names = await namesIn(directory, config.program.attestations !== '');
+    const files = names.filter((name) => /\.(sigstore\.json|sigstore|jsonl)$/.test(name));
+    if (files.length === 0) {
+      const absent = { result: 'absent', detail: `nobody attests it in ${directory}` } as const;
+      return { version, digest: null, changed: [], provenance: absent, sbom: absent };
+    }
     const packages = names.filter((name) => name.endsWith('.tgz'));
     if (packages.length > 1) throw new Error(`${directory} holds more than one package (.tgz)`);
     const [tarball] = packages;
@@ -91,9 +91,9 @@ async function appraised(
     if (problem !== null)
       return { result: 'failed', detail: `it is about another program than runs here: ${problem}` };
     const standIns = config.sigstore.stand_ins;
-    const note =
-      standIns.length === 0 ? '' : ` (against a trusted root of stand-ins: ${standIns.join(', ')})`;
-    return { ...outcome, detail: `${outcome.detail}${note}` };
+    if (standIns.length === 0) return outcome;
+    const note = `(against a trusted root of stand-ins: ${standIns.join(', ')})`;
+    return { ...outcome, detail: `${outcome.detail} ${note}`, standIns: true };
   };
   const digest = problem === null ? { sha256: hash('sha256', artifact) } : null;
   return { digest, changed, provenance: held(provenance), sbom: compared(held(sbom), listed, root) };
@@ -110,18 +110,22 @@ function compared(sbom: AttestationOutcome, listed: readonly string[], root: str
   return { ...sbom, detail: `${sbom.detail}; ${told} ${installed} packages that are installed${which}` };
 }
 
-/** In `program.required` and not verified. */
+/** In `program.required` and not verified, or against stand-ins alone. */
 export const lacking = ({ program }: Config, appraisal: ProgramAppraisal): readonly AttestationKind[] =>
-  program.required.filter((kind) => appraisal[kind].result !== 'verified');
+  program.required.filter((kind) => {
+    const { result, standIns } = appraisal[kind];
+    return result !== 'verified' || standIns === true;
+  });
 
 /** @throws Failure `program-unverified` where the configuration requires what is not verified. */
 export function requireProgram(config: Config, appraisal: ProgramAppraisal): void {
   const [kind] = lacking(config, appraisal);
   if (kind === undefined) return;
-  const { result, detail } = appraisal[kind];
+  const { result, detail, standIns } = appraisal[kind];
+  const found = standIns === true ? `${result} against stand-ins alone` : result;
   throw new Failure(
     'program-unverified',
-    `This node starts only with a verified ${kindNames[kind]} of its program, which is ${result}: ${detail}.`,
+    `This node starts only with a verified ${kindNames[kind]} of its program, which is ${found}: ${detail}.`,
     {
       kept: 'No key was unsealed.',
       remedy: `Install the program that was attested, or put the right files into ${attestationsOf(config, here)}; or take it out of program.required.`,
@@ -177,6 +181,16 @@ export const kindNames: Readonly<Record<AttestationKind, string>> = {
 
 const attestationsOf = ({ program }: Config, { root }: ProgramPlace): string =>
   program.attestations === '' ? join(root, 'attestations') : program.attestations;
+
+/** A directory that the configuration names is there; the one beside the program need not be. */
+async function namesIn(directory: string, configured: boolean): Promise<string[]> {
+  try {
+    return (await readdir(directory)).toSorted();
+  } catch (error) {
+    if (!configured && (error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+}
 
 /** One bundle, or one a line, as `gh attestation download` writes them. */
 async function attestationsIn(directory: string, name: string): Promise<Attestation[]> {

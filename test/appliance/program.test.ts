@@ -219,6 +219,37 @@ describe('a program', () => {
     expect(await reason(await packageOf(root, ['package.json', 'dist']))).toContain('decompression ratio');
   });
 
+  it('is not shown by stand-ins, whatever they signed', async () => {
+    beside({ 'a.tgz': tarball, 'p.sigstore.json': await bundle(slsaProvenance, tarball) });
+    const strict = config({ required: ['provenance'] });
+    const stoodIn = { ...strict, sigstore: { ...strict.sigstore, stand_ins: ['rekor'] } };
+    const found = await appraise(stoodIn);
+    expect(found).toMatchObject({
+      provenance: { result: 'verified', standIns: true },
+      sbom: { result: 'absent' },
+    });
+    expect(found.digest).not.toBeNull();
+    expect(() => requireProgram(stoodIn, found)).toThrow(
+      /which is verified against stand-ins alone: .*stand-ins: rekor\)/,
+    );
+  });
+
+  it('is not said to be attested by nobody where the directory that is configured cannot be read', async () => {
+    const missing = join(root, 'elsewhere');
+    for (const attestations of [missing, join(root, 'package.json')]) {
+      const { provenance, sbom } = await appraise(config({ attestations }));
+      expect([provenance.result, sbom.result]).toEqual(['failed', 'failed']);
+      expect(provenance.detail).toContain(attestations);
+    }
+    mkdirSync(missing);
+    expect((await appraise(config({ attestations: missing }))).provenance.result).toBe('absent');
+    writeFileSync(join(root, 'attestations'), '');
+    expect((await appraise()).provenance).toMatchObject({
+      result: 'failed',
+      detail: expect.stringContaining('ENOTDIR'),
+    });
+  });
+
   it.each([
     ['p.sigstore.json', 'a FIFO', (path: string) => execFileSync('mkfifo', [path]), 'not a regular file'],
     ['a.tgz', 'too large', (path: string) => truncateSync(path, (256 << 20) + 1), 'larger than 256 MiB'],
@@ -315,6 +346,7 @@ issuer = "${lab.issuer}"
     };
     const stated = statementOf(made).predicate.program;
     expect(stated).toMatchObject(verified);
+    expect(stated?.provenance.standIns).toBe(true);
     expect(stated?.provenance.detail).toContain('stand-ins: fulcio');
     const shown = await esoteric(['verify', made.archive, '--allow-bypassed', '--explain', 'program']);
     expect(shown.status).toBe(0);
@@ -328,6 +360,9 @@ issuer = "${lab.issuer}"
     expect(accepted).toBe(false);
     expect(report).toMatchObject({ verdict: 'rejected', program: verified });
     expect(report.reasons).toEqual([
+      expect.stringMatching(
+        /^The policy asks for a verified provenance of .* is verified against stand-ins alone: .*: fulcio\)\.$/,
+      ),
       expect.stringMatching(/^The policy asks for a verified SBOM of the node's program, and it is absent: /),
     ]);
 
