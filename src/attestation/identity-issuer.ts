@@ -16,7 +16,7 @@ import {
 } from 'openid-client';
 import { reasonOf } from '../host/failure.ts';
 import { isLoopback } from '../host/loopback.ts';
-import { CountersignFailure, misconfigured } from './countersign-failure.ts';
+import { CountersignFailure, misconfigured, withoutSecrets } from './countersign-failure.ts';
 
 /** Who is asked, and as whom: a client without a secret. */
 export interface IssuerClient {
@@ -182,12 +182,7 @@ async function asked<T>(
     let inner = error;
     while (inner instanceof Error && inner.cause instanceof Error) inner = inner.cause;
     const told = answered === undefined ? reasonOf(inner) : `${code} ${answered.error_description ?? ''}`;
-    const reason = secrets
-      .filter((secret) => secret !== '')
-      .reduce((text, secret) => text.replaceAll(secret, '(credential)'), told)
-      .replaceAll(/[\s\p{Cc}]+/gu, ' ')
-      .trim()
-      .slice(0, 200);
+    const reason = withoutSecrets(told, secrets);
     if (answered !== undefined && answered.status < 500 && answered.status !== 429) {
       throw misconfigured(
         'identity-issuer-refused',
