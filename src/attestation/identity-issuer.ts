@@ -27,6 +27,9 @@ export interface IssuerClient {
   readonly timeoutSeconds: number;
 }
 
+/** Seconds; nobody takes longer to sign in, whatever the issuer says. */
+const mostPatience = 3600;
+
 export interface IssuedTokens {
   readonly idToken: string;
   /** Null where the issuer gives none. */
@@ -75,13 +78,14 @@ export async function signIn(
         : { code_challenge: await calculatePKCECodeChallenge(verifier), code_challenge_method: 'S256' }),
     }),
   );
+  const seconds = Math.min(device.expires_in, mostPatience);
   tell({
     address: device.verification_uri,
     completeAddress: device.verification_uri_complete ?? null,
     code: device.user_code,
-    seconds: device.expires_in,
+    seconds,
   });
-  const ending = AbortSignal.any([signal, AbortSignal.timeout(device.expires_in * 1000)]);
+  const ending = AbortSignal.any([signal, AbortSignal.timeout(Math.ceil(seconds * 1000))]);
   const parameters: Record<string, string> = verifier === undefined ? {} : { code_verifier: verifier };
   const about = { secrets: [device.device_code, verifier ?? ''], meanings: endsOfSignIn };
   return issued(
@@ -175,7 +179,7 @@ async function asked<T>(
   } catch (error) {
     const answered = error instanceof ResponseBodyError ? error : undefined;
     const code = answered?.error ?? (error instanceof Error && 'code' in error ? String(error.code) : '');
-    const meaning = meanings[code];
+    const meaning = Object.hasOwn(meanings, code) ? meanings[code] : undefined;
     if (meaning !== undefined) {
       throw new CountersignFailure('identity issuer', false, ...meaning, { remedy: signInAgain });
     }
