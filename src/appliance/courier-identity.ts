@@ -90,7 +90,10 @@ export class CourierIdentity {
       return login.idToken;
     const { renew } = await import('../attestation/identity-issuer.ts');
     const issued = await renew(issuerClient(this.#config), login.refreshToken);
-    writeLogin(this.#layout, { ...login, ...issued });
+    // Whoever has signed in or out meanwhile, or given the node up, has the last word.
+    if (readLogin(this.#layout)?.refreshToken === login.refreshToken) {
+      writeLogin(this.#layout, { ...login, ...issued });
+    }
     return issued.idToken;
   }
 }

@@ -1,7 +1,7 @@
 // `deprovision`: gives the TPM back as it was found and takes the node's keys away. The custody log, the bundles and what is
 // still to be delivered stay: they are evidence. Safe to repeat, and finishes a provisioning that was broken off as well.
-import { existsSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { CustodyLog } from '../custody/log.ts';
 import { readIfPresent } from '../host/durable.ts';
 import { exitStatus, Failure } from '../host/failure.ts';
@@ -68,7 +68,7 @@ export async function deprovision(config: Config, options: DeprovisionOptions): 
     layout.zeroizeCertificate,
     layout.collectedByTimer,
     layout.development,
-    layout.identity,
+    ...signInOf(layout),
     layout.enrolment,
     join(layout.directory, 'running.json'),
     join(layout.directory, 'state.json'),
@@ -78,6 +78,14 @@ export async function deprovision(config: Config, options: DeprovisionOptions): 
     rmSync(path, { recursive: true, force: true });
   }
   return { ...plan, lockoutRestored };
+}
+
+/** And what its writers left when they were killed, which holds the same. The directory is the courier's: anything may lie there. */
+function signInOf({ identity }: StateLayout): string[] {
+  const directory = dirname(identity);
+  if (!existsSync(directory)) return [];
+  const names = readdirSync(directory).filter((name) => name.startsWith(basename(identity)));
+  return names.map((name) => join(directory, name));
 }
 
 /** What the record tells, the sealed keys, and the plans of a run that was broken off; each handle once. */

@@ -1,7 +1,6 @@
 // The sign-in of `sigstore login` as it lies on disk: in the courier's own directory, for its user alone. It holds credentials.
-import { rmSync } from 'node:fs';
 import { z } from 'zod';
-import { readIfPresent, writeDurably } from '../host/durable.ts';
+import { readIfPresent, removeDurable, writeDurably } from '../host/durable.ts';
 import { Failure } from '../host/failure.ts';
 import type { Config } from './config.ts';
 import type { StateLayout } from './node-record.ts';
@@ -43,9 +42,8 @@ export function writeLogin({ identity: path }: StateLayout, login: Login): void 
   }
 }
 
-export function removeLogin({ identity: path }: StateLayout): void {
-  rmSync(path, { force: true });
-}
+/** With what a writer of it that was killed has left. */
+export const removeLogin = ({ identity: path }: StateLayout): void => removeDurable(path);
 
 /** Whether it was made where and as whom the configuration says now. */
 export const isOf = ({ issuer, clientId }: Login, { sigstore }: Config): boolean =>

@@ -1,8 +1,8 @@
 // The running program and what is attested of it: found beside it or where the configuration says, verified offline against the
 // trusted root that countersigned evidence is held against. Told in the statement of each bundle, in `status` and by `doctor`.
 import { hash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
+import { constants, readFileSync } from 'node:fs';
+import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Attestation } from '../attestation/program-attestations.ts';
 import {
@@ -44,13 +44,13 @@ const largestFile = 256 << 20;
 export async function appraiseProgram(config: Config, place: ProgramPlace = here): Promise<ProgramAppraisal> {
   const directory = attestationsOf(config, place);
   const version = versionOf(place);
-  const names = (await readdir(directory).catch(() => [])).toSorted();
-  const files = names.filter((name) => /\.(sigstore\.json|sigstore|jsonl)$/.test(name));
-  if (files.length === 0) {
-    const absent = { result: 'absent', detail: `nobody attests it in ${directory}` } as const;
-    return { version, digest: null, changed: [], provenance: absent, sbom: absent };
-  }
   try {
+    const names = await namesIn(directory, config.program.attestations !== '');
+    const files = names.filter((name) => /\.(sigstore\.json|sigstore|jsonl)$/.test(name));
+    if (files.length === 0) {
+      const absent = { result: 'absent', detail: `nobody attests it in ${directory}` } as const;
+      return { version, digest: null, changed: [], provenance: absent, sbom: absent };
+    }
     const packages = names.filter((name) => name.endsWith('.tgz'));
     if (packages.length > 1) throw new Error(`${directory} holds more than one package (.tgz)`);
     const [tarball] = packages;
@@ -79,7 +79,9 @@ async function appraised(
     trustedRoot,
     identity,
   });
-  if (artifact === null) return { digest: null, changed: [], provenance, sbom };
+  // What nobody whom we expect has signed is not unpacked.
+  const verified = [provenance, sbom].some(({ result }) => result === 'verified');
+  if (artifact === null || !verified) return { digest: null, changed: [], provenance, sbom };
   const { problem, changed } = await compareWithPackage(artifact, root, code).catch((error: unknown) => ({
     problem: reasonOf(error),
     changed: [],
@@ -89,9 +91,9 @@ async function appraised(
     if (problem !== null)
       return { result: 'failed', detail: `it is about another program than runs here: ${problem}` };
     const standIns = config.sigstore.stand_ins;
-    const note =
-      standIns.length === 0 ? '' : ` (against a trusted root of stand-ins: ${standIns.join(', ')})`;
-    return { ...outcome, detail: `${outcome.detail}${note}` };
+    if (standIns.length === 0) return outcome;
+    const note = `(against a trusted root of stand-ins: ${standIns.join(', ')})`;
+    return { ...outcome, detail: `${outcome.detail} ${note}`, standIns: true };
   };
   const digest = problem === null ? { sha256: hash('sha256', artifact) } : null;
   return { digest, changed, provenance: held(provenance), sbom: compared(held(sbom), listed, root) };
@@ -108,18 +110,22 @@ function compared(sbom: AttestationOutcome, listed: readonly string[], root: str
   return { ...sbom, detail: `${sbom.detail}; ${told} ${installed} packages that are installed${which}` };
 }
 
-/** In `program.required` and not verified. */
+/** In `program.required` and not verified, or against stand-ins alone. */
 export const lacking = ({ program }: Config, appraisal: ProgramAppraisal): readonly AttestationKind[] =>
-  program.required.filter((kind) => appraisal[kind].result !== 'verified');
+  program.required.filter((kind) => {
+    const { result, standIns } = appraisal[kind];
+    return result !== 'verified' || standIns === true;
+  });
 
 /** @throws Failure `program-unverified` where the configuration requires what is not verified. */
 export function requireProgram(config: Config, appraisal: ProgramAppraisal): void {
   const [kind] = lacking(config, appraisal);
   if (kind === undefined) return;
-  const { result, detail } = appraisal[kind];
+  const { result, detail, standIns } = appraisal[kind];
+  const found = standIns === true ? `${result} against stand-ins alone` : result;
   throw new Failure(
     'program-unverified',
-    `This node starts only with a verified ${kindNames[kind]} of its program, which is ${result}: ${detail}.`,
+    `This node starts only with a verified ${kindNames[kind]} of its program, which is ${found}: ${detail}.`,
     {
       kept: 'No key was unsealed.',
       remedy: `Install the program that was attested, or put the right files into ${attestationsOf(config, here)}; or take it out of program.required.`,
@@ -176,6 +182,16 @@ export const kindNames: Readonly<Record<AttestationKind, string>> = {
 const attestationsOf = ({ program }: Config, { root }: ProgramPlace): string =>
   program.attestations === '' ? join(root, 'attestations') : program.attestations;
 
+/** A directory that the configuration names is there; the one beside the program need not be. */
+async function namesIn(directory: string, configured: boolean): Promise<string[]> {
+  try {
+    return (await readdir(directory)).toSorted();
+  } catch (error) {
+    if (!configured && (error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+}
+
 /** One bundle, or one a line, as `gh attestation download` writes them. */
 async function attestationsIn(directory: string, name: string): Promise<Attestation[]> {
   const text = (await readLimited(join(directory, name))).toString('utf8');
@@ -192,10 +208,13 @@ function parsed(text: string): unknown {
   }
 }
 
+/** Through a link as well; waits for nobody, as opening a FIFO would. */
 async function readLimited(path: string): Promise<Buffer> {
-  const bytes = await readFile(path);
-  if (bytes.length > largestFile) throw new Error(`${path} is larger than ${largestFile >> 20} MiB`);
-  return bytes;
+  await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const found = await file.stat();
+  if (!found.isFile()) throw new Error(`${path} is not a regular file`);
+  if (found.size > largestFile) throw new Error(`${path} is larger than ${largestFile >> 20} MiB`);
+  return await file.readFile();
 }
 
 async function trustedRootOf({ sigstore }: Config): Promise<unknown> {

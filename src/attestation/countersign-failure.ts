@@ -40,7 +40,7 @@ export async function asking<T>(
   try {
     return await ask();
   } catch (thrown) {
-    const { status, reason } = diagnosis(thrown, secret);
+    const { status, reason } = diagnosis(thrown, secret === undefined ? [] : [secret]);
     const refused = status !== undefined && status >= 400 && status < 500 && status !== 408 && status !== 429;
     const code = `${service.replaceAll(' ', '-')}-${refused ? 'refused' : 'unavailable'}`;
     throw new CountersignFailure(
@@ -57,10 +57,19 @@ export async function asking<T>(
   }
 }
 
+/** Others' words for one line: blanked before they are cut, so that no part of a secret stays at the end. */
+export const withoutSecrets = (words: string, secrets: readonly string[]): string =>
+  secrets
+    .filter((secret) => secret !== '')
+    .reduce((text, secret) => text.replaceAll(secret, '(credential)'), words)
+    .replaceAll(/[\s\p{Cc}]+/gu, ' ')
+    .trim()
+    .slice(0, 300);
+
 /** The innermost reason, without the identity token, which some messages repeat. The cause is dropped for the same reason. */
 function diagnosis(
   thrown: unknown,
-  secret: string | undefined,
+  secrets: readonly string[],
 ): { status: number | undefined; reason: string } {
   let inner = thrown;
   while (inner instanceof Error && inner.cause instanceof Error) inner = inner.cause;
@@ -68,6 +77,5 @@ function diagnosis(
     inner instanceof Error && 'statusCode' in inner && typeof inner.statusCode === 'number'
       ? inner.statusCode
       : undefined;
-  const reason = reasonOf(inner).replaceAll(/\s+/g, ' ').slice(0, 300);
-  return { status, reason: secret === undefined ? reason : reason.replaceAll(secret, '(identity token)') };
+  return { status, reason: withoutSecrets(reasonOf(inner), secrets) };
 }

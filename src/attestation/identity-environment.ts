@@ -4,7 +4,7 @@
 
 import { z } from 'zod';
 import { reasonOf } from '../host/failure.ts';
-import { CountersignFailure, misconfigured } from './countersign-failure.ts';
+import { CountersignFailure, misconfigured, withoutSecrets } from './countersign-failure.ts';
 
 /** Variables that hold a credential, or lead to one with the other. */
 export const identityVariables = [
@@ -57,7 +57,7 @@ export async function environmentToken(
     });
     body = await answer.json().catch(() => null);
   } catch (error) {
-    throw unavailable(`it did not answer (${withoutSecret(reasonOf(error), permit)})`);
+    throw unavailable(`it did not answer (${withoutSecrets(reasonOf(error), [permit])})`);
   }
   if (!answer.ok) {
     const why = `it answered ${answer.status}`;
@@ -67,9 +67,6 @@ export async function environmentToken(
   if (token === undefined) throw unavailable('its answer holds no token');
   return token;
 }
-
-const withoutSecret = (text: string, secret: string): string =>
-  secret === '' ? text : text.replaceAll(secret, '(credential)');
 
 const refused = (why: string): CountersignFailure =>
   misconfigured(

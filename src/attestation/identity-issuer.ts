@@ -16,7 +16,7 @@ import {
 } from 'openid-client';
 import { reasonOf } from '../host/failure.ts';
 import { isLoopback } from '../host/loopback.ts';
-import { CountersignFailure, misconfigured } from './countersign-failure.ts';
+import { CountersignFailure, misconfigured, withoutSecrets } from './countersign-failure.ts';
 
 /** Who is asked, and as whom: a client without a secret. */
 export interface IssuerClient {
@@ -26,6 +26,9 @@ export interface IssuerClient {
   /** Seconds, for each request by itself. */
   readonly timeoutSeconds: number;
 }
+
+/** Seconds; nobody takes longer to sign in, whatever the issuer says. */
+const mostPatience = 3600;
 
 export interface IssuedTokens {
   readonly idToken: string;
@@ -75,13 +78,14 @@ export async function signIn(
         : { code_challenge: await calculatePKCECodeChallenge(verifier), code_challenge_method: 'S256' }),
     }),
   );
+  const seconds = Math.min(device.expires_in, mostPatience);
   tell({
     address: device.verification_uri,
     completeAddress: device.verification_uri_complete ?? null,
     code: device.user_code,
-    seconds: device.expires_in,
+    seconds,
   });
-  const ending = AbortSignal.any([signal, AbortSignal.timeout(device.expires_in * 1000)]);
+  const ending = AbortSignal.any([signal, AbortSignal.timeout(Math.ceil(seconds * 1000))]);
   const parameters: Record<string, string> = verifier === undefined ? {} : { code_verifier: verifier };
   const about = { secrets: [device.device_code, verifier ?? ''], meanings: endsOfSignIn };
   return issued(
@@ -175,19 +179,14 @@ async function asked<T>(
   } catch (error) {
     const answered = error instanceof ResponseBodyError ? error : undefined;
     const code = answered?.error ?? (error instanceof Error && 'code' in error ? String(error.code) : '');
-    const meaning = meanings[code];
+    const meaning = Object.hasOwn(meanings, code) ? meanings[code] : undefined;
     if (meaning !== undefined) {
       throw new CountersignFailure('identity issuer', false, ...meaning, { remedy: signInAgain });
     }
     let inner = error;
     while (inner instanceof Error && inner.cause instanceof Error) inner = inner.cause;
     const told = answered === undefined ? reasonOf(inner) : `${code} ${answered.error_description ?? ''}`;
-    const reason = secrets
-      .filter((secret) => secret !== '')
-      .reduce((text, secret) => text.replaceAll(secret, '(credential)'), told)
-      .replaceAll(/[\s\p{Cc}]+/gu, ' ')
-      .trim()
-      .slice(0, 200);
+    const reason = withoutSecrets(told, secrets);
     if (answered !== undefined && answered.status < 500 && answered.status !== 429) {
       throw misconfigured(
         'identity-issuer-refused',

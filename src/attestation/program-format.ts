@@ -9,4 +9,6 @@ export interface AttestationOutcome {
   readonly detail: string;
   /** Whom the certificate names, and who vouches for that; only where it is verified. */
   readonly by?: string;
+  /** Verified against a trusted root of services that stand in for real ones: it meets no requirement. */
+  readonly standIns?: boolean;
 }

@@ -27,6 +27,7 @@ const attested = z.looseObject({
   result: z.enum(['verified', 'absent', 'failed']),
   detail: z.string(),
   by: z.string().optional(),
+  standIns: z.boolean().optional(),
 });
 
 const predicate = z.looseObject({

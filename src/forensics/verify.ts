@@ -166,13 +166,14 @@ function bypasses(said: readonly Assurance[]): string[] {
 /** What the relying party's policy asks of a node's program, and the node did not find. */
 function unattested(program: StatedProgram | undefined, { requiredOfProgram }: VerifyPolicy): string[] {
   return requiredOfProgram.flatMap((kind) => {
-    const { result, detail } = program?.[kind] ?? {
+    const { result, detail, standIns } = program?.[kind] ?? {
       result: 'absent',
       detail: 'the statement tells nothing of it',
     };
-    if (result === 'verified') return [];
+    if (result === 'verified' && standIns !== true) return [];
     const name = kind === 'sbom' ? 'SBOM' : kind;
-    return [`The policy asks for a verified ${name} of the node's program, and it is ${result}: ${detail}.`];
+    const found = standIns === true ? `${result} against stand-ins alone` : result;
+    return [`The policy asks for a verified ${name} of the node's program, and it is ${found}: ${detail}.`];
   });
 }
 

@@ -2,20 +2,32 @@
 // credential is anywhere but where it belongs.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFileSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import {
+  copyFileSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { dropJob } from '../../src/alerts/spool.ts';
 import { type Config, loadConfig } from '../../src/appliance/config.ts';
 import { runCourier } from '../../src/appliance/courier.ts';
+import { CourierIdentity, issuerClient } from '../../src/appliance/courier-identity.ts';
+import { deprovision } from '../../src/appliance/deprovision.ts';
 import type { BundleMade } from '../../src/appliance/evidence.ts';
 import type { BundleJob } from '../../src/appliance/handover.ts';
+import { readLogin, removeLogin, writeLogin } from '../../src/appliance/identity-login.ts';
 import { type StateLayout, stateLayout } from '../../src/appliance/node-record.ts';
+import { provision } from '../../src/appliance/provision.ts';
 import { identityStatus, login, logout, type SignedIn } from '../../src/appliance/sigstore-login.ts';
 import { retryUploads, uploadsOf } from '../../src/appliance/uploads.ts';
 import { verifyFiles } from '../../src/appliance/verify.ts';
 import type { IdentityEnvironment } from '../../src/attestation/identity-environment.ts';
-import type { DevicePrompt } from '../../src/attestation/identity-issuer.ts';
+import { signIn as askIssuer, type DevicePrompt } from '../../src/attestation/identity-issuer.ts';
 import { findUser } from '../../src/host/privileges.ts';
 import { esoteric, esotericWords, type LabNode } from '../lab/node.ts';
 import { type LocalSigstore, startSigstore } from '../lab/sigstore.ts';
@@ -229,6 +241,71 @@ describe('a courier whose identity is that of a person', () => {
         return lab.oidc.credentials.some((credential) => text.includes(credential));
       });
     expect(holders).toEqual([layout.identity]);
+  });
+});
+
+describe('a sign-in', () => {
+  let lab: LocalSigstore;
+  let config: Config;
+  let layout: StateLayout;
+  beforeAll(async () => {
+    lab = await startSigstore();
+    const path = scratch.at('kappa.toml');
+    writeFileSync(
+      path,
+      `[node]\nname = "kappa"\nstate_dir = "${scratch.at('kappa')}"\n${configuration(lab)}`,
+    );
+    config = loadConfig({ path, overrides: { noTpm: true } });
+    layout = stateLayout(config.node.state_dir);
+    await provision(config);
+  });
+  afterAll(() => lab.stop());
+
+  /** As it is once its identity token has expired. */
+  const signedIn = async () => {
+    const never = new AbortController().signal;
+    const { idToken, refreshToken } = await askIssuer(
+      issuerClient(config),
+      ({ code }) => lab.oidc.approve(code, person),
+      never,
+    );
+    const expired = lab.identityToken(person.sub, { ...person, exp: Math.floor(Date.now() / 1000) - 60 });
+    const made = { issuer: lab.issuer, clientId: 'sigstore', idToken: expired, refreshToken };
+    writeLogin(layout, made);
+    return { ...made, fresh: idToken };
+  };
+  const renewed = (): Promise<{ identityToken: string }> => new CourierIdentity(config, layout, {}).token();
+
+  it('that ends while it is renewed is not written again, nor one over another; the token is used once', async () => {
+    await signedIn();
+    const ended = renewed();
+    removeLogin(layout);
+    expect(lab.oidc.credentials).toContain((await ended).identityToken);
+    expect(existsSync(layout.identity)).toBe(false);
+
+    await signedIn();
+    const replaced = renewed();
+    const { fresh, ...other } = await signedIn();
+    expect((await replaced).identityToken).not.toBe(fresh);
+    expect(readLogin(layout)).toEqual(other);
+  });
+
+  it('leaves nothing that a killed writer had begun, after `logout` and after `deprovision`', async () => {
+    const begun = `${layout.identity}.123.new`;
+    await signedIn();
+    copyFileSync(layout.identity, begun);
+    removeLogin(layout);
+    expect(existsSync(begun)).toBe(false);
+
+    await signedIn();
+    copyFileSync(layout.identity, begun);
+    const giveUp = () => deprovision(config, { confirmed: true, keepStorageRoot: false });
+    await giveUp();
+    expect(readdirSync(dirname(layout.identity)).filter((name) => name.startsWith('identity'))).toEqual([]);
+    await provision(config);
+    rmSync(dirname(layout.identity), { recursive: true });
+    await giveUp();
+    expect(existsSync(layout.node)).toBe(false);
   });
 });
 

@@ -1,6 +1,8 @@
 // What is attested of the running program: judged for a program of our own making, then told by a node that runs.
-import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { collectForensics } from '../../src/appliance/collect.ts';
 import { loadConfig } from '../../src/appliance/config.ts';
@@ -201,6 +203,64 @@ describe('a program', () => {
     expect(digest).toBeNull();
   });
 
+  it('is not shown by a package that is damaged or that unpacks to anything', async () => {
+    const reason = async (packed: Buffer): Promise<string> => {
+      beside({ 'a.tgz': packed, 'p.sigstore.json': await bundle(slsaProvenance, packed) });
+      const { provenance, digest } = await appraise();
+      expect([provenance.result, digest]).toEqual(['failed', null]);
+      return provenance.detail;
+    };
+    writeFileSync(join(root, 'dist/pool.js'), '// and much more\n'.repeat(200));
+    const archive = gunzipSync(await packageOf(root, ['package.json', 'dist/pool.js']));
+    const at = archive.indexOf('package/dist/pool.js');
+    archive.writeUInt8(archive.readUInt8(at) ^ 1, at);
+    expect(await reason(gzipSync(archive))).toContain('checksum failure');
+    writeFileSync(join(root, 'dist/pool.js'), Buffer.alloc(8 << 20));
+    expect(await reason(await packageOf(root, ['package.json', 'dist']))).toContain('decompression ratio');
+  });
+
+  it('is not shown by stand-ins, whatever they signed', async () => {
+    beside({ 'a.tgz': tarball, 'p.sigstore.json': await bundle(slsaProvenance, tarball) });
+    const strict = config({ required: ['provenance'] });
+    const stoodIn = { ...strict, sigstore: { ...strict.sigstore, stand_ins: ['rekor'] } };
+    const found = await appraise(stoodIn);
+    expect(found).toMatchObject({
+      provenance: { result: 'verified', standIns: true },
+      sbom: { result: 'absent' },
+    });
+    expect(found.digest).not.toBeNull();
+    expect(() => requireProgram(stoodIn, found)).toThrow(
+      /which is verified against stand-ins alone: .*stand-ins: rekor\)/,
+    );
+  });
+
+  it('is not said to be attested by nobody where the directory that is configured cannot be read', async () => {
+    const missing = join(root, 'elsewhere');
+    for (const attestations of [missing, join(root, 'package.json')]) {
+      const { provenance, sbom } = await appraise(config({ attestations }));
+      expect([provenance.result, sbom.result]).toEqual(['failed', 'failed']);
+      expect(provenance.detail).toContain(attestations);
+    }
+    mkdirSync(missing);
+    expect((await appraise(config({ attestations: missing }))).provenance.result).toBe('absent');
+    writeFileSync(join(root, 'attestations'), '');
+    expect((await appraise()).provenance).toMatchObject({
+      result: 'failed',
+      detail: expect.stringContaining('ENOTDIR'),
+    });
+  });
+
+  it.each([
+    ['p.sigstore.json', 'a FIFO', (path: string) => execFileSync('mkfifo', [path]), 'not a regular file'],
+    ['a.tgz', 'too large', (path: string) => truncateSync(path, (256 << 20) + 1), 'larger than 256 MiB'],
+  ])('has nothing read of %s that is %s', async (name, _, make, why) => {
+    const genuine = { 'a.tgz': tarball, 'p.sigstore.json': await bundle(slsaProvenance, tarball) };
+    const path = join(beside(genuine), name);
+    if (name !== 'a.tgz') rmSync(path);
+    make(path);
+    expect((await appraise()).provenance).toEqual({ result: 'failed', detail: `${path} is ${why}` });
+  });
+
   it('is not shown by an attestation of another package, by somebody else, by nobody in particular, or under another root', async () => {
     const genuine = await bundle(slsaProvenance, tarball);
     const reason = async (
@@ -209,8 +269,9 @@ describe('a program', () => {
     ): Promise<string> => {
       rmSync(join(root, 'attestations'), { recursive: true, force: true });
       beside(found);
-      const { provenance } = await appraise(settings);
+      const { provenance, digest } = await appraise(settings);
       expect(provenance).toMatchObject({ result: 'failed' });
+      expect(digest).toBeNull(); // Not even unpacked.
       expect(provenance).not.toHaveProperty('by');
       return provenance.detail;
     };
@@ -285,6 +346,7 @@ issuer = "${lab.issuer}"
     };
     const stated = statementOf(made).predicate.program;
     expect(stated).toMatchObject(verified);
+    expect(stated?.provenance.standIns).toBe(true);
     expect(stated?.provenance.detail).toContain('stand-ins: fulcio');
     const shown = await esoteric(['verify', made.archive, '--allow-bypassed', '--explain', 'program']);
     expect(shown.status).toBe(0);
@@ -298,6 +360,9 @@ issuer = "${lab.issuer}"
     expect(accepted).toBe(false);
     expect(report).toMatchObject({ verdict: 'rejected', program: verified });
     expect(report.reasons).toEqual([
+      expect.stringMatching(
+        /^The policy asks for a verified provenance of .* is verified against stand-ins alone: .*: fulcio\)\.$/,
+      ),
       expect.stringMatching(/^The policy asks for a verified SBOM of the node's program, and it is absent: /),
     ]);
 

@@ -1,5 +1,8 @@
 // Identity tokens for Fulcio: by the device flow from an issuer, and from the environment of a CI job, over real HTTP.
 
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { CountersignFailure } from '../../src/attestation/countersign-failure.ts';
 import { environmentSource, environmentToken } from '../../src/attestation/identity-environment.ts';
@@ -84,6 +87,35 @@ describe('the device flow', () => {
     const controller = new AbortController();
     const interrupted = signIn(client(), () => controller.abort(), controller.signal);
     expect(await failureOf(interrupted)).toMatchObject({ code: 'identity-login-interrupted' });
+  });
+
+  it('waits an hour at most, however long the issuer would', async () => {
+    lab.oidc.options.patience = 1e12;
+    const told: number[] = [];
+    const tell = (prompt: DevicePrompt): void => {
+      told.push(prompt.seconds);
+      approve(prompt);
+    };
+    await signIn(client(), tell, never);
+    expect(told).toEqual([3600]);
+  });
+
+  it.each(['constructor', '__proto__'])('knows no meaning of an answer that is called %s', async (error) => {
+    const server = createServer(({ url }, response) => {
+      const found = url === '/.well-known/openid-configuration';
+      response.writeHead(found ? 200 : 400, { 'content-type': 'application/json' });
+      response.end(JSON.stringify(found ? { issuer, token_endpoint: `${issuer}/token` } : { error }));
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const issuer = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    try {
+      const refused = await failureOf(renew(client(issuer), 'a refresh token'));
+      expect(refused).toMatchObject({ code: 'identity-issuer-refused', status: 2 });
+      expect(refused.message).toContain(error);
+    } finally {
+      server.close();
+      server.closeAllConnections();
+    }
   });
 
   it('tells what to do where the issuer is none, has no such flow, does not know this client or is not there', async () => {

@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type CountersignRequest, countersign } from '../../src/attestation/countersign.ts';
-import { CountersignFailure } from '../../src/attestation/countersign-failure.ts';
+import { asking, CountersignFailure } from '../../src/attestation/countersign-failure.ts';
 import { preAuthEncoding } from '../../src/attestation/dsse.ts';
 import { preparedSignatures } from '../../src/attestation/fulcio.ts';
 import { statementPayloadType } from '../../src/attestation/statement.ts';
@@ -43,6 +43,14 @@ beforeAll(async () => {
   lab = await startSigstore();
 });
 afterAll(() => lab.stop());
+
+it('no part of the identity token is shown, wherever a long reason is cut', async () => {
+  const token = 'e30.'.concat('s3cret'.repeat(40));
+  for (let before = 0; before <= 310; before += 10) {
+    const ask = () => Promise.reject(new Error(`${'x'.repeat(before)} ${token} was not taken`));
+    await expect(asking('fulcio', token, ask)).rejects.toThrow(/^[^3]*$/);
+  }
+});
 
 const services = [
   ['fulcio', 'fulcio', 'fulcio'],
