@@ -73,8 +73,8 @@ export async function logout(config: Config): Promise<{ removed: boolean; revoke
   const { revoke } = await import('../attestation/identity-issuer.ts');
   const layout = asCourier(config);
   const found = readLogin(layout);
+  removeLogin(layout); // Whatever the issuer says; also what a sign-in that was killed has left half written.
   if (found === null) return { removed: false, revoked: false };
-  removeLogin(layout); // Whatever the issuer says.
   const { issuer, clientId, refreshToken } = found;
   if (refreshToken === null) return { removed: true, revoked: false };
   const client = { ...issuerClient(config), issuer, clientId };

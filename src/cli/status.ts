@@ -88,9 +88,9 @@ function tpmRows(tpm: Status['tpm']): string[][] {
 function programRows(program: Status['program']): string[][] {
   if (program === null) return [];
   const style = { verified: 'green', absent: 'yellow', failed: 'red' } as const;
-  const told = (name: string, { result, detail, by }: typeof program.sbom): string => {
+  const told = (name: string, { result, detail, by, standIns }: typeof program.sbom): string => {
     const why = result === 'absent' ? '' : ` (${plain(by === undefined ? detail : `${by}: ${detail}`)})`;
-    return `${name} ${paint(style[result], result)}${why}`;
+    return `${name} ${paint(standIns === true ? 'yellow' : style[result], result)}${why}`;
   };
   return [
     ['program', `${program.version}, ${told('provenance', program.provenance)}`],
