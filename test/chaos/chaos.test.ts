@@ -18,6 +18,7 @@ import { labNode, profile, refusalOf, Scratch, until } from '../appliance/scene.
 import { setCable } from '../lab/cable.ts';
 import { SettableClock } from '../lab/clock.ts';
 import { addCable, enterOwnNetwork } from '../lab/namespace.ts';
+import { seededNumbers } from '../lab/seeded.ts';
 import { SmallDisk } from '../lab/small-disk.ts';
 import { unsealByForce } from '../lab/unseal.ts';
 import { buildThreadEnder, type Fault, faults, type Victims } from './faults.ts';
@@ -25,18 +26,9 @@ import { buildThreadEnder, type Fault, faults, type Victims } from './faults.ts'
 const runs = Number(process.env.ESOTERIC_CHAOS ?? 10);
 const firstSeed = Number(process.env.ESOTERIC_CHAOS_SEED ?? 1);
 const longestRunMilliseconds = 90_000;
+/** Seeds in a row are to have nothing in common. */
+const spread = 0x9e3779b1;
 const link = `ea-c-${process.pid}`.slice(0, 15);
-
-/** Numbers from 0 to 1 that follow from the seed (mulberry32). */
-function seeded(seed: number): () => number {
-  let state = Math.imul(seed, 0x9e3779b1);
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 describe('a fault around a pulled cable', () => {
   const scratch = new Scratch();
@@ -83,7 +75,7 @@ listen_port = 0
       for (let seed = firstSeed; seed < firstSeed + runs; seed += 1) {
         const fault = faults[seed % faults.length];
         try {
-          if (fault !== undefined) await oneRun(fault, seeded(seed));
+          if (fault !== undefined) await oneRun(fault, seededNumbers(Math.imul(seed, spread)));
         } catch (error) {
           throw new Error(`The run with ESOTERIC_CHAOS_SEED=${seed} (${fault?.name}) failed.`, {
             cause: error,

@@ -19,6 +19,7 @@ import { type InducedFailure, inducedFailures } from '../../src/entropy/rehearsa
 import { SecretArena } from '../../src/host/arena.ts';
 import { monotonicMicros } from '../../src/host/time.ts';
 import { median } from '../bench/benchmark.ts';
+import { seededNumbers } from '../lab/seeded.ts';
 
 export interface SoakResult {
   readonly seed: number;
@@ -50,7 +51,7 @@ const secondsPerReseed = 10;
 const keptPrefixes = 200_000;
 
 export async function soak(seed: number, seconds: number): Promise<SoakResult> {
-  const random = mulberry(seed);
+  const random = seededNumbers(seed);
   const below = (most: number): number => Math.floor(random() * most);
   const directory = mkdtempSync(join(tmpdir(), 'ea-soak-'));
   const broken = new Set<string>();
@@ -241,17 +242,6 @@ function ask(port: number, bytes: number, leaves: boolean): Promise<string> {
     });
     request.on('error', () => resolve('cut off'));
   });
-}
-
-/** mulberry32: the failures of a run can be had again from its seed. */
-function mulberry(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 if (import.meta.main) {
