@@ -1,8 +1,9 @@
 // What every delivery of a bundle needs, wherever it goes: what is asked, what a file measures, and the comparison of what
 // was read back.
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
+import { openSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
+import { chunksOf } from '../host/chunks.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
 import type { UploadTarget } from './upload-target.ts';
 
@@ -54,11 +55,13 @@ export interface Measured {
   readonly crc32: number;
 }
 
+const chunkBytes = 1 << 20;
+
 export async function measure(file: string, signal: AbortSignal): Promise<Measured> {
   try {
     let sum = 0;
-    const bytes = createReadStream(file, { signal, highWaterMark: 1 << 20 });
-    const measured = await digest(bytes, (chunk) => {
+    const measured = await digest(chunksOf(openSync(file, 'r'), chunkBytes), (chunk) => {
+      signal.throwIfAborted();
       sum = crc32(chunk, sum);
     });
     return { ...measured, crc32: sum };

@@ -1,7 +1,7 @@
 // Takes what a collector gives, in whatever time and pieces it comes, and leads it on.
 import { reasonOf } from '../host/failure.ts';
+import { GrowingBytes } from '../host/growing-bytes.ts';
 import type { CollectorOutcome } from './format.ts';
-import { GrowingBytes } from './growing-bytes.ts';
 
 export type Chunks = AsyncIterable<Uint8Array | string, unknown>;
 

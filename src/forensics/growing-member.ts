@@ -1,7 +1,8 @@
 // A member and the records of what was redacted in it, as they come: deflated beside the thread that collects, and kept together. There is
 // room for a piece of the one and the records that came with it, or the member ends before both.
+
+import { GrowingBytes } from '../host/growing-bytes.ts';
 import { PieceDeflater } from './deflated.ts';
-import { GrowingBytes } from './growing-bytes.ts';
 import { type MemberFile, writeBoth } from './member-file.ts';
 import { type RedactionRecord, replacements } from './redact.ts';
 import type { Room } from './room.ts';

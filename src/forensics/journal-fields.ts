@@ -1,7 +1,8 @@
 // The fields of a piece of a journal that the rules have to look at, joined in one text, which is many times faster than one after the
 // other: all but the lines that are known to be clean and those that place an entry.
+
+import { GrowingBytes } from '../host/growing-bytes.ts';
 import type { CleanLines } from './clean-lines.ts';
-import { GrowingBytes } from './growing-bytes.ts';
 import type { FieldPlace } from './redaction-search.ts';
 
 const newline = 0x0a;

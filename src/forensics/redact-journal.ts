@@ -2,8 +2,8 @@
 // what comes out can be imported as what went in. Runs of plain fields are looked at together, which is many times faster.
 import type { Hmac } from 'node:crypto';
 import { Failure } from '../host/failure.ts';
+import { GrowingBytes } from '../host/growing-bytes.ts';
 import { readItem } from '../journal/export.ts';
-import { GrowingBytes } from './growing-bytes.ts';
 import { JournalFields } from './journal-fields.ts';
 import { pseudonym } from './pseudonym.ts';
 import type { JournalRedactionRecord, Redaction, RedactionStream } from './redact.ts';

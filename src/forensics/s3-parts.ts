@@ -158,14 +158,12 @@ async function sendParts(upload: PartsUpload, state: PartState, path: string | u
   const stop = new AbortController();
   const signal = AbortSignal.any([delivery.signal, stop.signal]);
   const lane = async (): Promise<void> => {
+    // One for all parts of the lane: the kernel gives new memory page by page, which takes as long as to send it.
+    const buffer = Buffer.allocUnsafeSlow(Math.min(state.partBytes, local.size));
     for (let number = missing.shift(); number !== undefined; number = missing.shift()) {
       signal.throwIfAborted();
-      const bytes = await readPart(
-        source,
-        file,
-        (number - 1) * state.partBytes,
-        sizeOf(number, state, local),
-      );
+      const bytes = buffer.subarray(0, sizeOf(number, state, local));
+      await readPart(source, file, (number - 1) * state.partBytes, bytes);
       const answer = await client.send(
         new UploadPartCommand({
           Bucket: asked.Bucket,
@@ -237,14 +235,12 @@ async function abandon(
 const sizeOf = (number: number, { partBytes }: PartState, { size }: Measured): number =>
   Math.min(partBytes, size - (number - 1) * partBytes);
 
-async function readPart(source: FileHandle, file: string, from: number, size: number): Promise<Buffer> {
-  const bytes = Buffer.allocUnsafe(size);
-  for (let at = 0; at < size; ) {
-    const { bytesRead } = await source.read(bytes, at, size - at, from + at);
+async function readPart(source: FileHandle, file: string, from: number, into: Buffer): Promise<void> {
+  for (let at = 0; at < into.length; ) {
+    const { bytesRead } = await source.read(into, at, into.length - at, from + at);
     if (bytesRead === 0) throw sourceFailure(file, new Error('it has become shorter'));
     at += bytesRead;
   }
-  return bytes;
 }
 
 function base64(sum: number): string {

@@ -1,9 +1,9 @@
 // Other programs, run with an argument list (never a shell), a time limit and bounded output.
 import { spawn } from 'node:child_process';
 import { Failure } from './failure.ts';
-import { close, errno, errnoName, pipe2, write } from './libc.ts';
+import { close, write } from './libc.ts';
+import { pipeEnds } from './pipe-ends.ts';
 
-const O_CLOEXEC = 0o2000000;
 /** What an empty pipe takes without blocking (pipe(7)). */
 const pipeCapacity = 65_536;
 
@@ -93,9 +93,7 @@ export function runChild(
 function pipeHolding(bytes: Uint8Array): number {
   if (bytes.length > pipeCapacity)
     throw new RangeError(`A child takes at most ${pipeCapacity} bytes of input.`);
-  const ends = new Int32Array(2);
-  if (pipe2(ends, O_CLOEXEC) !== 0) throw new Failure('pipe-unavailable', `No pipe: ${errnoName(errno())}.`);
-  const [readEnd = -1, writeEnd = -1] = ends;
+  const { readEnd, writeEnd } = pipeEnds();
   const written = write(writeEnd, bytes, bytes.length);
   close(writeEnd);
   if (written === bytes.length) return readEnd;

@@ -1,6 +1,7 @@
 // The Journal Export Format (systemd's JOURNAL_EXPORT_FORMATS): entries divided by empty lines, fields as `NAME=value`, or, where the
 // value has line breaks or control characters, as the name, its length in 64 bits (little-endian) and the value.
 import { Failure } from '../host/failure.ts';
+import { GrowingBytes } from '../host/growing-bytes.ts';
 
 /** One field of an entry, its value as it was logged: text for most, any bytes for some. A name may occur repeatedly. */
 export interface JournalField {
@@ -50,67 +51,71 @@ export function readItem(buffer: Buffer, at: number, offset = 0): ExportItem {
   return { kind: 'binary', field: { name, value: buffer.subarray(start, stop) }, next: stop + 1 };
 }
 
-/** The entries of an export, one after another, as it is read. Values are good until the next entry is asked for. */
+/**
+ * The entries of an export, one after another, as it is read. A chunk may change when the next is asked for, and values are good until
+ * the next entry is.
+ * @throws Failure `journal-export-invalid`, with the offset, on anything malformed or cut short.
+ */
 export async function* exportEntries(
   chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
 ): AsyncGenerator<JournalField[], void, void> {
-  const parser = new ExportParser();
-  for await (const chunk of chunks) yield* parser.push(chunk);
-  yield* parser.end();
+  const pending = new GrowingBytes();
+  let offset = 0;
+  let wanted = 0;
+  for await (const chunk of chunks) {
+    pending.copy(chunk);
+    if (pending.length < wanted) continue;
+    const rest = yield* wholeEntries(pending.view, offset);
+    pending.drop(rest.start);
+    offset += rest.start;
+    wanted = rest.wanted - rest.start;
+  }
+  yield* lastEntry(yield* wholeEntries(pending.view, offset));
 }
 
-/**
- * Parses a whole export. Values are views of `bytes`.
- * @throws Failure `journal-export-invalid`, with the offset, on anything malformed or cut short.
- */
+/** As `exportEntries`, of a whole export: values are views of `bytes`. */
+export function* exportEntriesOf(bytes: Uint8Array): Generator<JournalField[], void, void> {
+  const whole = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  yield* lastEntry(yield* wholeEntries(whole, 0));
+}
+
 export const parseExport = (bytes: Uint8Array): JournalField[][] => [...exportEntriesOf(bytes)];
 
-/** As `parseExport`, one entry after another. */
-export function* exportEntriesOf(bytes: Uint8Array): Generator<JournalField[], void, void> {
-  const parser = new ExportParser();
-  yield* parser.push(bytes);
-  yield* parser.end();
+/** What comes behind the last entry that has an end. */
+interface Rest {
+  /** Where it begins. */
+  readonly start: number;
+  /** How much must be there before it is worth another look, where that is known. */
+  readonly wanted: number;
+  readonly fields: JournalField[];
+  /** What is wrong with it, were it the end. */
+  readonly problem?: Failure;
 }
 
-class ExportParser {
-  #pending: Buffer = Buffer.alloc(0);
-  /** Of what is pending, in the export. */
-  #offset = 0;
-  /** Of a value that is known to be long, how much must be there before it is worth another look. */
-  #wanted = 0;
-  #entry: JournalField[] = [];
-
-  *push(chunk: Uint8Array): Generator<JournalField[], void, void> {
-    const given = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-    this.#pending = this.#pending.length === 0 ? given : Buffer.concat([this.#pending, given]);
-    if (this.#pending.length < this.#wanted) return;
-    this.#wanted = 0;
-    let at = 0;
-    while (at < this.#pending.length) {
-      const item = readItem(this.#pending, at, this.#offset);
-      if (item.kind === 'incomplete') {
-        if (item.value !== undefined) this.#wanted = item.value.start + item.value.length + 1 - at;
-        break;
-      }
-      at = item.next;
-      if (item.kind !== 'end') this.#entry.push(item.field);
-      else if (this.#entry.length > 0) {
-        const entry = this.#entry;
-        this.#entry = [];
-        yield entry;
-      }
+function* wholeEntries(buffer: Buffer, offset: number): Generator<JournalField[], Rest, void> {
+  let start = 0;
+  let fields: JournalField[] = [];
+  for (let at = 0; at < buffer.length; ) {
+    const item = readItem(buffer, at, offset);
+    if (item.kind === 'incomplete') {
+      const { value } = item;
+      const wanted = value === undefined ? 0 : value.start + value.length + 1;
+      return { start, wanted, fields, problem: malformed(offset + at, item.why) };
     }
-    this.#pending = this.#pending.subarray(at);
-    this.#offset += at;
-  }
-
-  *end(): Generator<JournalField[], void, void> {
-    if (this.#pending.length > 0) {
-      const item = readItem(this.#pending, 0, this.#offset);
-      throw malformed(this.#offset, item.kind === 'incomplete' ? item.why : 'something follows its end');
+    at = item.next;
+    if (item.kind !== 'end') fields.push(item.field);
+    else {
+      if (fields.length > 0) yield fields;
+      fields = [];
+      start = at;
     }
-    if (this.#entry.length > 0) yield this.#entry;
   }
+  return { start, wanted: 0, fields };
+}
+
+function* lastEntry({ fields, problem }: Rest): Generator<JournalField[], void, void> {
+  if (problem !== undefined) throw problem;
+  if (fields.length > 0) yield fields;
 }
 
 const malformed = (offset: number, why: string): Failure =>

@@ -1,8 +1,11 @@
 // In from journald: entries as journalctl prints them, binary-safe and complete.
 import { spawn } from 'node:child_process';
 import { addAbortListener } from 'node:events';
+import { closeSync } from 'node:fs';
 import { runChild } from '../host/child.ts';
+import { chunksOf } from '../host/chunks.ts';
 import { Failure } from '../host/failure.ts';
+import { pipeEnds } from '../host/pipe-ends.ts';
 
 export interface JournalSelection {
   readonly namespace?: string;
@@ -28,8 +31,12 @@ export interface JournalQuery extends JournalSelection {
   readonly timeoutMilliseconds?: number;
 }
 
+/** As much as journalctl writes at a time, see `widely`, and a pipe holds. */
+const chunkBytes = 1 << 16;
+
 /**
  * Streams what journalctl prints in the Journal Export Format (export.ts), at the reader's pace, oldest entry first. Ending the iteration early ends journalctl.
+ * A chunk is good until the next is asked for.
  * @throws Failure `journal-unavailable` when there is no journalctl or no journal to read; `journal-failed` with what
  *   journalctl said; `journal-timeout`; the signal's reason when aborted.
  */
@@ -38,12 +45,17 @@ export async function* readJournal(query: JournalQuery): AsyncGenerator<Uint8Arr
   const selection = journalArguments(query);
   const args = ['--no-pager', '--all', '--output=export', ...selection];
   const [program = '', ...before] = [...(await widely()), 'journalctl'];
-  const child = spawn(program, [...before, ...args], { stdio: ['ignore', 'pipe', 'pipe'], env: cLocale() });
+  const { readEnd, writeEnd } = pipeEnds();
+  const child = spawn(program, [...before, ...args], {
+    stdio: ['ignore', writeEnd, 'pipe'],
+    env: cLocale(),
+  });
+  closeSync(writeEnd);
   const ended = Promise.withResolvers<{ status: number | null; missing?: Error }>();
   child.once('error', (error) => ended.resolve({ status: null, missing: error }));
   child.once('close', (status) => ended.resolve({ status }));
   let complaint = '';
-  child.stderr.on('data', (chunk: Buffer) => {
+  child.stderr?.on('data', (chunk: Buffer) => {
     if (complaint.length < 4096) complaint += chunk.toString('utf8');
   });
 
@@ -56,7 +68,7 @@ export async function* readJournal(query: JournalQuery): AsyncGenerator<Uint8Arr
   using _abort = query.signal && addAbortListener(query.signal, () => child.kill('SIGKILL'));
   let size = 0;
   try {
-    for await (const chunk of child.stdout as AsyncIterable<Buffer>) {
+    for await (const chunk of chunksOf(readEnd, chunkBytes)) {
       size += chunk.length;
       yield chunk;
     }

@@ -32,7 +32,7 @@ describe.skipIf(missing !== undefined)(
       const chunks: Uint8Array[] = [];
       const reading = readNewest({ namespace }, most, room);
       let step = await reading.next();
-      for (; !step.done; step = await reading.next()) chunks.push(step.value);
+      for (; !step.done; step = await reading.next()) chunks.push(Buffer.from(step.value));
       const messages = parseExport(Buffer.concat(chunks)).map((entry) =>
         Buffer.from(entry.find(({ name }) => name === 'MESSAGE')?.value ?? []).toString(),
       );

@@ -64,7 +64,8 @@ describe('the units of a bundle', () => {
       it('leave out what is none of them', async () => {
         const chunks: Uint8Array[] = [];
         const selection = { namespace, ...unitSelection(['default'], true) };
-        for await (const chunk of readJournal({ ...selection, since: '-1h' })) chunks.push(chunk);
+        for await (const chunk of readJournal({ ...selection, since: '-1h' }))
+          chunks.push(Buffer.from(chunk));
         const messages = parseExport(Buffer.concat(chunks)).map((entry) =>
           Buffer.from(entry.find(({ name }) => name === 'MESSAGE')?.value ?? []).toString(),
         );

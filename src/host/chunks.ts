@@ -1,0 +1,26 @@
+// What a file or pipe holds, in chunks, without a new buffer for each: a gigabyte would be a gigabyte of garbage.
+import { closeSync, read } from 'node:fs';
+import { promisify } from 'node:util';
+
+const readInto = promisify(read);
+
+/**
+ * From where the descriptor stands to the end, in chunks of at most `chunkBytes`; one is read while the one before is worked on, so a
+ * chunk is good until the next is asked for. Takes the descriptor over, and closes it when its last read has ended.
+ */
+export async function* chunksOf(fd: number, chunkBytes: number): AsyncGenerator<Buffer, void, void> {
+  let current = Buffer.allocUnsafeSlow(chunkBytes);
+  let other = Buffer.allocUnsafeSlow(chunkBytes);
+  const take = (buffer: Buffer) => readInto(fd, buffer, 0, chunkBytes, null);
+  let coming = take(current);
+  try {
+    for (let { bytesRead } = await coming; bytesRead > 0; { bytesRead } = await coming) {
+      coming = take(other);
+      yield current.subarray(0, bytesRead);
+      [current, other] = [other, current];
+    }
+  } finally {
+    // Not waited for: what is read from may be a pipe that nobody writes to.
+    coming.catch(() => {}).finally(() => closeSync(fd));
+  }
+}
