@@ -31,7 +31,7 @@ import { finishInterrupted } from './interrupted.ts';
 import { Links } from './links.ts';
 import { type LiveState, liveCollectors } from './live-state.ts';
 import { Maintenance } from './maintenance.ts';
-import { type Anchored, NodeKeys } from './node-keys.ts';
+import { type Anchored, NodeKeys, type TpmStanding } from './node-keys.ts';
 import {
   makeReceipts,
   type NodeRecord,
@@ -63,6 +63,7 @@ export class Node implements AsyncDisposable {
   readonly #cleanup = new AsyncDisposableStack();
   #secrets: NodeSecrets | undefined;
   #tpm: NodeKeys | null = null;
+  #tpmAtStart: TpmStanding | null = null;
   #links: Links | undefined;
   #pool: EntropyPool | undefined;
   #servers: RandomServer[] = [];
@@ -146,6 +147,7 @@ export class Node implements AsyncDisposable {
     this.#program = await admitProgram(this.#standing);
     const unclean = this.#lifecycle.endedUncleanly;
     if (record.tpm !== null) this.#tpm = this.#cleanup.use(await NodeKeys.open(this.config, record.tpm));
+    this.#tpmAtStart = (await this.#tpm?.standing()) ?? null;
     await this.#cleanup.use(this.striking).arm();
     this.#lifecycle.markRunning();
     this.#marked = true;
@@ -313,6 +315,7 @@ export class Node implements AsyncDisposable {
     return new NodeGuard({
       ...this.#standing,
       policy: this.#policy,
+      tpmAtStart: this.#tpmAtStart,
       entropy: () => this.#pool?.status(),
       linkChanges: async () => (this.zeroized ? 0 : ((await this.#links?.changes()) ?? 0)),
       takeAlong: (index) => this.striking.interlock.addKernelAction({ message: linkDeletion(index) }),
