@@ -40,7 +40,7 @@ function leftOver(layout: StateLayout): Interrupted | undefined {
 }
 
 /** What the caller records as `zeroize-finished`: the stages have run, whether or not the log can be written. */
-interface Finished extends Omit<Interrupted, 'lifecycle'> {
+export interface Finished extends Omit<Interrupted, 'lifecycle'> {
   readonly stages: ZeroizeOutcome['stages'];
 }
 

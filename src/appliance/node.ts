@@ -48,6 +48,7 @@ import { recordPast } from './record.ts';
 import { failedClaimsOfOwn } from './self-appraisal.ts';
 import { Striking } from './striking.ts';
 import { conditionOf } from './tpm-condition.ts';
+import { heldKeys } from './zeroize-certificate.ts';
 
 export class Node implements AsyncDisposable {
   readonly config: Config;
@@ -142,7 +143,7 @@ export class Node implements AsyncDisposable {
         { cause, level },
       );
     }
-    this.striking.requireUnzeroized(finished !== undefined);
+    await this.striking.requireUnzeroized(finished);
     rmSync(this.layout.zeroizeCertificate, { force: true }); // Of another life.
     this.#program = await admitProgram(this.#standing);
     const unclean = this.#lifecycle.endedUncleanly;
@@ -206,7 +207,8 @@ export class Node implements AsyncDisposable {
       policy: this.#policy,
       maintenance: () => this.maintenance,
       keys: () => this.#tpm,
-      destroyed: () => this.#secrets?.names ?? [],
+      held: () =>
+        heldKeys(this.record, this.config.links).filter(({ name }) => this.#secrets?.names.includes(name)),
       endOutput: () => {
         for (const server of this.#servers) server.closeNow();
       },

@@ -127,6 +127,15 @@ export const events = {
     also: 'causes that came meanwhile',
     stages: 'times and results of memory, kernel, tpm, disk',
   }),
+  ZEROIZE_DEEPENED: entry(
+    'critical',
+    'A higher level was added to a zeroize, and the certificate made anew.',
+    {
+      from: 'purge, lock or destroy',
+      level: 'purge, lock or destroy',
+      stages: 'times and results of memory, kernel, tpm, disk',
+    },
+  ),
   ZEROIZE_FINISHED: entry('critical', 'A zeroize that had been interrupted was finished at this start.', {
     cause,
     level: 'purge, lock or destroy',

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { cpSync, existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -25,6 +26,8 @@ const bundlesOf = (node: LabNode): string[] =>
   readdirSync(`${node.stateDirectory}/bundles`)
     .filter((name) => name.endsWith('.tar.gz'))
     .map((name) => `${node.stateDirectory}/bundles/${name}`);
+const memberOf = (archive: string, path: string): string =>
+  execFileSync('tar', ['-xzOf', archive, path], { encoding: 'utf8' });
 const verified = async (node: LabNode, archive: string, ...more: string[]) => {
   const enrolment = `${node.stateDirectory}/enrolment.json`;
   const { status, stdout } = await esoteric(['verify', archive, '--enrolment', enrolment, '--json', ...more]);
@@ -204,7 +207,21 @@ describe('the levels of a zeroize', () => {
     expect(existsSync(sealed)).toBe(true);
     const outcome = await zeroize(node, '--level', 'destroy');
     expect(outcome).toMatchObject({ level: 'destroy', stages: { disk: { result: 'done' } } });
-    expect((await eventsOf(node)).at(-1)).toBe('zeroize-deepened');
+    expect((await eventsOf(node)).slice(-2)).toEqual(['zeroize-deepened', 'zeroize-certified']);
+    const made = await node.ask<BundleMade>(['collect-forensics']);
+    const { asserted } = JSON.parse(memberOf(made.archive, 'evidence/zeroize-certificate.json'));
+    expect(asserted).toMatchObject({ level: 'destroy', cause: 'operator' });
+    expect(asserted.parameters).toContainEqual({
+      name: 'wireguard',
+      kind: 'wireguard key',
+      fate: 'destroyed in memory',
+      atRest: 'overwritten and removed; its share is gone from the TPM',
+    });
+    const { report, failed } = await verified(node, made.archive, '--allow-bypassed');
+    expect(failed).toEqual([]);
+    expect(report.claims.find(({ claim }) => claim === 'zeroize')?.detail).toMatch(
+      /^The TPM signed the zeroize/,
+    );
     expect(existsSync(sealed)).toBe(false);
     await node.stop();
     await node.reboot();
