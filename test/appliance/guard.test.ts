@@ -53,6 +53,10 @@ command_directory = "${drop}"
       await until('it to be taken', () => (existsSync(`${drop}/order.json`) ? undefined : true));
     };
     await started(node);
+    expect(await refusalOf(['remote', 'send', scratch.at('nowhere'), ...node.arguments])).toMatchObject({
+      status: 2,
+      code: 'command-unreadable',
+    });
     await dropped(order('somebody-else', 9));
     expect((await node.status()).state).toBe('running');
     await dropped(order(node.name, 9));
