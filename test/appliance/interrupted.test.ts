@@ -52,7 +52,10 @@ describe('a zeroize that is killed between two stages', () => {
     expect(JSON.parse(readFileSync(statePath, 'utf8'))).toMatchObject({ state: 'sealed' });
     // The command that was on its way may have reached the TPM: what counts is that it is sent again.
     const before = await cap(node);
-    expect((await node.status()).state).toBe('zeroized');
+    expect(await node.status()).toMatchObject({
+      state: 'zeroized',
+      zeroize: { cause: 'operator', level: 'lock' },
+    });
 
     expect(await refusalOf(['run', ...node.arguments])).toMatchObject({ status: 4, code: 'zeroized' });
     expect(readMarker(statePath)).toBeUndefined();

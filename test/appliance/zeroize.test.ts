@@ -90,6 +90,11 @@ url = "${webhook.url('json')}"
     expect(webhook.received[0]?.text).toMatch(/doors-\d+ zeroized: operator/);
     firstArchive = bundlesOf(node)[0] ?? '';
     expect((await node.status()).zeroize).toMatchObject({ cause: 'operator', bundle: firstArchive });
+    const shown = (await esoteric(['status', ...node.arguments])).stdout.toString();
+    expect(shown).toMatch(
+      /^zeroized +operator, level lock, at \S+Z\n +memory \d+ us; links \d+ us, 0 failed; TPM /m,
+    );
+    expect(shown).toMatch(new RegExp(`^bundle +${firstArchive}$`, 'm'));
   });
 
   it('gives no output: stream ends with 4, HTTP answers 503', async () => {
@@ -104,6 +109,8 @@ url = "${webhook.url('json')}"
   const standing = async (): Promise<void> => {
     expect((await node.status()).state).toBe('zeroized');
     expect(await node.ask(['custody', 'check'])).toMatchObject({ ok: true });
+    const checked = (await esoteric(['custody', 'check', ...node.arguments])).stdout.toString();
+    expect(checked).toMatch(/^whole: .*\n.*cut off at its end.*`--against`/);
     expect((await node.ask<OutboxRow[]>(['alert', 'status'])).map(({ kind }) => kind)).toContain('alert');
     expect(await node.ask(['doctor'])).toContainEqual(
       expect.objectContaining({ check: 'TPM', result: 'ok' }),
@@ -181,6 +188,9 @@ describe('the levels of a zeroize', () => {
     await node.run();
     expect((await zeroize(node, '--level', 'purge')).stages.tpm.result).toBe('not part of this level');
     await node.stop();
+    expect((await node.status()).zeroize).toMatchObject({ cause: 'operator', level: 'purge' });
+    const shown = (await esoteric(['status', ...node.arguments])).stdout.toString();
+    expect(shown).toContain('then start the node anew');
     await node.run();
     expect((await node.status()).state).toBe('running');
     expect(await eventsOf(node)).toContain('restarted-after-purge');
