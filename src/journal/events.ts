@@ -96,6 +96,9 @@ export const events = {
   MAINTENANCE_FORBIDDEN: entry('notice', 'A criticality window: no maintenance window can be opened.', {
     until: 'RFC 3339',
   }),
+  MAINTENANCE_ALLOWED: entry('notice', 'A criticality window was ended before its time.', {
+    until: 'RFC 3339: how long it would have lasted',
+  }),
   CAUSE_OBSERVED: entry('warning', 'A cause was observed that the policy says to tell only.', {
     cause,
     value: 'how bad',
