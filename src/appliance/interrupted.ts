@@ -81,6 +81,15 @@ export async function finishInterrupted(node: {
   return { cause, level, done, stages: finished };
 }
 
+/** Stages that could not be done this time either, each with why. */
+export function failedStages({ kernel, tpm, disk }: ZeroizeOutcome['stages']): string[] {
+  return [
+    ...(kernel.failures === 0 ? [] : [`links (${kernel.failures} could not be removed)`]),
+    ...(tpm.result.startsWith('failed') ? [`TPM ${tpm.result}`] : []),
+    ...(disk.result.startsWith('failed') ? [`disk ${disk.result}`] : []),
+  ];
+}
+
 /** A TPM that does not answer is told by the stage itself. */
 async function requireOwnTpm(config: Config, anchors: NonNullable<NodeRecord['tpm']>): Promise<void> {
   try {

@@ -27,7 +27,7 @@ import { type BundleMade, type BundleRequest, type EvidenceContext, makeBundle }
 import { readyForEvidence } from './evidence-ready.ts';
 import { NodeGuard } from './guard.ts';
 import { Housekeeping } from './housekeeping.ts';
-import { finishInterrupted } from './interrupted.ts';
+import { failedStages, finishInterrupted } from './interrupted.ts';
 import { Links } from './links.ts';
 import { type LiveState, liveCollectors } from './live-state.ts';
 import { Maintenance } from './maintenance.ts';
@@ -135,12 +135,13 @@ export class Node implements AsyncDisposable {
       });
     const finished = await finishInterrupted({ ...this.#standing, policy: this.#policy });
     if (finished !== undefined) {
-      const { cause, level } = finished;
+      const { cause, level, stages } = finished;
+      const failed = failedStages(stages);
       recordPast(this, 'zeroize-finished', finished);
       announcer.event(
         'ZEROIZE_FINISHED',
-        `A zeroize (${cause}, ${level}) had been interrupted; its stages are finished now.`,
-        { cause, level },
+        `A zeroize (${cause}, ${level}) had been interrupted; ${failed.length === 0 ? 'its stages are finished now' : `still left over: ${failed.join(', ')}`}.`,
+        { cause, level, failed },
       );
     }
     await this.striking.requireUnzeroized(finished);

@@ -90,6 +90,7 @@ export class Striking implements AsyncDisposable {
       tellInterrupted(cause, finished !== undefined || this.#lifecycle.endedUncleanly, this.#options);
       await this.#certifyKilled(finished);
       this.#lifecycle.clearRunning();
+      requireFinished(this.#options.layout); // What it needs is told first.
       throw zeroizedFailure('Starting');
     }
     this.#options.custody.append('restarted-after-purge', { cause });

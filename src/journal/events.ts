@@ -139,10 +139,11 @@ export const events = {
       stages: 'times and results of memory, kernel, tpm, disk',
     },
   ),
-  ZEROIZE_FINISHED: entry('critical', 'A zeroize that had been interrupted was finished at this start.', {
-    cause,
-    level: 'purge, lock or destroy',
-  }),
+  ZEROIZE_FINISHED: entry(
+    'critical',
+    'A zeroize that had been interrupted was finished at this start, but for what failed again.',
+    { cause, level: 'purge, lock or destroy', failed: 'list: stages that are left over, with why' },
+  ),
   BUFFER_PURGE: entry('notice', 'Pool, rings and generator are wiped, as a part of ZEROIZE.', {
     micros: 'microseconds from detection to the end of the wipe',
   }),
