@@ -1,24 +1,22 @@
 // What follows a zeroize, in this order: custody log, certificate, alert, bundle. A step that fails is told and does not stop
 // the next.
-import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
-import canonicalize from 'canonicalize';
 import type { Severity } from '../alerts/alert.ts';
 import { checkChain } from '../custody/chain.ts';
 import type { CustodyLog } from '../custody/log.ts';
 import { wholeLog } from '../custody/segments.ts';
 import type { Collector } from '../forensics/collect.ts';
 import { bundleBegun } from '../forensics/format.ts';
-import { writeDurably } from '../host/durable.ts';
 import { reasonOf } from '../host/failure.ts';
 import { utcNow } from '../host/time.ts';
 import type { ZeroizeOutcome } from '../interlock/outcome.ts';
 import type { Announcer } from './announce.ts';
 import type { BundleMade, BundleRequest } from './evidence.ts';
-import { type NodeKeys, signedText } from './node-keys.ts';
+import type { NodeKeys } from './node-keys.ts';
 import type { NodeRecord, StateLayout } from './node-record.ts';
 import { recordPast } from './record.ts';
-import { tellZeroize } from './tell-zeroize.ts';
+import { tellDeepened, tellZeroize } from './tell-zeroize.ts';
+import { certifyZeroize, type HeldKey } from './zeroize-certificate.ts';
 
 /** Begins the reason of a bundle that a zeroize is the reason for. */
 const reasonPrefix = 'zeroize: ';
@@ -42,8 +40,8 @@ export interface IncidentOptions {
   readonly keys: NodeKeys | null;
   /** Brings the custody head into the TPM. */
   readonly anchor: () => Promise<unknown>;
-  /** Names of the keys that were in the arena. */
-  readonly destroyed: readonly string[];
+  /** The keys that were in the arena. */
+  readonly held: readonly HeldKey[];
   /** Whether a courier holds delivery credentials, which a zeroize leaves alone. */
   readonly retained: boolean;
   readonly collect: (request: BundleRequest) => Promise<BundleMade>;
@@ -54,21 +52,40 @@ export class Incident {
   readonly done: Promise<void>;
   readonly #options: IncidentOptions;
   readonly #at = utcNow();
+  #outcome: ZeroizeOutcome;
   #certificate: string | undefined;
   #bundle: string | null = null;
 
   constructor(options: IncidentOptions) {
     this.#options = options;
+    this.#outcome = options.outcome;
     this.done = this.#tell();
   }
 
   get summary(): ZeroizeSummary {
-    return { ...this.#options.outcome, at: this.#at, bundle: this.#bundle };
+    return { ...this.#outcome, at: this.#at, bundle: this.#bundle };
   }
 
   /** The certificate, as a member of every bundle from now on. */
   get collectors(): Collector[] {
     return certificateMember(this.#certificate);
+  }
+
+  /**
+   * A higher level has been added, or what had failed was done: the certificate is made anew, for bundles from now on. Resolves when
+   * that is told; never rejects.
+   */
+  async deepen(outcome: ZeroizeOutcome): Promise<void> {
+    await this.done;
+    const { level: from } = this.#outcome;
+    this.#outcome = outcome;
+    await this.#step('custody', () => {
+      const { level: to, stages } = outcome;
+      this.#options.custody.append('zeroize-deepened', { from, to, stages });
+    });
+    tellDeepened(this.#options.announcer, from, outcome);
+    await this.#step('anchor', this.#options.anchor);
+    await this.#step('certificate', () => this.#certify());
   }
 
   async #tell(): Promise<void> {
@@ -106,43 +123,8 @@ export class Incident {
     }
   }
 
-  /** The certificate: asserted by the node, and quoted with the capped PCR over its digest where there is a TPM. */
   async #certify(): Promise<void> {
-    const { outcome, record, layout, destroyed, retained, keys } = this.#options;
-    const asserted = {
-      format: 'esoteric-appliance-zeroize/1',
-      node: record.node,
-      at: this.#at,
-      ...outcome,
-      parameters: [
-        ...destroyed.map((name) => ({ name, kind: 'sealed key', fate: 'destroyed in memory and kernel' })),
-        { name: 'DRBG and pool', kind: 'DRBG state', fate: 'destroyed in memory' },
-        ...(retained
-          ? [
-              {
-                name: 'delivery credentials',
-                kind: "the courier's",
-                fate: 'retained, in a process of its own',
-              },
-            ]
-          : []),
-      ],
-    };
-    const digest = createHash('sha256')
-      .update(canonicalize(asserted) ?? '')
-      .digest();
-    const quoted = await keys?.quote(digest).catch(() => undefined);
-    const counters = await keys?.certifyCounters(digest).catch(() => undefined);
-    const proven =
-      quoted === undefined || counters === undefined
-        ? null
-        : { ...signedText(quoted), pcrs: quoted.pcrs, armedCounter: signedText(counters.armed) };
-    this.#certificate = `${JSON.stringify({ asserted, proven }, null, 2)}\n`;
-    recordPast(this.#options, 'zeroize-certified', {
-      sha256: digest.toString('hex'),
-      quoted: proven !== null,
-    });
-    writeDurably(layout.zeroizeCertificate, this.#certificate);
+    this.#certificate = await certifyZeroize(this.#options, { at: this.#at, ...this.#outcome });
   }
 
   #alert(key: string): void {

@@ -40,7 +40,7 @@ function leftOver(layout: StateLayout): Interrupted | undefined {
 }
 
 /** What the caller records as `zeroize-finished`: the stages have run, whether or not the log can be written. */
-interface Finished extends Omit<Interrupted, 'lifecycle'> {
+export interface Finished extends Omit<Interrupted, 'lifecycle'> {
   readonly stages: ZeroizeOutcome['stages'];
 }
 
@@ -79,6 +79,15 @@ export async function finishInterrupted(node: {
   const { stages: finished } = outcomeOf(board, []);
   const { cause, level, done } = mark;
   return { cause, level, done, stages: finished };
+}
+
+/** Stages that could not be done this time either, each with why. */
+export function failedStages({ kernel, tpm, disk }: ZeroizeOutcome['stages']): string[] {
+  return [
+    ...(kernel.failures === 0 ? [] : [`links (${kernel.failures} could not be removed)`]),
+    ...(tpm.result.startsWith('failed') ? [`TPM ${tpm.result}`] : []),
+    ...(disk.result.startsWith('failed') ? [`disk ${disk.result}`] : []),
+  ];
 }
 
 /** A TPM that does not answer is told by the stage itself. */

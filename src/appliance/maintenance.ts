@@ -164,6 +164,12 @@ export class Maintenance {
     if (was !== null) this.#options.custody.append('maintenance-allowed', { until: was.until });
     rmSync(this.#options.layout.forbidden, { force: true });
     this.#forbidden = undefined;
+    if (was !== null)
+      this.#options.announcer.event(
+        'MAINTENANCE_ALLOWED',
+        `Maintenance windows can be opened again, before ${was.until}.`,
+        { until: was.until },
+      );
     return { allowed: true };
   }
 
@@ -187,7 +193,7 @@ export class Maintenance {
       key: `${record.node}-window-${sequence ?? opened}`,
       severity: 'error',
       title: `${record.node}: a maintenance window was ended early`,
-      body: `${why}. The window ("${reason}") is closed; the next flap zeroizes the node.`,
+      body: `${why}. The window ("${reason}") is closed. A carrier that was down then, or the next flap, zeroizes the node.`,
       facts: { interfaces: interfaces.join(', ') },
     });
   }

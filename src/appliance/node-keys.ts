@@ -41,6 +41,13 @@ export interface Anchored {
   readonly certification: SignedAttest | null;
 }
 
+/** Against which a reset of the TPM and wrong authorizations show. */
+export interface TpmStanding {
+  readonly resetCount: number;
+  /** Wrong authorizations that the TPM remembers. */
+  readonly failures: number;
+}
+
 export class NodeKeys implements AsyncDisposable {
   readonly #tcti: string;
   readonly #anchors: NonNullable<NodeRecord['tpm']>;
@@ -194,6 +201,13 @@ export class NodeKeys implements AsyncDisposable {
       sequence: last.sequence,
       certification: await tpm.nvCertify(custodyIndex, attestor, last.hash),
     };
+  }
+
+  standing(): Promise<TpmStanding> {
+    return this.#fresh(async (tpm) => {
+      const { lockout, resetCount } = await tpm.properties();
+      return { resetCount, failures: lockout.counter };
+    });
   }
 
   /** Dictionary attack protection as it stands. */

@@ -27,11 +27,11 @@ import { type BundleMade, type BundleRequest, type EvidenceContext, makeBundle }
 import { readyForEvidence } from './evidence-ready.ts';
 import { NodeGuard } from './guard.ts';
 import { Housekeeping } from './housekeeping.ts';
-import { finishInterrupted } from './interrupted.ts';
+import { failedStages, finishInterrupted } from './interrupted.ts';
 import { Links } from './links.ts';
 import { type LiveState, liveCollectors } from './live-state.ts';
 import { Maintenance } from './maintenance.ts';
-import { type Anchored, NodeKeys } from './node-keys.ts';
+import { type Anchored, NodeKeys, type TpmStanding } from './node-keys.ts';
 import {
   makeReceipts,
   type NodeRecord,
@@ -48,6 +48,7 @@ import { recordPast } from './record.ts';
 import { failedClaimsOfOwn } from './self-appraisal.ts';
 import { Striking } from './striking.ts';
 import { conditionOf } from './tpm-condition.ts';
+import { heldKeys } from './zeroize-certificate.ts';
 
 export class Node implements AsyncDisposable {
   readonly config: Config;
@@ -63,6 +64,7 @@ export class Node implements AsyncDisposable {
   readonly #cleanup = new AsyncDisposableStack();
   #secrets: NodeSecrets | undefined;
   #tpm: NodeKeys | null = null;
+  #tpmAtStart: TpmStanding | null = null;
   #links: Links | undefined;
   #pool: EntropyPool | undefined;
   #servers: RandomServer[] = [];
@@ -133,19 +135,21 @@ export class Node implements AsyncDisposable {
       });
     const finished = await finishInterrupted({ ...this.#standing, policy: this.#policy });
     if (finished !== undefined) {
-      const { cause, level } = finished;
+      const { cause, level, stages } = finished;
+      const failed = failedStages(stages);
       recordPast(this, 'zeroize-finished', finished);
       announcer.event(
         'ZEROIZE_FINISHED',
-        `A zeroize (${cause}, ${level}) had been interrupted; its stages are finished now.`,
-        { cause, level },
+        `A zeroize (${cause}, ${level}) had been interrupted; ${failed.length === 0 ? 'its stages are finished now' : `still left over: ${failed.join(', ')}`}.`,
+        { cause, level, failed },
       );
     }
-    this.striking.requireUnzeroized(finished !== undefined);
+    await this.striking.requireUnzeroized(finished);
     rmSync(this.layout.zeroizeCertificate, { force: true }); // Of another life.
     this.#program = await admitProgram(this.#standing);
     const unclean = this.#lifecycle.endedUncleanly;
     if (record.tpm !== null) this.#tpm = this.#cleanup.use(await NodeKeys.open(this.config, record.tpm));
+    this.#tpmAtStart = (await this.#tpm?.standing()) ?? null;
     await this.#cleanup.use(this.striking).arm();
     this.#lifecycle.markRunning();
     this.#marked = true;
@@ -204,7 +208,8 @@ export class Node implements AsyncDisposable {
       policy: this.#policy,
       maintenance: () => this.maintenance,
       keys: () => this.#tpm,
-      destroyed: () => this.#secrets?.names ?? [],
+      held: () =>
+        heldKeys(this.record, this.config.links).filter(({ name }) => this.#secrets?.names.includes(name)),
       endOutput: () => {
         for (const server of this.#servers) server.closeNow();
       },
@@ -313,6 +318,7 @@ export class Node implements AsyncDisposable {
     return new NodeGuard({
       ...this.#standing,
       policy: this.#policy,
+      tpmAtStart: this.#tpmAtStart,
       entropy: () => this.#pool?.status(),
       linkChanges: async () => (this.zeroized ? 0 : ((await this.#links?.changes()) ?? 0)),
       takeAlong: (index) => this.striking.interlock.addKernelAction({ message: linkDeletion(index) }),

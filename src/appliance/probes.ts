@@ -12,11 +12,14 @@ import { openTpm } from '../tpm/context.ts';
 import type { Config } from './config.ts';
 import { entropyEvents } from './entropy-events.ts';
 import type { Probe, Seen } from './lookout.ts';
+import type { TpmStanding } from './node-keys.ts';
 import type { NodeRecord } from './node-record.ts';
 
 export interface ProbedNode {
   readonly config: Config;
   readonly record: NodeRecord;
+  /** Of before the first unseal; null without a TPM. */
+  readonly tpmAtStart: TpmStanding | null;
   readonly entropy: () => EntropyStatus | undefined;
   readonly linkChanges: () => Promise<number>;
   /** A zeroize removes this interface, by its index, as well. */
@@ -28,7 +31,7 @@ export function probesOf(
   node: ProbedNode,
   onEvent: (...event: ReturnType<typeof entropyEvents>[number]) => void,
 ): Disposable & { readonly probes: Probe[] } {
-  const { config, record, entropy, linkChanges, takeAlong } = node;
+  const { config, record, tpmAtStart, entropy, linkChanges, takeAlong } = node;
   const often = config.interlock.look_milliseconds;
   const uevents = new Uevents();
   const probes: Probe[] = [
@@ -50,8 +53,9 @@ export function probesOf(
     const look = async () => ({ 'wireguard-changed': await linkChanges() });
     probes.push({ name: 'links', everyMilliseconds: 2 * often, look });
   }
-  if (record.tpm !== null) {
-    probes.push({ name: 'TPM', everyMilliseconds: 10 * often, look: tpmProbe(config.tpm.tcti, record.tpm) });
+  if (record.tpm !== null && tpmAtStart !== null) {
+    const look = tpmProbe(config.tpm.tcti, record.tpm, tpmAtStart);
+    probes.push({ name: 'TPM', everyMilliseconds: 10 * often, look });
   }
   return { probes, [Symbol.dispose]: () => uevents[Symbol.dispose]() };
 }
@@ -117,16 +121,14 @@ export function macsecProbe(
   };
 }
 
-/** Against what the TPM said at the first look. A TPM that is silent says nothing: that is told, and the stages need it anyway. */
-function tpmProbe(tcti: string, anchors: NonNullable<NodeRecord['tpm']>): Probe['look'] {
-  let first: { resetCount: number; failures: number } | undefined;
+/** Against what the TPM said before it unsealed anything. A TPM that is silent says nothing: that is told, and the stages need it anyway. */
+function tpmProbe(tcti: string, anchors: NonNullable<NodeRecord['tpm']>, first: TpmStanding): Probe['look'] {
   return async () => {
     await using tpm = await openTpm({ tcti });
     const { handle, name } = anchors.srk;
     const there = (await tpm.persistentHandles()).includes(handle);
     const present = there ? Buffer.from((await tpm.readPublic(handle)).name).toString('hex') : 'none';
     const { lockout, resetCount } = await tpm.properties();
-    first ??= { resetCount, failures: lockout.counter };
     return {
       'tpm-changed': present === name ? 0 : 1,
       'tpm-reset': Math.abs(resetCount - first.resetCount),

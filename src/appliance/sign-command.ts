@@ -33,3 +33,17 @@ export function signCommand(order: {
     });
   }
 }
+
+/** A command as `remote sign` printed it. @throws Failure `command-unreadable`, status 2. */
+export function readSigned(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new Failure('command-unreadable', `The command ${path} cannot be read: ${reasonOf(cause)}.`, {
+      kept: 'Nothing was done.',
+      remedy: 'Name the file that the output of `esoteric-appliance remote sign` went to.',
+      status: exitStatus.usage,
+      cause,
+    });
+  }
+}

@@ -3,6 +3,8 @@ import { readdirSync } from 'node:fs';
 import { readCounts } from '../alerts/outbox.ts';
 import { CustodyLog } from '../custody/log.ts';
 import { reasonOf } from '../host/failure.ts';
+import { levels, type ZeroizeLevel } from '../interlock/causes.ts';
+import { readMarker } from '../interlock/marker.ts';
 import { Lifecycle } from '../keys/lifecycle.ts';
 import { type Asked, askedOf, linkKeysOf } from './asked.ts';
 import { assuranceNow } from './assurance.ts';
@@ -38,7 +40,10 @@ export interface Status {
     readonly trouble?: string;
   };
   /** What the last zeroize did; null where there was none since the node was armed. */
-  readonly zeroize: LiveState['zeroize'] | { readonly cause: string; readonly at: string } | null;
+  readonly zeroize:
+    | LiveState['zeroize']
+    | { readonly cause: string; readonly level: ZeroizeLevel; readonly at: string }
+    | null;
   /** What maintenance windows have left to be done. */
   readonly asked: readonly Asked[];
   readonly custody: { readonly sequence: number; readonly hash: string } | null;
@@ -53,7 +58,7 @@ export interface Status {
 export async function statusOf(config: Config): Promise<Status> {
   const layout = stateLayout(config.node.state_dir);
   if (await isRunning(layout.control)) return await askNode<Status>(layout.control, 'status');
-  const { state: told, cause, since } = new Lifecycle(layout.directory).read();
+  const { state: told } = new Lifecycle(layout.directory).read();
   const state = zeroizeUnfinished(layout) ? 'zeroized' : told;
   const alerts = alertCounts(layout);
   const nothing = {
@@ -83,10 +88,22 @@ export async function statusOf(config: Config): Promise<Status> {
     state,
     assurance: assuranceNow(config, record),
     ...nothing,
-    zeroize: state === 'zeroized' ? { cause: cause ?? 'unknown', at: since ?? '' } : null,
+    zeroize: state === 'zeroized' ? lastZeroize(layout) : null,
     asked: askedOfStopped(config, layout, record),
     custody: custody.head(),
     tpm: await conditionOfStopped(config, layout, record),
+  };
+}
+
+/** One that was killed half-way is told by its mark alone. A level that cannot be read is as that of a state that cannot be. */
+function lastZeroize({ directory }: StateLayout): Exclude<Status['zeroize'], LiveState['zeroize']> {
+  const lifecycle = new Lifecycle(directory);
+  const { state, cause, level, since } = lifecycle.read();
+  const mark = state === 'zeroized' ? undefined : readMarker(lifecycle.path);
+  return {
+    cause: mark?.cause ?? cause ?? 'unknown',
+    level: mark?.level ?? levels.find((known) => known === level) ?? 'lock',
+    at: (mark === undefined ? since : undefined) ?? 'a time that is not known',
   };
 }
 

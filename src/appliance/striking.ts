@@ -2,8 +2,9 @@
 // and what a strike leaves to be told. A node that was zeroized before is refused here.
 import type { CustodyLog } from '../custody/log.ts';
 import type { SecretArena } from '../host/arena.ts';
-import { Failure, zeroizedFailure } from '../host/failure.ts';
-import type { Cause, ZeroizeLevel } from '../interlock/causes.ts';
+import { Failure, reasonOf, zeroizedFailure } from '../host/failure.ts';
+import { utcNow } from '../host/time.ts';
+import { type Cause, levels, type ZeroizeLevel } from '../interlock/causes.ts';
 import { openContacts } from '../interlock/detectors/tamper.ts';
 import { Interlock, type InterlockEvent } from '../interlock/interlock.ts';
 import type { ZeroizeOutcome } from '../interlock/outcome.ts';
@@ -14,12 +15,13 @@ import type { Config } from './config.ts';
 import type { BundleMade, BundleRequest } from './evidence.ts';
 import { Incident, tellInterrupted } from './incident.ts';
 import { tellEvent } from './interlock-news.ts';
-import { requireFinished } from './interrupted.ts';
+import { type Finished, requireFinished } from './interrupted.ts';
 import type { Maintenance } from './maintenance.ts';
-import type { NodeKeys } from './node-keys.ts';
+import { NodeKeys } from './node-keys.ts';
 import type { NodeRecord, StateLayout } from './node-record.ts';
 import { recordPast } from './record.ts';
 import { stagePlan } from './stage-plan.ts';
+import { certifyZeroize, type HeldKey, heldKeys, isCertified } from './zeroize-certificate.ts';
 
 /** A thread that has been silent for so many heartbeats is lost. */
 const missedBeats = 3;
@@ -35,8 +37,8 @@ export interface StrikingOptions {
   readonly maintenance: () => Maintenance;
   /** Null without a TPM. */
   readonly keys: () => NodeKeys | null;
-  /** Names of the keys that are in the arena, or were. */
-  readonly destroyed: () => readonly string[];
+  /** The keys that are in the arena, or were. */
+  readonly held: () => readonly HeldKey[];
   /** Ends all output at once. */
   readonly endOutput: () => void;
   /** Brings the custody head into the TPM. */
@@ -78,15 +80,17 @@ export class Striking implements AsyncDisposable {
    * After a purge, which left TPM and disk alone, a restart is what brings the node back.
    * @throws Failure `zeroized`, `zeroize-unfinished`, `custody-unwritable`.
    */
-  requireUnzeroized(finishedJustNow: boolean): void {
+  async requireUnzeroized(finished: Finished | undefined): Promise<void> {
     const { state, level, cause = 'unknown' } = this.#lifecycle.read();
     if (state !== 'zeroized') {
       requireFinished(this.#options.layout); // The mark alone may say so.
       return;
     }
     if (level !== 'purge') {
-      tellInterrupted(cause, finishedJustNow || this.#lifecycle.endedUncleanly, this.#options);
+      tellInterrupted(cause, finished !== undefined || this.#lifecycle.endedUncleanly, this.#options);
+      await this.#certifyKilled(finished);
       this.#lifecycle.clearRunning();
+      requireFinished(this.#options.layout); // What it needs is told first.
       throw zeroizedFailure('Starting');
     }
     this.#options.custody.append('restarted-after-purge', { cause });
@@ -137,18 +141,9 @@ export class Striking implements AsyncDisposable {
 
   /** The red button. Resolves when certificate, alert and bundle are made. */
   async zeroize(reason: string, level: ZeroizeLevel | undefined): Promise<ZeroizeOutcome> {
-    const before = this.interlock.outcome?.level;
     const striking = this.strike('operator', level); // Has begun when this returns: wipe first, write later.
     recordPast(this.#options, 'zeroize-requested', { reason, level: level ?? 'configured' });
-    const outcome = await striking;
-    if (before !== undefined && before !== outcome.level) {
-      recordPast(this.#options, 'zeroize-deepened', {
-        from: before,
-        to: outcome.level,
-        stages: outcome.stages,
-      });
-    }
-    return outcome;
+    return await striking;
   }
 
   linkLost(link: string): void {
@@ -161,9 +156,11 @@ export class Striking implements AsyncDisposable {
 
   /** Zeroizes, unless that is done or under way, and resolves when certificate, alert and bundle are made. */
   async strike(cause: Cause, level?: ZeroizeLevel): Promise<ZeroizeOutcome> {
+    const before = this.interlock.outcome;
     const outcome = await this.interlock.zeroize(cause, level);
     this.#struck(outcome);
     await this.#incident?.done;
+    if (before !== undefined && wentFurther(before, outcome)) await this.#incident?.deepen(outcome);
     return outcome;
   }
 
@@ -184,22 +181,42 @@ export class Striking implements AsyncDisposable {
     else this.#options.maintenance().closed(event, this.#zeroized);
   }
 
+  /** Of a zeroize whose process was killed before it could certify it. Never rejects. */
+  async #certifyKilled(finished: Finished | undefined): Promise<void> {
+    const { config, layout, record, announcer } = this.#options;
+    if (finished === undefined && isCertified(layout)) return;
+    const { cause = 'state-unparsable', level: kept, since = utcNow() } = this.#lifecycle.read();
+    const level = levels.find((known) => known === kept) ?? 'lock';
+    const keys = record.tpm === null ? null : await NodeKeys.open(config, record.tpm).catch(() => null);
+    const told = {
+      at: since,
+      cause,
+      interface: null,
+      level,
+      also: [],
+      detectedAtMicros: null,
+      stages: finished?.stages ?? null,
+      interrupted: true,
+    };
+    try {
+      const held = heldKeys(record, config.links);
+      await certifyZeroize({ ...this.#options, keys, held, retained: hasCredentials(config) }, told);
+    } catch (error) {
+      const why = reasonOf(error);
+      announcer.event('AFTERMATH_FAILED', `After the zeroize, the certificate failed: ${why}`, {
+        step: 'certificate',
+        why,
+      });
+    } finally {
+      await keys?.[Symbol.asyncDispose]();
+    }
+  }
+
   /** Memory, kernel, TPM and disk are done when this is called; what is left is to tell, once. */
   #struck(outcome: ZeroizeOutcome): void {
     if (this.#incident !== undefined) return;
-    const {
-      config,
-      layout,
-      record,
-      custody,
-      announcer,
-      policy,
-      keys,
-      destroyed,
-      anchor,
-      collect,
-      endOutput,
-    } = this.#options;
+    const { config, layout, record, custody, announcer, policy, keys, held, anchor, collect, endOutput } =
+      this.#options;
     endOutput();
     const consequence = consequenceOf(policy, outcome.cause, record.role, config.interlock.level);
     this.#incident = new Incident({
@@ -212,9 +229,18 @@ export class Striking implements AsyncDisposable {
       announcer,
       keys: keys(),
       anchor,
-      destroyed: destroyed(),
-      retained: config.alerts.channels.length > 0 || config.forensics.upload !== '',
+      held: held(),
+      retained: hasCredentials(config),
       collect,
     });
   }
 }
+
+const hasCredentials = ({ alerts, forensics }: Config): boolean =>
+  alerts.channels.length > 0 || forensics.upload !== '';
+
+/** Whether a zeroize that had run has done more since: at a higher level, or a stage that had failed. */
+const wentFurther = (before: ZeroizeOutcome, after: ZeroizeOutcome): boolean =>
+  before.level !== after.level ||
+  before.stages.tpm.result !== after.stages.tpm.result ||
+  before.stages.disk.result !== after.stages.disk.result;

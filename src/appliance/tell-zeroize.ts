@@ -1,5 +1,5 @@
 // The events of a zeroize, told once its stages have run.
-import type { Cause } from '../interlock/causes.ts';
+import type { Cause, ZeroizeLevel } from '../interlock/causes.ts';
 import type { ZeroizeOutcome } from '../interlock/outcome.ts';
 import type { Announcer } from './announce.ts';
 
@@ -30,6 +30,21 @@ export function tellZeroize(announcer: Announcer, outcome: ZeroizeOutcome): void
   });
   const { micros } = stages.memory;
   announcer.event('BUFFER_PURGE', `Pool and generator were wiped in ${micros} us.`, { micros });
+  tellTpm(announcer, outcome);
+}
+
+/** Of a node that was zeroized before. */
+export function tellDeepened(announcer: Announcer, from: ZeroizeLevel, outcome: ZeroizeOutcome): void {
+  const { level, stages } = outcome;
+  announcer.event('ZEROIZE_DEEPENED', `The zeroize was taken from ${from} to ${level}.`, {
+    from,
+    level,
+    stages,
+  });
+  tellTpm(announcer, outcome);
+}
+
+function tellTpm(announcer: Announcer, { stages }: ZeroizeOutcome): void {
   const { result, micros: took } = stages.tpm;
   if (result === 'done') announcer.event('TPM_LOCKED', `The TPM is locked, in ${took} us.`, { micros: took });
   else if (result.startsWith('failed'))

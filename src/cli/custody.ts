@@ -20,6 +20,10 @@ const check = command('check', 'whether the log is whole: chain, order, nothing 
       if (options.json) printJson(result);
       else if (result.ok) {
         printLine(`${paint('green', 'whole')}: ${result.head.sequence} records, head ${result.head.hash}`);
+        if (known === undefined)
+          printLine(
+            'Whether it was cut off at its end, or is another log, shows `--against` a head kept elsewhere.',
+          );
       } else printLine(`${paint('red', 'broken')}: ${result.problem}`);
       return result.ok ? exitStatus.done : exitStatus.rejected;
     }),

@@ -31,12 +31,12 @@ const send = command('send', 'give a signed command to the running node (root on
   .argument('<file>', 'what `remote sign` printed')
   .action((file, options) =>
     ending(options.json, async () => {
-      const { readFileSync } = await import('node:fs');
+      const { readSigned } = await import('../appliance/sign-command.ts');
       const { askNode } = await import('../appliance/control.ts');
       const { stateLayout } = await import('../appliance/node-record.ts');
       const { control } = stateLayout((await configOf(options)).node.state_dir);
       const accepted = await askNode<{ number: number; level: string }>(control, 'command', {
-        command: readFileSync(file, 'utf8'),
+        command: readSigned(file),
       });
       if (options.json) printJson(accepted);
       else printLine(`Command ${accepted.number} is obeyed (level ${accepted.level}).`);

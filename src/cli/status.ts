@@ -43,7 +43,7 @@ function statusLines(status: Status): string[] {
       `${alerts.delivered} delivered, ${alerts.queued} queued, ${alerts.deadLettered} dead-lettered`,
     ],
     ...(alerts.trouble === undefined ? [] : [['', paint('red', alerts.trouble)]]),
-    ...(zeroize === null ? [] : [['zeroized', `${zeroize.cause} at ${zeroize.at}`]]),
+    ...zeroizeRows(zeroize),
     ...status.asked.map(({ what, since, remedy }) => [
       'asked for',
       paint('yellow', `${what}, since ${since}: ${remedy}`),
@@ -57,9 +57,30 @@ function statusLines(status: Status): string[] {
   return table(rows);
 }
 
+function zeroizeRows(zeroize: Status['zeroize']): string[][] {
+  if (zeroize === null) return [];
+  const { cause, level, at } = zeroize;
+  const where = 'interface' in zeroize && zeroize.interface !== null ? ` on ${zeroize.interface}` : '';
+  const rows = [['zeroized', `${cause}${where}, level ${level}, at ${at}`]];
+  if (!('stages' in zeroize)) return rows;
+  const { memory, kernel, tpm, disk } = zeroize.stages;
+  return [
+    ...rows,
+    [
+      '',
+      `memory ${memory.micros} us; links ${kernel.micros} us, ${kernel.failures} failed; TPM ${tpm.micros} us, ${tpm.result}; disk ${disk.micros} us, ${disk.result}`,
+    ],
+    ...zeroize.also.map((late) => [
+      '',
+      `also ${late.cause}${late.interface === null ? '' : ` on ${late.interface}`}`,
+    ]),
+    ['bundle', zeroize.bundle ?? 'none yet'],
+  ];
+}
+
 /** A purge leaves nothing in the TPM; what a lock extended there holds until the TPM is reset. */
 function afterZeroize(zeroize: Status['zeroize']): string {
-  const purged = zeroize !== null && 'level' in zeroize && zeroize.level === 'purge';
+  const purged = zeroize?.level === 'purge';
   const then = purged ? 'start the node anew' : 'reboot, then esoteric-appliance provision --re-arm';
   return `keep the forensic bundle, ${purged ? 'then ' : ''}${then}`;
 }

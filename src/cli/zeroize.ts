@@ -25,7 +25,7 @@ export const zeroizeCommand = command(
         return;
       }
       const { memory, kernel, tpm, disk } = outcome.stages;
-      printLine(`Zeroized (level ${outcome.level}).`);
+      printLine(`Zeroized (level ${outcome.level}, cause ${outcome.cause}).`);
       for (const line of table([
         ['  memory', `${memory.micros} us`],
         ['  kernel', `${kernel.micros} us, ${kernel.failures} failed`],

@@ -219,7 +219,7 @@ export class EntropyPool implements AsyncDisposable {
         // One that is still being assessed may come to count.
         sources: sources.map(({ state }, at) => ({ state, credit: possibleCredit(this.#members[at]) })),
       }),
-      ...(this.#paused === undefined ? {} : { pausedFor: this.#paused }),
+      ...(this.#paused === undefined || this.#arena.zeroized ? {} : { pausedFor: this.#paused }),
       ...(this.#lanes.lost === undefined ? {} : { why: this.#lanes.lost }),
       sources,
       seeded: this.#seeds > 0,

@@ -52,7 +52,7 @@ export function zeroizedFailure(what: string): Failure {
   return new Failure('zeroized', `${what} is refused: this node has been zeroized.`, {
     kept: 'The evidence and the custody log are intact.',
     remedy:
-      'Look at `esoteric-appliance status`, keep the forensic bundle, then re-arm with `esoteric-appliance provision --re-arm`.',
+      'Look at `esoteric-appliance status`, keep the forensic bundle, stop the node; then start it anew after a purge, else reboot and re-arm it with `esoteric-appliance provision --re-arm`.',
     status: exitStatus.zeroized,
   });
 }

@@ -98,15 +98,20 @@ export class Stages implements Disposable {
 
   /** What a higher level adds to a zeroize that has run. False where it adds nothing. */
   deepen(level: ZeroizeLevel): boolean {
-    const { words } = this.#board;
+    const { words, moments } = this.#board;
     if (levels.indexOf(level) < Atomics.load(words, word.level)) return false;
     // What failed before is tried again; what was done is not done twice.
     const done =
       Atomics.load(words, word.tpmResult) === 0 ? levels[Atomics.load(words, word.level) - 1] : undefined;
     Atomics.store(words, word.level, levels.indexOf(level) + 1);
     this.#marker?.begin(Atomics.load(words, word.cause), level);
+    const began = nowMicros();
     Atomics.store(words, word.tpmResult, this.#lockTpm(level, done));
+    const locked = nowMicros();
     Atomics.store(words, word.diskResult, this.#markDisk(Atomics.load(words, word.cause), level));
+    // What each stage has taken altogether, as if it had gone on.
+    moments[moment.tpm] = (moments[moment.tpm] ?? 0) + locked - began;
+    moments[moment.disk] = (moments[moment.disk] ?? 0) + nowMicros() - began;
     this.#syncMarker();
     this.#clearMarker();
     return true;

@@ -40,7 +40,7 @@ export function isPhysical(name: string, sysfs: string): boolean {
   }
 }
 
-export function missing(name: string, present: readonly Interface[]): Failure {
+function missing(name: string, present: readonly Interface[]): Failure {
   return new Failure('interface-missing', `There is no interface "${name}" here.`, {
     kept: 'No key has been unsealed.',
     remedy: `Name one of: ${present.map((link) => link.name).join(', ')} (node.interfaces, or -I).`,

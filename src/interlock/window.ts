@@ -4,7 +4,6 @@ import { Failure, zeroizedFailure } from '../host/failure.ts';
 import type { Interface } from '../host/netlink.ts';
 import { type Board, phase, windowState, word } from './board.ts';
 import { PlannedFlaps } from './planned-flaps.ts';
-import { missing } from './watched.ts';
 
 export interface MaintenanceWindow {
   readonly interfaces: readonly string[];
@@ -153,7 +152,12 @@ export class Windows {
 
   #positionOf(name: string): number {
     const position = this.#watched.findIndex((link) => link.name === name);
-    if (position === -1) throw missing(name, this.#watched);
+    if (position === -1) {
+      throw new Failure('interface-missing', `"${name}" is not a watched interface.`, {
+        kept: 'No window was opened: every flap counts, as before.',
+        remedy: `Name one of: ${this.#watched.map((link) => link.name).join(', ')}.`,
+      });
+    }
     return position;
   }
 

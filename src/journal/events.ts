@@ -96,6 +96,9 @@ export const events = {
   MAINTENANCE_FORBIDDEN: entry('notice', 'A criticality window: no maintenance window can be opened.', {
     until: 'RFC 3339',
   }),
+  MAINTENANCE_ALLOWED: entry('notice', 'A criticality window was ended before its time.', {
+    until: 'RFC 3339: how long it would have lasted',
+  }),
   CAUSE_OBSERVED: entry('warning', 'A cause was observed that the policy says to tell only.', {
     cause,
     value: 'how bad',
@@ -127,10 +130,20 @@ export const events = {
     also: 'causes that came meanwhile',
     stages: 'times and results of memory, kernel, tpm, disk',
   }),
-  ZEROIZE_FINISHED: entry('critical', 'A zeroize that had been interrupted was finished at this start.', {
-    cause,
-    level: 'purge, lock or destroy',
-  }),
+  ZEROIZE_DEEPENED: entry(
+    'critical',
+    'A higher level was added to a zeroize, and the certificate made anew.',
+    {
+      from: 'purge, lock or destroy',
+      level: 'purge, lock or destroy',
+      stages: 'times and results of memory, kernel, tpm, disk',
+    },
+  ),
+  ZEROIZE_FINISHED: entry(
+    'critical',
+    'A zeroize that had been interrupted was finished at this start, but for what failed again.',
+    { cause, level: 'purge, lock or destroy', failed: 'list: stages that are left over, with why' },
+  ),
   BUFFER_PURGE: entry('notice', 'Pool, rings and generator are wiped, as a part of ZEROIZE.', {
     micros: 'microseconds from detection to the end of the wipe',
   }),

@@ -3,12 +3,14 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, describe, expect, it } from 'vitest';
+import type { BundleMade } from '../../src/appliance/evidence.ts';
 import type { ProvisionResult } from '../../src/appliance/provision-result.ts';
 import type { CustodyRecord } from '../../src/custody/chain.ts';
+import type { VerifyReport } from '../../src/forensics/claims.ts';
 import { readMarker } from '../../src/interlock/marker.ts';
 import { Lifecycle } from '../../src/keys/lifecycle.ts';
 import { openTpm } from '../../src/tpm/context.ts';
-import { esotericWords, type LabNode } from '../lab/node.ts';
+import { esoteric, esotericWords, type LabNode } from '../lab/node.ts';
 import { labNode, profile, refusalOf, Scratch } from './scene.ts';
 
 const scratch = new Scratch();
@@ -50,7 +52,10 @@ describe('a zeroize that is killed between two stages', () => {
     expect(JSON.parse(readFileSync(statePath, 'utf8'))).toMatchObject({ state: 'sealed' });
     // The command that was on its way may have reached the TPM: what counts is that it is sent again.
     const before = await cap(node);
-    expect((await node.status()).state).toBe('zeroized');
+    expect(await node.status()).toMatchObject({
+      state: 'zeroized',
+      zeroize: { cause: 'operator', level: 'lock' },
+    });
 
     expect(await refusalOf(['run', ...node.arguments])).toMatchObject({ status: 4, code: 'zeroized' });
     expect(readMarker(statePath)).toBeUndefined();
@@ -63,6 +68,24 @@ describe('a zeroize that is killed between two stages', () => {
       stages: { tpm: { result: 'done' }, disk: { result: 'done' } },
     });
     expect(custody.map(({ event }) => event)).toContain('zeroize-interrupted');
+    const certificate = readFileSync(`${node.stateDirectory}/zeroize-certificate.json`, 'utf8');
+    expect(JSON.parse(certificate)).toMatchObject({
+      asserted: { cause: 'operator', level: 'lock', interrupted: true, stages: { tpm: { result: 'done' } } },
+      proven: { pcrs: { 14: expect.stringMatching(/[1-9a-f]/) } },
+    });
+    const certified = custody.filter(({ event }) => event === 'zeroize-certified');
+    expect(certified).toMatchObject([{ detail: { quoted: true } }]);
+    // Made once, and part of what is collected.
+    await refusalOf(['run', ...node.arguments]);
+    expect(readFileSync(`${node.stateDirectory}/zeroize-certificate.json`, 'utf8')).toBe(certificate);
+    const { archive } = await node.ask<BundleMade>(['collect-forensics']);
+    const verified = await esoteric([
+      ...['verify', archive, '--json', '--allow-bypassed'],
+      ...['--enrolment', `${node.stateDirectory}/enrolment.json`],
+    ]);
+    const { claims } = JSON.parse(verified.stdout.toString()) as VerifyReport;
+    expect(claims.filter(({ result }) => result === 'failed')).toEqual([]);
+    expect(claims.find(({ claim }) => claim === 'zeroize')?.detail).toMatch(/^The TPM signed the zeroize/);
     expect((await refusalOf(['provision', '--re-arm', ...node.arguments])).code).toBe('tpm-still-capped');
     await node.reboot();
     await node.ask<ProvisionResult>(['provision', '--re-arm']);

@@ -144,6 +144,7 @@ describe('maintenance of a running node', () => {
     expect((await refusalOf([...begin, ...node.arguments])).message).toContain('the election');
     await node.ask(['maintenance', 'allow']);
     expect((await list()).forbidden).toBeNull();
+    expect(node.log).toMatch(/Maintenance windows can be opened again, before \S+Z\./);
   });
 
   it('ends with its process, and its flaps count for their hour in the next one', async () => {

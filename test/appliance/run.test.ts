@@ -196,7 +196,7 @@ describe('run, after a zeroize that was killed before it could tell', () => {
     for (let n = 0; n < 2; n += 1) {
       expect(await refusalOf(['run', ...node.arguments])).toMatchObject({ status: 4, code: 'zeroized' });
     }
-    expect(await eventsOf(node)).toEqual(['provisioned', 'zeroize-interrupted']);
+    expect(await eventsOf(node)).toEqual(['provisioned', 'zeroize-interrupted', 'zeroize-certified']);
     expect(spooled(node).split('\n')).toEqual([expect.stringMatching(/mute-\d+ zeroized: link-flap/)]);
     expect((await node.status()).zeroize).toMatchObject({ cause: 'link-flap' });
   });

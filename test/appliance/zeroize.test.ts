@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { cpSync, existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -25,6 +26,8 @@ const bundlesOf = (node: LabNode): string[] =>
   readdirSync(`${node.stateDirectory}/bundles`)
     .filter((name) => name.endsWith('.tar.gz'))
     .map((name) => `${node.stateDirectory}/bundles/${name}`);
+const memberOf = (archive: string, path: string): string =>
+  execFileSync('tar', ['-xzOf', archive, path], { encoding: 'utf8' });
 const verified = async (node: LabNode, archive: string, ...more: string[]) => {
   const enrolment = `${node.stateDirectory}/enrolment.json`;
   const { status, stdout } = await esoteric(['verify', archive, '--enrolment', enrolment, '--json', ...more]);
@@ -87,6 +90,11 @@ url = "${webhook.url('json')}"
     expect(webhook.received[0]?.text).toMatch(/doors-\d+ zeroized: operator/);
     firstArchive = bundlesOf(node)[0] ?? '';
     expect((await node.status()).zeroize).toMatchObject({ cause: 'operator', bundle: firstArchive });
+    const shown = (await esoteric(['status', ...node.arguments])).stdout.toString();
+    expect(shown).toMatch(
+      /^zeroized +operator, level lock, at \S+Z\n +memory \d+ us; links \d+ us, 0 failed; TPM /m,
+    );
+    expect(shown).toMatch(new RegExp(`^bundle +${firstArchive}$`, 'm'));
   });
 
   it('gives no output: stream ends with 4, HTTP answers 503', async () => {
@@ -101,6 +109,8 @@ url = "${webhook.url('json')}"
   const standing = async (): Promise<void> => {
     expect((await node.status()).state).toBe('zeroized');
     expect(await node.ask(['custody', 'check'])).toMatchObject({ ok: true });
+    const checked = (await esoteric(['custody', 'check', ...node.arguments])).stdout.toString();
+    expect(checked).toMatch(/^whole: .*\n.*cut off at its end.*`--against`/);
     expect((await node.ask<OutboxRow[]>(['alert', 'status'])).map(({ kind }) => kind)).toContain('alert');
     expect(await node.ask(['doctor'])).toContainEqual(
       expect.objectContaining({ check: 'TPM', result: 'ok' }),
@@ -178,6 +188,9 @@ describe('the levels of a zeroize', () => {
     await node.run();
     expect((await zeroize(node, '--level', 'purge')).stages.tpm.result).toBe('not part of this level');
     await node.stop();
+    expect((await node.status()).zeroize).toMatchObject({ cause: 'operator', level: 'purge' });
+    const shown = (await esoteric(['status', ...node.arguments])).stdout.toString();
+    expect(shown).toContain('then start the node anew');
     await node.run();
     expect((await node.status()).state).toBe('running');
     expect(await eventsOf(node)).toContain('restarted-after-purge');
@@ -204,7 +217,21 @@ describe('the levels of a zeroize', () => {
     expect(existsSync(sealed)).toBe(true);
     const outcome = await zeroize(node, '--level', 'destroy');
     expect(outcome).toMatchObject({ level: 'destroy', stages: { disk: { result: 'done' } } });
-    expect((await eventsOf(node)).at(-1)).toBe('zeroize-deepened');
+    expect((await eventsOf(node)).slice(-2)).toEqual(['zeroize-deepened', 'zeroize-certified']);
+    const made = await node.ask<BundleMade>(['collect-forensics']);
+    const { asserted } = JSON.parse(memberOf(made.archive, 'evidence/zeroize-certificate.json'));
+    expect(asserted).toMatchObject({ level: 'destroy', cause: 'operator' });
+    expect(asserted.parameters).toContainEqual({
+      name: 'wireguard',
+      kind: 'wireguard key',
+      fate: 'destroyed in memory',
+      atRest: 'overwritten and removed; its share is gone from the TPM',
+    });
+    const { report, failed } = await verified(node, made.archive, '--allow-bypassed');
+    expect(failed).toEqual([]);
+    expect(report.claims.find(({ claim }) => claim === 'zeroize')?.detail).toMatch(
+      /^The TPM signed the zeroize/,
+    );
     expect(existsSync(sealed)).toBe(false);
     await node.stop();
     await node.reboot();
@@ -243,7 +270,10 @@ describe('a zeroize whose TPM has died', () => {
       expect(strict.report.claims).toContainEqual(expect.objectContaining({ claim, result: 'not-proven' }));
     }
     await node.stop();
-    expect(await refusalOf(['run', ...node.arguments])).toMatchObject({ status: 4, code: 'zeroized' });
+    const starting = await esoteric(['run', ...node.arguments]);
+    expect(starting.status).toBe(4);
+    expect(starting.stderr).toMatch(/had been interrupted; still left over: TPM failed \(/);
+    expect(starting.stderr).toMatch(/^error {2}The TPM could not be locked as the zeroize asks for/m);
     expect(await refusalOf(['provision', ...node.arguments])).toMatchObject({ status: 4 });
     expect((await refusalOf(['provision', '--re-arm', ...node.arguments])).code).toBe('zeroize-unfinished');
     // Evidence is still made without it, and signed again once it is back.

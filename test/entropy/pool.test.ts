@@ -113,6 +113,10 @@ describe('the entropy pool', () => {
     await until(() => samplesOf(pool) > paused);
     expect(pool.status().state).toBe('serving');
     expect(pool.status().sources.every(({ failures }) => failures === 0)).toBe(true);
+    pool.pause('cable replaced');
+    arena.wipe();
+    expect(pool.status().state).toBe('zeroized');
+    expect(pool.status().pausedFor).toBeUndefined();
   });
 
   it('isolates a stuck source while the others go on, and takes it back after a restart', async () => {

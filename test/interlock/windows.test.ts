@@ -151,7 +151,11 @@ describe('a maintenance window', () => {
       expect.objectContaining({ code: 'window-closed' }),
     );
     expect(() => guard.interlock.openWindow({ ...window, interfaces: ['far0'] })).toThrow(
-      expect.objectContaining({ code: 'interface-missing' }),
+      expect.objectContaining({
+        code: 'interface-missing',
+        kept: 'No window was opened: every flap counts, as before.',
+        remedy: expect.stringContaining('Name one of: '),
+      }),
     );
     guard.interlock.openWindow(window);
     expect(() => guard.interlock.openWindow(window)).toThrow(
