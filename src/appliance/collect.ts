@@ -1,10 +1,11 @@
 // `collect-forensics`: by the running node where there is one; else here, with the TPM opened for it. Never two at once.
-import { copyFileSync, mkdirSync } from 'node:fs';
+import { accessSync, constants, copyFileSync, mkdirSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CustodyLog } from '../custody/log.ts';
-import { removeAbandoned } from '../forensics/working-directory.ts';
-import { Failure, reasonOf } from '../host/failure.ts';
+import { parseUploadUrl } from '../forensics/upload-target.ts';
+import { abandonedOnSignal, removeAbandoned } from '../forensics/working-directory.ts';
+import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
 import { holdLock } from '../host/lock.ts';
 import { assuranceNow } from './assurance.ts';
 import type { Config } from './config.ts';
@@ -18,21 +19,52 @@ import { NodeKeys } from './node-keys.ts';
 import { type NodeRecord, readNodeRecord, type StateLayout, stateLayout } from './node-record.ts';
 import { type Preview, previewBundle } from './preview.ts';
 
-/** Leaves copies of the two files in a directory of the caller's, written with the caller's rights. */
+/** Makes the directory for copies, if need be. @throws Failure `output-unusable`, usage. */
+export function requireOutput(directory: string): void {
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    accessSync(directory, constants.W_OK | constants.X_OK);
+  } catch (cause) {
+    throw new Failure('output-unusable', `Nothing can be left in ${directory}: ${reasonOf(cause)}.`, {
+      kept: 'Nothing was collected.',
+      remedy: 'Give --output a directory that can be written to, or leave it out.',
+      status: exitStatus.usage,
+      cause,
+    });
+  }
+}
+
+/**
+ * Leaves copies of the two files in a directory of the caller's, written with the caller's rights.
+ * @throws Failure `output-failed`: the bundle is made all the same.
+ */
 export function copyBundle(made: BundleMade, directory: string): BundleMade {
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
-  const copy = (file: string): string => {
-    const target = join(directory, basename(file));
-    copyFileSync(file, target);
-    return target;
-  };
-  return { ...made, archive: copy(made.archive), sigstore: copy(made.sigstore) };
+  const targets = [made.archive, made.sigstore].map((file) => ({
+    file,
+    target: join(directory, basename(file)),
+  }));
+  try {
+    for (const { file, target } of targets) copyFileSync(file, target);
+  } catch (cause) {
+    for (const { target } of targets) rmSync(target, { force: true });
+    throw new Failure(
+      'output-failed',
+      `The bundle is made, but not copied to ${directory}: ${reasonOf(cause)}.`,
+      {
+        kept: `It lies in the state directory: ${made.archive} and ${basename(made.sigstore)}.`,
+        remedy: 'Copy both files from there.',
+        cause,
+      },
+    );
+  }
+  const [archive, sigstore] = targets.map(({ target }) => target);
+  return { ...made, archive: archive ?? made.archive, sigstore: sigstore ?? made.sigstore };
 }
 
 /** How long a process that works on the state directory, such as another collection, is waited for. */
 const patienceMilliseconds = 120_000;
 
-/** @throws Failure `unprovisioned`, `state-busy`, and as `makeBundle`. */
+/** @throws Failure `unprovisioned`, `upload-url-invalid`, `state-busy`, and as `makeBundle`. */
 export async function collectForensics(
   config: Config,
   request: BundleRequest,
@@ -40,12 +72,14 @@ export async function collectForensics(
 ): Promise<BundleMade> {
   const layout = stateLayout(config.node.state_dir);
   const record = recordNow(config, layout);
+  requireUsable(request);
   const lock = await nodeOrLock(layout, onProgress);
   if (lock === 'node') {
     return await askNode<BundleMade>(layout.control, 'collect', { ...request }, onProgress);
   }
   using _lock = lock;
   removeAbandoned(layout.bundles);
+  using _begun = abandonedOnSignal(layout.bundles);
   using custody = CustodyLog.open(layout.custody);
   try {
     keepHouse({ config, layout, record, custody });
@@ -68,7 +102,7 @@ export async function collectForensics(
   }
 }
 
-/** What `collectForensics` would do now; changes nothing. @throws Failure `unprovisioned`. */
+/** What `collectForensics` would do now; changes nothing. @throws Failure `unprovisioned`, `upload-url-invalid`. */
 export async function previewForensics(
   config: Config,
   request: BundleRequest,
@@ -76,6 +110,7 @@ export async function previewForensics(
 ): Promise<Preview> {
   const layout = stateLayout(config.node.state_dir);
   const record = recordNow(config, layout);
+  requireUsable(request);
   if (await isRunning(layout.control)) {
     return await askNode<Preview>(layout.control, 'collect-preview', { ...request }, onProgress);
   }
@@ -86,6 +121,11 @@ export async function previewForensics(
   } finally {
     await keys?.[Symbol.asyncDispose]();
   }
+}
+
+/** What the courier would find wrong much later, when nobody looks any more. */
+function requireUsable({ upload = '' }: BundleRequest): void {
+  if (upload !== '') parseUploadUrl(upload);
 }
 
 function recordNow(config: Config, layout: StateLayout): NodeRecord {

@@ -1,6 +1,8 @@
 // The tables of the configuration that the courier shares: evidence, who countersigns it, where it goes, and who is told.
 import { z } from 'zod';
 import { severities } from '../alerts/alert.ts';
+import { parseUploadUrl } from '../forensics/upload-target.ts';
+import { reasonOf } from '../host/failure.ts';
 import { hasNoSecret, httpUrlOrNone, isTable, milliseconds, pathOrNone } from './config-values.ts';
 
 export const channel = z
@@ -81,14 +83,30 @@ export const program = z.strictObject({
     .describe('A node does not start unless these are verified'),
 });
 
+const uploadForm = 's3://bucket/prefix?endpoint=…, file:///directory, or ""';
+
+/** Why the courier could not use it, as a part of a sentence; undefined where it could. */
+function uploadTrouble(url: string): string | undefined {
+  if (url === '') return undefined;
+  try {
+    parseUploadUrl(url);
+  } catch (error) {
+    return reasonOf(error).replace(/^The upload URL is not valid: |\.$/g, '');
+  }
+  return undefined;
+}
+
 export const forensics = z.strictObject({
   upload: z
     .string()
-    .refine(
-      (url) => url === '' || /^(s3|file):\/\//.test(url),
-      's3://bucket/prefix?endpoint=…, file:///directory, or ""',
-    )
-    .refine(hasNoSecret, "a URL without a secret (name the courier's s3_credentials_file instead)")
+    .refine((url) => url === '' || /^(s3|file):\/\//.test(url), { error: uploadForm, abort: true })
+    .refine(hasNoSecret, {
+      error: "a URL without a secret (name the courier's s3_credentials_file instead)",
+      abort: true,
+    })
+    .refine((url) => uploadTrouble(url) === undefined, {
+      error: ({ input }) => `${uploadForm} (${uploadTrouble(String(input))})`,
+    })
     .default('')
     .describe('Where bundles go; "" keeps them where they are made, as file:///STATE_DIR/bundles'),
   case_key: pathOrNone

@@ -257,18 +257,26 @@ function shareWithCourier(config: Config, ...files: string[]): void {
   }
 }
 
-/** The next bundle's number: the TPM's counter, or a file where there is no TPM or it does not answer. */
+/**
+ * The next bundle's number: the TPM's counter, or a file where there is no TPM or it does not answer. A counter that has missed bundles
+ * is brought after; where it is not, the custody log tells, else the bundle would contradict its own TPM.
+ */
 async function nextSequence(context: EvidenceContext): Promise<number> {
-  const { keys, layout, custody } = context;
+  const { keys, layout, custody, record, tpmTrouble } = context;
   const path = join(layout.directory, 'sequence');
   const last = Number(readIfPresent(path) ?? 0);
   let next = last + 1;
+  const uncounted = (why: string) => custody.append('sequence-uncounted', { sequence: next, why });
   if (keys !== null) {
     try {
-      next = Math.max(next, await keys.nextSequence());
+      const counted = await keys.nextSequence(next);
+      if (counted < next) uncounted(`the counter of the TPM stands at ${counted}`);
+      next = Math.max(next, counted);
     } catch (error) {
-      custody.append('sequence-uncounted', { sequence: next, why: reasonOf(error) });
+      uncounted(reasonOf(error));
     }
+  } else if (record.tpm !== null) {
+    uncounted(tpmTrouble === undefined ? 'the TPM is bypassed' : reasonOf(tpmTrouble));
   }
   // Counted by the TPM, and then a kill came before anything was begun. The counter of a new TPM may begin anywhere.
   if (last > 0 && next > last + 1) custody.append(numbersSkipped, { from: last + 1, to: next - 1 });

@@ -21,6 +21,8 @@ import type { NodeRecord, StateLayout } from './node-record.ts';
 
 /** PCRs of the firmware and boot chain, which every quote covers beside the cap PCR. */
 const quotedPcrs = [0, 1, 2, 3, 4, 5, 6, 7];
+/** Bundles that the counter is brought after at once. More are those of another TPM, and each takes a write of its NV memory. */
+const mostMissed = 100;
 
 export interface Quoted {
   readonly attest: Uint8Array;
@@ -155,11 +157,17 @@ export class NodeKeys implements AsyncDisposable {
     });
   }
 
-  /** Counts the bundle sequence up and returns it. */
-  nextSequence(): Promise<number> {
+  /** Counts the bundle sequence up, and on to `least` where it has missed a few bundles; returns it. */
+  nextSequence(least: number): Promise<number> {
+    const { sequenceIndex } = this.#anchors;
     return this.#fresh(async (tpm) => {
-      await tpm.nvIncrement(this.#anchors.sequenceIndex);
-      return Number(await tpm.nvReadCounter(this.#anchors.sequenceIndex));
+      const count = async (): Promise<number> => {
+        await tpm.nvIncrement(sequenceIndex);
+        return Number(await tpm.nvReadCounter(sequenceIndex));
+      };
+      let counted = await count();
+      if (least - counted <= mostMissed) while (counted < least) counted = await count();
+      return counted;
     });
   }
 

@@ -34,7 +34,9 @@ export const collectForensicsCommand = command(
   .option('--dry-run', 'say what would be collected and how large it is; changes nothing')
   .action((options) =>
     ending(options.json, async () => {
-      const { collectForensics, copyBundle, previewForensics } = await import('../appliance/collect.ts');
+      const { collectForensics, copyBundle, previewForensics, requireOutput } = await import(
+        '../appliance/collect.ts'
+      );
       const config = await configOf(options);
       const request = {
         reason: options.reason,
@@ -57,8 +59,10 @@ export const collectForensicsCommand = command(
         else printPreview(preview);
         return;
       }
+      const output = options.output === undefined ? undefined : resolve(options.output);
+      if (output !== undefined) requireOutput(output);
       const kept = await collectForensics(config, request, progress.step).finally(progress.done);
-      const made = options.output === undefined ? kept : copyBundle(kept, resolve(options.output));
+      const made = output === undefined ? kept : copyBundle(kept, output);
       if (options.json) {
         printJson(made);
         return;

@@ -23,7 +23,7 @@ const status = command(
         paint(state === 'delivered' ? 'green' : 'yellow', state),
         `${attempts} ${attempts === 1 ? 'attempt' : 'attempts'}`,
         nextAttempt === null ? '' : `next ${nextAttempt}`,
-        partsSent === null ? '' : `${partsSent} parts there`,
+        partsSent === null ? '' : `${partsSent} ${partsSent === 1 ? 'part' : 'parts'} there`,
         error ?? (delivered === null ? '' : `${delivered.where} (custody record ${delivered.record})`),
       ]),
     )) {

@@ -89,6 +89,8 @@ Examples:
           ? manyLines(plainly(verified.report), accepted)
           : reportLines(plainly(verified.report), accepted);
         for (const line of lines) printLine(line);
+        const reports = verified.many ? verified.report.bundles : [verified.report];
+        if (options.trustedRoot === undefined && reports.some(failedByRoot)) printLine(otherRoot);
         if (explanation !== undefined) for (const line of explanationLines(explanation)) printLine(line);
       }
       return accepted ? exitStatus.done : exitStatus.rejected;
@@ -109,6 +111,15 @@ async function explanationOf(name: string): Promise<Explanation> {
     status: exitStatus.usage,
   });
 }
+
+/** Whether a claim failed that is held against the trusted root. */
+const failedByRoot = ({ claims }: Pick<VerifyReport, 'claims'>): boolean =>
+  claims.some(
+    ({ claim, result }) => result === 'failed' && ['signer identity', 'transparency', 'time'].includes(claim),
+  );
+
+const otherRoot =
+  'This was held against the root of the public Sigstore. Where the node uses services of its own, name theirs with --trusted-root.';
 
 const explanationLines = ({ claim, says, needs, failed }: Explanation): string[] => [
   '',

@@ -94,7 +94,7 @@ async function kernelLog(): Promise<Uint8Array> {
       if (stdout.length > 0) return stdout;
       refusals.push(`\`${command}\` told nothing`);
     } catch (error) {
-      refusals.push(reasonOf(error));
+      refusals.push(reasonOf(error).replace(/\.$/, ''));
     }
   }
   throw new Failure('kernel-log-unreadable', refusals.join('; '));

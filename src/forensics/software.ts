@@ -2,8 +2,8 @@
 // and all packages of the machine (dpkg-query(1), rpm(8)). A changed binary shows against another machine, or the distributor's list.
 import { readdir, readFile, realpath } from 'node:fs/promises';
 import { delimiter, join, relative } from 'node:path';
-import { runChild } from '../host/child.ts';
-import { Failure } from '../host/failure.ts';
+import { requireChild, runChild } from '../host/child.ts';
+import { Failure, reasonOf } from '../host/failure.ts';
 import type { Collector } from './collect.ts';
 import { digestsOf } from './digests.ts';
 
@@ -140,9 +140,15 @@ async function packages(): Promise<Uint8Array> {
     ],
     ['rpm', ['--query', '--all', '--queryformat=%{NAME}\t%{EVR}\t%{ARCH}\tinstalled\n']],
   ];
+  const refusals: string[] = [];
   for (const [command, words] of queries) {
-    const listed = await runChild(command, words).catch(() => undefined);
-    if (listed?.status === 0 && listed.stdout.length > 0) return listed.stdout;
+    try {
+      const { stdout } = await requireChild(command, words);
+      if (stdout.length > 0) return stdout;
+      refusals.push(`\`${command}\` knows of none`);
+    } catch (error) {
+      refusals.push(reasonOf(error).replace(/\.$/, ''));
+    }
   }
-  throw new Failure('packages-unknown', 'Neither dpkg nor rpm keeps packages here.');
+  throw new Failure('packages-unknown', refusals.join('; '));
 }

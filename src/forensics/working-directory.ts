@@ -1,5 +1,5 @@
 // Where the members of one bundle lie while it is made. Of a bundle that will be encrypted nothing stays in clear, however its making
-// ends: what a kill left is removed at the next start.
+// ends: also by an interrupt or a terminal that is gone. What SIGKILL or a power cut left is removed at the next start.
 import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -52,4 +52,19 @@ export function removeAbandoned(parent: string): void {
       rmSync(path, { recursive: true, force: true });
     }
   }
+}
+
+/** While it is there, whoever ends this process by a signal that can be caught takes along what was begun. Only where no other begins any. */
+export function abandonedOnSignal(parent: string): Disposable {
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+  const leave = (): void => {
+    for (const signal of signals) process.off(signal, end);
+  };
+  const end = (signal: NodeJS.Signals): void => {
+    removeAbandoned(parent);
+    leave();
+    process.kill(process.pid, signal);
+  };
+  for (const signal of signals) process.on(signal, end);
+  return { [Symbol.dispose]: leave };
 }

@@ -112,7 +112,7 @@ export async function requireChild(
     const said = result.stderr.trim().split('\n').slice(-3).join('; ');
     throw new Failure(
       'program-failed',
-      `\`${command} ${args.join(' ')}\` ended with ${result.status}: ${said}`,
+      `\`${command} ${args.join(' ')}\` ended with ${result.status ?? 'a signal'}: ${said || 'it said nothing'}`,
     );
   }
   return result;

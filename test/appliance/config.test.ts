@@ -131,6 +131,8 @@ describe('the configuration', () => {
     ['[interlock]\nlevel = "nuke"', 'interlock.level: expected "purge" or "lock" or "destroy", found "nuke"'],
     ['[sigstore]\nfulcio = "ftp://x"', 'sigstore.fulcio: expected an http:// or https:// URL'],
     ['[forensics]\nupload = "http://x"', 'forensics.upload: expected s3://bucket/prefix'],
+    ['[forensics]\nupload = "s3://bucket/x?retian=7y"', '("retian" is not a known parameter)'],
+    ['[forensics]\nupload = "s3://bucket/x?retain=7y"', '(object-lock and retain belong together)'],
     ['[[alerts.channels]]\nurl = "x"', 'alerts.channels[0].url: expected a URL such as json://host/path'],
     [
       '[[alerts.channels]]\nmin_severity = "loud"',

@@ -13,6 +13,7 @@ import { importerMissing } from '../../src/journal/import.ts';
 import { JournalWriter } from '../../src/journal/write.ts';
 import { type Journald, journaldMissing, startJournald } from '../lab/journald.ts';
 import { esoteric, esotericJson, esotericWords, type LabNode } from '../lab/node.ts';
+import { SmallDisk } from '../lab/small-disk.ts';
 import { labNode, Scratch, until } from './scene.ts';
 
 const missing = journaldMissing();
@@ -234,6 +235,27 @@ describe.skipIf(missing !== undefined)(`a bundle at hand${missing ? ` (skipped: 
       expect([without.status, without.stderr]).toEqual([3, expect.stringContaining('--age-identity')]);
     });
 
+    it.each([
+      ['--upload', 's3://bucket/x?retian=7y', '"retian" is not a known parameter'],
+      ['--upload', 'http://bucket/x', 'http:// is not supported'],
+      ['--output', '/dev/null/evidence', 'Nothing can be left in /dev/null/evidence'],
+    ])('is refused before anything is collected for %s %s', async (option, value, why) => {
+      const before = bundles();
+      const words = [...collect, recipient, option, value, ...node.arguments];
+      const { status, stderr } = await esoteric(words);
+      expect([status, stderr]).toEqual([2, expect.stringContaining(why)]);
+      expect(bundles()).toEqual(before);
+    });
+
+    it('is kept, and said to be, where its copy cannot be made', async () => {
+      await using disk = await SmallDisk.create(scratch.at('too small'), 16 << 10);
+      const words = [...collect, recipient, '--output', disk.path, ...node.arguments];
+      const { status, stderr } = await esoteric(words);
+      const [, archive = ''] = /^kept {3}It lies in the state directory: (\S+\.age) and /m.exec(stderr) ?? [];
+      expect([status, stderr]).toEqual([1, expect.stringContaining('The bundle is made, but not copied')]);
+      expect([existsSync(archive), readdirSync(disk.path)]).toEqual([true, []]);
+    });
+
     it('is refused before anything is collected for what is no recipient', async () => {
       const before = bundles();
       const { status, stderr } = await esoteric([...collect, 'age1nonsense', ...node.arguments]);
@@ -241,13 +263,25 @@ describe.skipIf(missing !== undefined)(`a bundle at hand${missing ? ` (skipped: 
       expect(bundles()).toEqual(before);
     });
 
-    it('leaves nothing in clear where its making was killed, from the next start on', async () => {
+    const inClear = () => bundles().filter((name) => name.startsWith('.encrypting-'));
+    const endedAmid = async (signal: NodeJS.Signals) => {
       const [program = '', ...words] = esotericWords([...collect, recipient, ...node.arguments]);
       const child = spawn(program, words, { stdio: 'ignore' });
-      const inClear = () => bundles().filter((name) => name.startsWith('.encrypting-'));
       await until('a directory to collect in', () => (inClear().length > 0 ? true : undefined));
-      child.kill('SIGKILL');
-      await once(child, 'exit');
+      child.kill(signal);
+      return (await once(child, 'exit'))[1];
+    };
+
+    it.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)(
+      'leaves nothing in clear where its making is ended by %s',
+      async (signal) => {
+        expect(await endedAmid(signal)).toBe(signal);
+        expect(inClear()).toEqual([]);
+      },
+    );
+
+    it('leaves nothing in clear where its making was killed, from the next start on', async () => {
+      await endedAmid('SIGKILL');
       expect(inClear()).toHaveLength(1);
       await node.ask<BundleMade>([...collect, recipient]);
       expect(bundles().filter((name) => name.startsWith('.'))).toEqual([]);

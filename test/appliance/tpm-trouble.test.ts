@@ -1,6 +1,6 @@
 // A TPM that is in trouble, or in a state that nobody should seal to: what a node does with it works or is refused in plain words,
 // counts nothing towards a lockout, and completes once the trouble is over.
-import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { isUnsignedNote } from '../../src/appliance/assurance.ts';
@@ -394,6 +394,9 @@ describe('a TPM', () => {
       const { assurance } = JSON.parse(stdout.toString()) as { assurance: { notes: string[] } };
       expect(assurance.notes).toContain('the TPM could not be used (tpm-swapped): this bundle is unsigned');
       expect(assurance.notes.filter(isUnsignedNote)).toHaveLength(1);
+      expect(readFileSync(bench.layout.custody, 'utf8')).toMatch(
+        /"sequence":1,"why":"hmac-[^}]*},"event":"sequence-uncounted"/,
+      );
     } finally {
       await other.stop();
     }

@@ -154,6 +154,15 @@ stand_ins = ["fulcio", "rekor", "timestamp authority"]
     expect(allowed.report.bundle?.assurance).toMatchObject({ tpm: 'simulator', sigstore: 'on' });
   });
 
+  it('is rejected by the root of the public Sigstore, with a word of where another is named', async () => {
+    const enrolment = ['--enrolment', scratch.at('enrolment.json')];
+    const hint = expect.stringMatching(/^rejected\nThis was held against .* --trusted-root\.$/m);
+    const { status, stdout } = await esoteric(['verify', bundle.archive, ...enrolment]);
+    expect([status, stdout.toString()]).toEqual([3, hint]);
+    const own = await esoteric(['verify', bundle.archive, ...held]);
+    expect(own.stdout.toString()).not.toContain('was held against the root');
+  });
+
   it('is accepted by a policy that allows exactly what is not proven, and by none that allows less', async () => {
     const { claims } = await verify(bundle.archive, ...held);
     const unproven = claims['not-proven'] ?? [];

@@ -13,7 +13,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type Collector, collectInto, measure } from '../../src/forensics/collect.ts';
 import { bundleFormat, sha256 } from '../../src/forensics/format.ts';
 import { hostCollectors } from '../../src/forensics/host-state.ts';
@@ -518,6 +518,19 @@ describe('the software of this host', () => {
     // The C library belongs to a package, whatever distribution this is.
     expect(lines.find(({ path }) => /\/libc\.so\.6$/.test(path))?.package).toMatch(/^\S+ \S+/);
     expect(text('host/packages.tsv').length).toBeGreaterThan(100);
+  });
+
+  it('is said to be unknown with what each package manager said', async () => {
+    const programs = join(directory, 'programs');
+    mkdirSync(programs);
+    writeFileSync(join(programs, 'dpkg-query'), '#!/bin/sh\nkill -SEGV $$\n', { mode: 0o755 });
+    vi.stubEnv('PATH', programs);
+    const packages = softwareCollectors(directory).filter(({ name }) => name === 'host packages');
+    const { collectors } = await collectInto(directory, packages, { timeoutMilliseconds: 5000 });
+    vi.unstubAllEnvs();
+    expect(collectors[0]?.detail).toMatch(
+      /`dpkg-query .*` ended with a signal: it said nothing; The program `rpm`/s,
+    );
   });
 });
 

@@ -43,6 +43,12 @@ describe('the shipped rules', () => {
     ['bearer-token', 'Authorization: Bearer eyJhbGciOi.J9.x-_y', 'eyJhbGciOi'],
     ['service-token', `ghp_${'a'.repeat(36)}`, 'a'.repeat(36)],
     ['service-token', 'xoxb-1234567890-abcdef', '1234567890'],
+    ['service-token', `github_pat_${'a'.repeat(40)}`, 'a'.repeat(40)],
+    ['service-token', `glpat-${'a'.repeat(20)}`, 'a'.repeat(20)],
+    ['service-token', `npm_${'a'.repeat(36)}`, 'a'.repeat(36)],
+    ['service-token', 'got eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJub2RlIn0.c2lnbmF0dXJl of it', 'eyJzdWIi'],
+    ['webhook-path', 'https://discord.com/api/webhooks/12345678/XXXX-xxxx', 'XXXX-xxxx'],
+    ['url-password', `https://${'a1'.repeat(20)}@host/path`, 'a1a1'],
     ['webhook-path', 'https://hooks.slack.com/services/T000/B000/XXXX', 'T000/B000/XXXX'],
     ['url-password', 'https://user:s3cr3t!@host/path', 's3cr3t!'],
     ['url-password', 'smtp://:s3cr3t@host', 's3cr3t'],
@@ -54,6 +60,19 @@ describe('the shipped rules', () => {
     ['password', '["db","--password","hunter2"]', 'hunter2'],
     ['password', String.raw`{"m":"{\"password\":\"hunter2\"}"}`, 'hunter2'],
     ['password', String.raw`password=hunt\er2`, 'er2'],
+    ['password', 'password = "correct horse" ok', 'horse'],
+    ['password', "passphrase='correct horse' ok", 'horse'],
+    ['password', 'psk="correct horse"', 'horse'],
+    ['password', String.raw`{"password":"correct \" horse"}`, 'horse'],
+    ['password', String.raw`{"m":"{\"password\":\"correct horse\"}"}`, 'horse'],
+    ['password', '["db","--password","correct horse"]', 'horse'],
+    ['password', 'password="hunter2 and cut off', 'hunter2'],
+    ['password', 'wpa_psk=hunter2', 'hunter2'],
+    ['password', 'client-secret: hunter2', 'hunter2'],
+    ['password', 'DB_SECRET=hunter2', 'hunter2'],
+    ['password', 'Server=db;Uid=me;Pwd=hunter2;', 'hunter2'],
+    ['password', 'user=me pass=hunter2', 'hunter2'],
+    ['password', 'X-API-Key: hunter2', 'hunter2'],
     ['password-argument', 'db --user me --password hunter2', 'hunter2'],
     ['basic-authorization', 'Authorization: Basic dXNlcjpodW50ZXIy', 'dXNlcjpodW50ZXIy'],
     ['wireguard-key', String.raw`{\"private_key\":\"${key}\"}`, key],
@@ -80,6 +99,9 @@ describe('the shipped rules', () => {
   it.each([
     'at 16:30:00.123 std::string version 1.2.3 of Node',
     'PublicKey of the peer',
+    'user : PWD=/root ; USER=root ; COMMAND=/bin/true',
+    'key_mgmt=WPA-PSK [WPA2-PSK-CCMP] psk-flags=0',
+    'ssh://git@host bypass=1 compass: north',
     `PublicKey = ${key}`,
     'betalpha.example alpha.example-2',
     'sha256 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855',
@@ -93,6 +115,12 @@ describe('the shipped rules', () => {
     expect(redact(`PrivateKey = ${key} # old`).text).toMatch(/^PrivateKey = ‹key:[0-9a-f]{8}› # old$/);
     expect(redact('https://user:pw@host/x').text).toMatch(
       /^https:\/\/user:‹credential:[0-9a-f]{8}›@host\/x$/,
+    );
+    expect(redact('{"password":"a b","next":"c"}').text).toMatch(
+      /^\{"password":"‹credential:[0-9a-f]{8}›","next":"c"\}$/,
+    );
+    expect(redact(String.raw`{"m":"{\"token\":\"a b\",\"next\":1}"}`).text).toMatch(
+      /^\{"m":"\{\\"token\\":\\"‹credential:[0-9a-f]{8}›\\",\\"next\\":1\}"\}$/,
     );
   });
 });
