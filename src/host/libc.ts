@@ -96,6 +96,9 @@ export const setrlimit: (resource: number, limits: BigUint64Array) => number = l
   'int setrlimit(int, const uint64_t *)',
 );
 
+/** mallopt(3). */
+export const mallopt: (parameter: number, value: number) => number = libc.func('int mallopt(int, int)');
+
 /** The address of a variable's value; 0 where there is none. */
 export const getenv: (name: string) => bigint | number = libc.func('uintptr_t getenv(const char *)');
 export const strlen: (address: bigint) => bigint | number = libc.func('size_t strlen(uintptr_t)');

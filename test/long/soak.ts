@@ -17,6 +17,7 @@ import { Turns } from '../../src/entropy/outputs/turns.ts';
 import { EntropyPool } from '../../src/entropy/pool.ts';
 import { type InducedFailure, inducedFailures } from '../../src/entropy/rehearsal.ts';
 import { SecretArena } from '../../src/host/arena.ts';
+import { shareNativeHeaps } from '../../src/host/heap.ts';
 import { monotonicMicros } from '../../src/host/time.ts';
 import { median } from '../bench/benchmark.ts';
 import { seededNumbers } from '../lab/seeded.ts';
@@ -63,6 +64,7 @@ export async function soak(seed: number, seconds: number): Promise<SoakResult> {
   const resident: number[] = [];
   let [bytes, refusals, fifoReaders, reseeds] = [0, 0, 0, 0];
   const stop = new AbortController();
+  shareNativeHeaps();
   try {
     using arena = SecretArena.allocate({ allowSwappable: true });
     await using pool = await EntropyPool.start({
