@@ -81,6 +81,8 @@ export const write: (fd: number, data: Uint8Array, length: number) => number = l
 /** Fills `fds` with the read end and the write end. */
 export const pipe2: (fds: Int32Array, flags: number) => number = libc.func('int pipe2(int *, int)');
 /** `flock(2)`: held until the descriptor is closed, also by kill -9. */
+export const fcntl: (fd: number, command: number, argument: number) => number =
+  libc.func('int fcntl(int, int, int)');
 export const flock: (fd: number, operation: number) => number = libc.func('int flock(int, int)');
 export const close: (fd: number) => number = libc.func('int close(int)');
 export const syscall: (number: number, a1: number, a2: number, a3: number, a4: number) => number = libc.func(

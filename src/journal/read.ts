@@ -5,7 +5,7 @@ import { closeSync } from 'node:fs';
 import { runChild } from '../host/child.ts';
 import { chunksOf } from '../host/chunks.ts';
 import { Failure } from '../host/failure.ts';
-import { pipeEnds } from '../host/pipe-ends.ts';
+import { pipeEnds, widen } from '../host/pipe-ends.ts';
 
 export interface JournalSelection {
   readonly namespace?: string;
@@ -32,7 +32,7 @@ export interface JournalQuery extends JournalSelection {
 }
 
 /** As much as journalctl writes at a time, see `widely`, and a pipe holds. */
-const chunkBytes = 1 << 16;
+const chunkBytes = 1 << 18;
 
 /**
  * Streams what journalctl prints in the Journal Export Format (export.ts), at the reader's pace, oldest entry first. Ending the iteration early ends journalctl.
@@ -45,7 +45,9 @@ export async function* readJournal(query: JournalQuery): AsyncGenerator<Uint8Arr
   const selection = journalArguments(query);
   const args = ['--no-pager', '--all', '--output=export', ...selection];
   const [program = '', ...before] = [...(await widely()), 'journalctl'];
-  const { readEnd, writeEnd } = pipeEnds();
+  const ends = pipeEnds();
+  const { readEnd, writeEnd } = ends;
+  widen(ends);
   const child = spawn(program, [...before, ...args], {
     stdio: ['ignore', writeEnd, 'pipe'],
     env: cLocale(),
