@@ -18,6 +18,9 @@ import type { Room } from './room.ts';
 const volatilities = ['memory', 'temporary', 'disk', 'configuration', 'archive'] as const;
 export type Volatility = (typeof volatilities)[number];
 
+/** What of these is not taken at once may be gone: what is less volatile is begun when they have ended, all that lasts in a row. */
+const fleeting: ReadonlySet<Volatility> = new Set(['memory', 'temporary']);
+
 export interface Collector {
   /** Shown in progress and manifest. */
   readonly name: string;
@@ -48,7 +51,7 @@ export interface Collector {
 export interface RunOptions {
   /** For each collector; those of one volatility run at the same time. */
   readonly timeoutMilliseconds: number;
-  /** The less volatile begin when the more volatile have ended, or after this long. Default 5000. */
+  /** What is less volatile than memory and temporary files begins when those have ended, or after this long. Default 5000. */
   readonly patienceMilliseconds?: number;
   readonly onProgress?: (outcome: CollectorOutcome) => void;
   /** Bytes read so far by one that takes long, once a MiB. */
@@ -135,7 +138,7 @@ export async function measure(collectors: readonly Collector[], options: RunOpti
   });
 }
 
-/** Begins one volatility after the other, and returns the results in this order. */
+/** Begins one volatility after the other, the fleeting ones when those before have ended, and returns the results in this order. */
 async function inOrder<T>(
   collectors: readonly Collector[],
   { patienceMilliseconds = 5000 }: RunOptions,
@@ -151,6 +154,7 @@ async function inOrder<T>(
       await breath(); // Starting another program holds the event loop up, and the node's heartbeat is in there.
     }
     results.push(...wave);
+    if (!fleeting.has(volatility)) continue;
     const patience = new AbortController();
     const impatient = delay(patienceMilliseconds, undefined, { signal: patience.signal }).catch(() => {});
     await Promise.race([Promise.allSettled(wave), impatient]);

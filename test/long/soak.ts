@@ -45,11 +45,11 @@ const patience = { stuck: 3000, stuckRetry: 4000, retry: 20, silence: 300 };
 const mostStall = 5000;
 /** MiB, from the first quarter of the run after its warm-up to the last, in a run that is long enough to tell. */
 const mostGrowth = 32;
-const enoughToJudgeGrowth = 120;
+const enoughToJudgeGrowth = 600;
 const warmUpSeconds = 60;
 /** A seed is made each second where noise suffices; with all failures and pauses, at least one in so many seconds. */
 const secondsPerReseed = 10;
-const keptPrefixes = 200_000;
+const keptPrefixes = 50_000;
 
 export async function soak(seed: number, seconds: number): Promise<SoakResult> {
   const random = seededNumbers(seed);
