@@ -1,6 +1,6 @@
 // `collect-forensics`: by the running node where there is one; else here, with the TPM opened for it. Never two at once.
-import { accessSync, constants, copyFileSync, mkdirSync, rmSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { accessSync, constants, copyFileSync, existsSync, mkdirSync, rmSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CustodyLog } from '../custody/log.ts';
 import { parseUploadUrl } from '../forensics/upload-target.ts';
@@ -22,7 +22,7 @@ import { type Preview, previewBundle } from './preview.ts';
 /** Makes the directory for copies, if need be. @throws Failure `output-unusable`, usage. */
 export function requireOutput(directory: string): void {
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    makeDirectory(directory);
     accessSync(directory, constants.W_OK | constants.X_OK);
   } catch (cause) {
     throw new Failure('output-unusable', `Nothing can be left in ${directory}: ${reasonOf(cause)}.`, {
@@ -32,6 +32,13 @@ export function requireOutput(directory: string): void {
       cause,
     });
   }
+}
+
+/** One after the other: Node's own way to make several never ends where there can be none, as below /proc. */
+function makeDirectory(directory: string): void {
+  if (existsSync(directory)) return;
+  makeDirectory(dirname(directory));
+  mkdirSync(directory, { mode: 0o700 });
 }
 
 /**

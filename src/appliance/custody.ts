@@ -9,10 +9,12 @@ import {
 } from '../custody/chain.ts';
 import { CustodyNames } from '../custody/names.ts';
 import { wholeLog } from '../custody/segments.ts';
-import { exitStatus, Failure } from '../host/failure.ts';
+import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
 import { unprovisioned } from '../keys/lifecycle.ts';
 import type { Config } from './config.ts';
-import { stateLayout } from './node-record.ts';
+import { askNode, isRunning } from './control.ts';
+import { NodeKeys } from './node-keys.ts';
+import { readNodeRecord, stateLayout } from './node-record.ts';
 
 /**
  * The whole log and what its chain says; with `known`, also whether it still holds that head. Names are those that the node
@@ -33,6 +35,40 @@ export function readCustody(
       : records.map((record) => ({ ...record, detail: names.resolve(record.detail) }));
   if (!check.ok || options.known === undefined) return { ...check, records: [...shown] };
   return { ...check, ...checkRollback({ ...check, records }, options.known), records: [...shown] };
+}
+
+export interface CustodyCheck extends Omit<ChainCheck, 'records'> {
+  /**
+   * Up to which record the TPM has followed the log, 0 for none yet; `why` where it cannot be asked; null without a TPM, and where it was
+   * not asked because the log is broken as it is.
+   */
+  readonly tpm: { readonly followed: number } | { readonly why: string } | null;
+}
+
+/** The log by itself, against a head that was kept elsewhere, and against what the node's own TPM was told. @throws as `readCustody`. */
+export async function checkCustody(config: Config, known?: CustodyHead): Promise<CustodyCheck> {
+  const { records: _, ...check } = readCustody(config, { known });
+  if (!check.ok) return { ...check, tpm: null };
+  try {
+    const followed = await followedByTpm(config);
+    return { ...check, tpm: followed === null ? null : { followed } };
+  } catch (error) {
+    const why = reasonOf(error);
+    if (error instanceof Failure && error.code === 'custody-rewritten')
+      return { ...check, ok: false, problem: why, tpm: null };
+    return { ...check, tpm: { why } };
+  }
+}
+
+async function followedByTpm(config: Config): Promise<number | null> {
+  const layout = stateLayout(config.node.state_dir);
+  if (await isRunning(layout.control))
+    return await askNode<number | null>(layout.control, 'custody-followed');
+  if (config.tpm.mode === 'none' || !existsSync(layout.node)) return null;
+  const { tpm } = readNodeRecord(layout);
+  if (tpm === null) return null;
+  await using keys = await NodeKeys.open(config, tpm, 'leave');
+  return await keys.custodyFollowed(() => wholeLog(layout.custody));
 }
 
 /**

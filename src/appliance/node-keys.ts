@@ -1,6 +1,6 @@
 // The node's use of its TPM: what only the keys in there can do. One connection, renewed where the interlock had to take it over.
 import { createHash } from 'node:crypto';
-import { anchoredSoFar, anchorsOf, unanchored } from '../custody/anchor.ts';
+import { type Anchor, anchoredSoFar, anchorsOf, unanchored } from '../custody/anchor.ts';
 import { checkChain } from '../custody/chain.ts';
 import type { SecretArena, SecretBuffer } from '../host/arena.ts';
 import { Failure } from '../host/failure.ts';
@@ -177,9 +177,7 @@ export class NodeKeys implements AsyncDisposable {
    * @throws Failure `custody-rewritten` where the TPM was told another history than the log.
    */
   anchorCustody(log: Uint8Array): Promise<Anchored> {
-    const turn = this.#anchoring.then(() => this.#fresh((tpm) => this.#anchor(tpm, log)));
-    this.#anchoring = turn.catch(() => {});
-    return turn;
+    return this.#inTurn((tpm) => this.#anchor(tpm, log));
   }
 
   /** States the content of the node's counters over `qualifyingData`. */
@@ -194,13 +192,38 @@ export class NodeKeys implements AsyncDisposable {
     });
   }
 
-  async #anchor(tpm: Tpm, log: Uint8Array): Promise<Anchored> {
-    const { custodyIndex, ak } = this.#anchors;
+  /**
+   * The last record of the log that the TPM was told of; 0 where it was told of none. The log is read when nothing is being extended.
+   * @throws as `anchorCustody`.
+   */
+  custodyFollowed(readLog: () => Uint8Array): Promise<number> {
+    return this.#inTurn(async (tpm) => {
+      const { anchors, done } = await this.#anchored(tpm, readLog());
+      return anchors[done - 1]?.sequence ?? 0;
+    });
+  }
+
+  /** One after the other, of what extends the log into the TPM and what looks how far that has come. */
+  #inTurn<T>(work: (tpm: Tpm) => Promise<T>): Promise<T> {
+    const turn = this.#anchoring.then(() => this.#fresh(work));
+    this.#anchoring = turn.catch(() => {});
+    return turn;
+  }
+
+  /** What the log asks for, and how many of that the TPM has had. */
+  async #anchored(tpm: Tpm, log: Uint8Array): Promise<{ readonly anchors: Anchor[]; readonly done: number }> {
+    const { custodyIndex } = this.#anchors;
     const anchors = anchorsOf(checkChain(log));
     const { attributes } = await tpm.nvPublic(custodyIndex);
     const held = attributes.includes('written') ? await tpm.nvRead(custodyIndex) : unanchored;
     const done = anchoredSoFar(anchors, held);
     if (done === undefined) throw custodyRewritten();
+    return { anchors, done };
+  }
+
+  async #anchor(tpm: Tpm, log: Uint8Array): Promise<Anchored> {
+    const { custodyIndex, ak } = this.#anchors;
+    const { anchors, done } = await this.#anchored(tpm, log);
     for (const { hash } of anchors.slice(done)) await tpm.nvExtend(custodyIndex, hash);
     const last = anchors.at(-1);
     if (last === undefined) return { sequence: 0, certification: null };

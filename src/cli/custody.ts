@@ -1,4 +1,5 @@
 import { Command } from '@commander-js/extra-typings';
+import type { CustodyCheck } from '../appliance/custody.ts';
 import { exitStatus } from '../host/failure.ts';
 import { command, configOf, ending } from './command.ts';
 import { paint, printJson, printLine, table } from './output.ts';
@@ -13,21 +14,34 @@ const check = command('check', 'whether the log is whole: chain, order, nothing 
   )
   .action((options) =>
     ending(options.json, async () => {
-      const { headFrom, readCustody } = await import('../appliance/custody.ts');
+      const { checkCustody, headFrom } = await import('../appliance/custody.ts');
       const { against, ...common } = options;
       const known = against === undefined ? undefined : headFrom(against);
-      const { records: _records, ...result } = readCustody(await configOf(common), { known });
+      const result = await checkCustody(await configOf(common), known);
       if (options.json) printJson(result);
       else if (result.ok) {
         printLine(`${paint('green', 'whole')}: ${result.head.sequence} records, head ${result.head.hash}`);
-        if (known === undefined)
-          printLine(
-            'Whether it was cut off at its end, or is another log, shows `--against` a head kept elsewhere.',
-          );
+        for (const line of standing(result, known !== undefined)) printLine(line);
       } else printLine(`${paint('red', 'broken')}: ${result.problem}`);
       return result.ok ? exitStatus.done : exitStatus.rejected;
     }),
   );
+
+/** What stands behind a log that is whole in itself, and what would show the rest. */
+function standing({ tpm }: CustodyCheck, isHeldElsewhere: boolean): string[] {
+  const told =
+    tpm === null
+      ? []
+      : 'why' in tpm
+        ? [`The TPM could not be asked about it: ${tpm.why}`]
+        : [`The TPM was told of it up to record ${tpm.followed}.`];
+  if (isHeldElsewhere) return [...told, 'It holds the head that was given.'];
+  const asked =
+    'Whether it was cut off at its end, or is another log, shows `--against` a head kept elsewhere.';
+  const rest =
+    'Whether later records were cut off, or log and TPM were made anew together, shows `--against` a head kept elsewhere.';
+  return [...told, tpm !== null && 'followed' in tpm ? rest : asked];
+}
 
 const show = command('show', 'what happened to this node, in order', [
   'custody show',

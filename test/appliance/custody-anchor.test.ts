@@ -31,6 +31,12 @@ describe('the custody head in the TPM', () => {
     const anchors = anchorsOf(checkChain(wholeLog(log())));
     return [anchors.length, anchoredSoFar(anchors, await held())];
   };
+  interface Check {
+    readonly ok: boolean;
+    readonly head: { readonly sequence: number };
+    readonly tpm: { readonly followed: number } | null;
+  }
+  const check = () => esotericJson<Check>(['custody', 'check', ...node.arguments], { accept: [0, 3] });
   beforeAll(async () => {
     node = await labNode(scratch, 'anchored', { tpm: true });
     await node.ask(['provision', '--profile', profile('leaf')]);
@@ -60,9 +66,20 @@ describe('the custody head in the TPM', () => {
     expect(asked).toBe(7); // started, started and stopped more than before.
   });
 
+  it('is what `custody check` holds the log against, whether the node runs or not', async () => {
+    const whole = { ok: true, tpm: { followed: anchorsOf(checkChain(wholeLog(log()))).at(-1)?.sequence } };
+    expect(await check()).toMatchObject(whole);
+    await node.run();
+    const { head, tpm } = await check();
+    expect(tpm?.followed).toBeGreaterThan(whole.tpm.followed ?? 0);
+    expect(tpm?.followed).toBeLessThanOrEqual(head.sequence);
+    await node.stop();
+  });
+
   it('gives a log away that was put back to an earlier state', async () => {
     const whole = readFileSync(log());
     copyFileSync(scratch.at('early.jsonl'), log());
+    expect(await check()).toMatchObject({ ok: false, problem: expect.stringContaining('another history') });
     await node.run();
     expect(node.log).toMatch(/alert {4}\S+: the custody log was rewritten/);
     expect((await standing())[1]).toBeUndefined();

@@ -239,6 +239,7 @@ describe.skipIf(missing !== undefined)(`a bundle at hand${missing ? ` (skipped: 
       ['--upload', 's3://bucket/x?retian=7y', '"retian" is not a known parameter'],
       ['--upload', 'http://bucket/x', 'http:// is not supported'],
       ['--output', '/dev/null/evidence', 'Nothing can be left in /dev/null/evidence'],
+      ['--output', '/proc/new/evidence', 'Nothing can be left in /proc/new/evidence'],
     ])('is refused before anything is collected for %s %s', async (option, value, why) => {
       const before = bundles();
       const words = [...collect, recipient, option, value, ...node.arguments];
