@@ -29,19 +29,19 @@ const check = command('check', 'whether the log is whole: chain, order, nothing 
 
 /** What stands behind a log that is whole in itself, and what would show the rest. */
 function standing({ tpm }: CustodyCheck, isHeldElsewhere: boolean): string[] {
-  const told =
-    tpm === null
-      ? []
-      : 'why' in tpm
-        ? [`The TPM could not be asked about it: ${tpm.why}`]
-        : [`The TPM was told of it up to record ${tpm.followed}.`];
+  const told = tpm === null ? [] : [toldOf(tpm)];
   if (isHeldElsewhere) return [...told, 'It holds the head that was given.'];
-  const asked =
-    'Whether it was cut off at its end, or is another log, shows `--against` a head kept elsewhere.';
-  const rest =
-    'Whether later records were cut off, or log and TPM were made anew together, shows `--against` a head kept elsewhere.';
-  return [...told, tpm !== null && 'followed' in tpm ? rest : asked];
+  const open =
+    tpm !== null && 'followed' in tpm
+      ? 'Whether later records were cut off, or log and TPM were made anew together,'
+      : 'Whether it was cut off at its end, or is another log,';
+  return [...told, `${open} shows \`--against\` a head kept elsewhere.`];
 }
+
+const toldOf = (tpm: NonNullable<CustodyCheck['tpm']>): string =>
+  'why' in tpm
+    ? `The TPM could not be asked about it: ${tpm.why}`
+    : `The TPM was told of it up to record ${tpm.followed}.`;
 
 const show = command('show', 'what happened to this node, in order', [
   'custody show',
