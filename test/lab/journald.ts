@@ -2,8 +2,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
+import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { requireChild, runChild } from '../../src/host/child.ts';
 import { readIfPresent } from '../../src/host/durable.ts';
@@ -43,22 +44,21 @@ export async function startJournald(namespace: string): Promise<Journald> {
   const missing = journaldMissing();
   if (missing !== undefined) throw new Failure('journald-unavailable', `No journald: ${missing}.`);
   const socketPath = journalSocketPath(namespace);
-  const directory = socketPath.slice(0, -'/socket'.length);
   const machine = await machineId();
-  // Volatile: a /var/log/journal that appears would make the machine's own journal persistent.
-  const settings = `/run/systemd/journald@${namespace}.conf.d`;
-  const journals = ['/run', '/var'].map((root) => `${root}/log/journal/${machine}.${namespace}`);
-  const leftovers = [directory, settings, ...journals];
+  const { directory, settings, journals } = placesOf(namespace, machine);
   const clean = () => {
-    for (const path of leftovers) rmSync(path, { recursive: true, force: true });
+    for (const path of [directory, settings, ...journals]) rmSync(path, { recursive: true, force: true });
   };
   const busy = await connected(`${directory}/stdout`);
   if (busy !== undefined) {
     busy.destroy();
     throw new Failure('journald-busy', `A journald already serves the namespace ${namespace}.`);
   }
+  swept ??= sweep(machine);
+  await swept;
   clean();
   mkdirSync(settings, { recursive: true });
+  // Volatile: a /var/log/journal that appears would make the machine's own journal persistent.
   writeFileSync(`${settings}/lab.conf`, '[Journal]\nStorage=volatile\n');
 
   let running = await launch(namespace, directory).catch((error: unknown) => {
@@ -82,6 +82,31 @@ export async function startJournald(namespace: string): Promise<Journald> {
     },
   };
 }
+
+const placesOf = (namespace: string, machine: string) => ({
+  directory: dirname(journalSocketPath(namespace)),
+  settings: `/run/systemd/journald@${namespace}.conf.d`,
+  journals: ['/run', '/var'].map((root) => `${root}/log/journal/${machine}.${namespace}`),
+});
+
+let swept: Promise<void> | undefined;
+
+/** Removes what runs that were killed have left: namespaces of the lab that nobody serves. Once a process. */
+async function sweep(machine: string): Promise<void> {
+  for (const name of readdirSync('/run/systemd')) {
+    const [, namespace] = /^journal\.(ea-.+)$/.exec(name) ?? [];
+    if (namespace === undefined) continue;
+    const { directory, settings, journals } = placesOf(namespace, machine);
+    const served = await connected(`${directory}/stdout`);
+    served?.destroy();
+    if (served !== undefined || isYoung(directory)) continue;
+    for (const path of [directory, settings, ...journals]) rmSync(path, { recursive: true, force: true });
+  }
+}
+
+/** Another may just be starting there. */
+const isYoung = (directory: string): boolean =>
+  Date.now() - (statSync(directory, { throwIfNoEntry: false })?.mtimeMs ?? 0) < 60_000;
 
 interface Running {
   readonly child: ChildProcess;
