@@ -147,7 +147,7 @@ describe('the JSON of the demo', () => {
         await sleep(2000);
         ran = await esoteric(words, { timeoutMilliseconds: 170_000 });
       }
-      expect(ran).toMatchObject({ status: 0 });
+      expect(ran.status, `${ran.stdout}\n${ran.stderr}`).toBe(0);
       const report = told.parse(JSON.parse(ran.stdout.toString()));
       expect(report.unsealAfter).toBe('no TPM');
       expect(new Set(report.timeline.map(({ node }) => node))).toEqual(new Set(['cable', 'alpha', 'beta']));
