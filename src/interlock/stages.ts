@@ -60,6 +60,11 @@ export class Stages implements Disposable {
     this.#marker = rehearsal ? undefined : new Marker(plan.disk.statePath);
   }
 
+  /** Call it often: what is to be wiped is at hand then. */
+  keepReady(): void {
+    this.#arena.keepAtHand();
+  }
+
   /** Connects to the TPM. Left out, the TPM stage does so itself: memory comes before a TPM that may be gone. */
   connect(): void {
     if (this.#plan.tpm !== null) this.#transport ??= new RawTransport(this.#plan.tpm.channel);

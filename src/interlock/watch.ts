@@ -152,6 +152,7 @@ export class Watch {
   askForCounters(): void {
     const { queries } = this.#options;
     this.#asked = this.#board.now();
+    this.#options.stages.keepReady();
     for (const link of this.#links) {
       if (!queries.send(link.query)) {
         this.#zeroize(cause.lost, link.index);
