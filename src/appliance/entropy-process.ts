@@ -5,6 +5,7 @@ import type { EntropyPool } from '../entropy/pool.ts';
 import { SecretArena } from '../host/arena.ts';
 import { zeroizedFailure } from '../host/failure.ts';
 import { hardenProcess } from '../host/hardening.ts';
+import { shareNativeHeaps } from '../host/heap.ts';
 import { Lifecycle } from '../keys/lifecycle.ts';
 import type { Config } from './config.ts';
 import { stateLayout } from './node-record.ts';
@@ -25,6 +26,7 @@ export async function withOwnPool<T>(
 ): Promise<T> {
   requireUnzeroized(config);
   hardenProcess();
+  shareNativeHeaps();
   using arena = SecretArena.allocate();
   await using pool = await startPool(config, arena, { fallbackDirectory: tmpdir(), sources });
   const lifecycle = new Lifecycle(stateLayout(config.node.state_dir).directory);

@@ -10,6 +10,7 @@ import { removeAbandoned } from '../forensics/working-directory.ts';
 import { SecretArena } from '../host/arena.ts';
 import { Failure } from '../host/failure.ts';
 import { hardenProcess } from '../host/hardening.ts';
+import { shareNativeHeaps } from '../host/heap.ts';
 import { holdLock } from '../host/lock.ts';
 import { linkDeletion } from '../host/netlink.ts';
 import { findUser } from '../host/privileges.ts';
@@ -133,6 +134,7 @@ export class Node implements AsyncDisposable {
       announcer.event('HARDENING_INCOMPLETE', `This process is less hardened: ${trouble}.`, {
         what: trouble,
       });
+    shareNativeHeaps();
     const finished = await finishInterrupted({ ...this.#standing, policy: this.#policy });
     if (finished !== undefined) {
       const { cause, level, stages } = finished;

@@ -6,7 +6,6 @@ import { EntropyPool, type PoolOptions } from '../entropy/pool.ts';
 import { SeedFile } from '../entropy/seed-file.ts';
 import type { SourceSettings } from '../entropy/source.ts';
 import type { SecretArena, SecretBuffer } from '../host/arena.ts';
-import { shareNativeHeaps } from '../host/heap.ts';
 import { monotonicMicros } from '../host/time.ts';
 import type { Config } from './config.ts';
 import { stateLayout } from './node-record.ts';
@@ -39,7 +38,6 @@ export async function startPool(
     ...(key === undefined ? {} : { key }),
   };
   using seedFile = choice.seedFile === undefined ? undefined : SeedFile.take(seedOptions);
-  shareNativeHeaps();
   const pool = await EntropyPool.start({
     arena,
     settings: sourceSettings(config, fallbackDirectory),

@@ -6,12 +6,16 @@ const readInto = promisify(read);
 
 /**
  * From where the descriptor stands to the end, in chunks of at most `chunkBytes`; one is read while the one before is worked on, so a
- * chunk is good until the next is asked for. Takes the descriptor over, and closes it when its last read has ended.
+ * chunk is good until the next is asked for. Takes the descriptor over, and closes it when its last read has ended. @throws Error of read(2).
  */
 export async function* chunksOf(fd: number, chunkBytes: number): AsyncGenerator<Buffer, void, void> {
   let current = Buffer.allocUnsafeSlow(chunkBytes);
   let other = Buffer.allocUnsafeSlow(chunkBytes);
-  const take = (buffer: Buffer) => readInto(fd, buffer, 0, chunkBytes, null);
+  const take = (buffer: Buffer) => {
+    const reading = readInto(fd, buffer, 0, chunkBytes, null);
+    reading.catch(() => {}); // It may fail while the chunk before is worked on; it is thrown where it is waited for.
+    return reading;
+  };
   let coming = take(current);
   try {
     for (let { bytesRead } = await coming; bytesRead > 0; { bytesRead } = await coming) {

@@ -103,7 +103,7 @@ export class Watch {
 
   /** Waits for a message, a word from the main thread, an input, or the next poll, and deals with it. */
   turn(waitMilliseconds = this.#options.pollMilliseconds): void {
-    const { pollMilliseconds, heartbeatMilliseconds, events, wakeup } = this.#options;
+    const { pollMilliseconds, heartbeatMilliseconds, events, stages, wakeup } = this.#options;
     const ready = poll(this.#descriptors, this.#descriptors.length / pollLength, waitMilliseconds);
     Atomics.store(this.#words, word.watcherBeat, this.#board.now());
     const requested = Atomics.load(this.#words, word.request);
@@ -118,7 +118,10 @@ export class Watch {
         if (this.#returned(n + 2) !== 0) this.#zeroize(cause.tamper, 0);
     }
     // Also while messages about other interfaces never cease.
-    if (this.#board.now() - this.#asked >= pollMilliseconds) this.askForCounters();
+    if (this.#board.now() - this.#asked >= pollMilliseconds) {
+      this.askForCounters();
+      stages.keepReady();
+    }
     this.#checkWindowEnd();
     if (this.#board.since(word.mainBeat) > heartbeatMilliseconds) this.#zeroize(cause.mainLost, 0);
   }
@@ -152,7 +155,6 @@ export class Watch {
   askForCounters(): void {
     const { queries } = this.#options;
     this.#asked = this.#board.now();
-    this.#options.stages.keepReady();
     for (const link of this.#links) {
       if (!queries.send(link.query)) {
         this.#zeroize(cause.lost, link.index);

@@ -1,5 +1,5 @@
 // In from journald: entries as journalctl prints them, binary-safe and complete.
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { addAbortListener } from 'node:events';
 import { closeSync } from 'node:fs';
 import { runChild } from '../host/child.ts';
@@ -45,14 +45,7 @@ export async function* readJournal(query: JournalQuery): AsyncGenerator<Uint8Arr
   const selection = journalArguments(query);
   const args = ['--no-pager', '--all', '--output=export', ...selection];
   const [program = '', ...before] = [...(await widely()), 'journalctl'];
-  const ends = pipeEnds();
-  const { readEnd, writeEnd } = ends;
-  widen(ends);
-  const child = spawn(program, [...before, ...args], {
-    stdio: ['ignore', writeEnd, 'pipe'],
-    env: cLocale(),
-  });
-  closeSync(writeEnd);
+  const { child, output } = intoPipe(program, [...before, ...args]);
   const ended = Promise.withResolvers<{ status: number | null; missing?: Error }>();
   child.once('error', (error) => ended.resolve({ status: null, missing: error }));
   child.once('close', (status) => ended.resolve({ status }));
@@ -70,7 +63,7 @@ export async function* readJournal(query: JournalQuery): AsyncGenerator<Uint8Arr
   using _abort = query.signal && addAbortListener(query.signal, () => child.kill('SIGKILL'));
   let size = 0;
   try {
-    for await (const chunk of chunksOf(readEnd, chunkBytes)) {
+    for await (const chunk of chunksOf(output, chunkBytes)) {
       size += chunk.length;
       yield chunk;
     }
@@ -88,6 +81,24 @@ export async function* readJournal(query: JournalQuery): AsyncGenerator<Uint8Arr
   }
   // No entry and no journal look alike in journalctl's answer, but not to an auditor.
   if (size === 0 && !(await journalExists(query))) throw unavailable('there is no journal to read');
+}
+
+/** Starts a program that writes into a pipe; `output` is its other end. @throws TypeError for an argument with a zero byte. */
+function intoPipe(
+  program: string,
+  args: readonly string[],
+): { readonly child: ChildProcess; readonly output: number } {
+  const ends = pipeEnds();
+  widen(ends);
+  try {
+    const child = spawn(program, args, { stdio: ['ignore', ends.writeEnd, 'pipe'], env: cLocale() });
+    return { child, output: ends.readEnd };
+  } catch (error) {
+    closeSync(ends.readEnd);
+    throw error;
+  } finally {
+    closeSync(ends.writeEnd);
+  }
 }
 
 /** With this status stdbuf(1) tells that there is no program of that name. */

@@ -33,6 +33,12 @@ describe('chunks', () => {
     },
   );
 
+  it('of what cannot be read are an error, and it is closed', async () => {
+    const fd = openSync(directory, 'r');
+    await expect(chunksOf(fd, 1000).next()).rejects.toThrow('EISDIR');
+    await vi.waitFor(() => expect(isOpen(fd)).toBe(false));
+  });
+
   it('of a pipe come as they are written, and the pipe is closed when it has ended, though nobody asks any more', async () => {
     const { readEnd, writeEnd } = pipeEnds();
     writeSync(writeEnd, 'one');
