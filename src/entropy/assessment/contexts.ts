@@ -8,63 +8,76 @@ import { Contest, Score } from './predictors.ts';
 
 const depth = 16;
 const none = -1;
+const mostNodesAtFirst = 1 << 16;
 
-/** An open-addressed table from non-negative integers to integers; grows by doubling. */
+/** An open-addressed table from non-negative integers to integers; grows by doubling. Memory that is never reached is never touched:
+ * a slot that is zero is empty. */
 class IntegerTable {
-  #keys: Int32Array;
-  #values: Int32Array;
+  /** Pairs: a key, plus one; its value. */
+  #slots: Int32Array;
   #mask: number;
   #used = 0;
 
-  constructor(capacity = 1 << 12) {
-    this.#keys = new Int32Array(capacity).fill(none);
-    this.#values = new Int32Array(capacity);
+  /** `expected`: so many keys without growing. */
+  constructor(expected: number) {
+    const capacity = 2 ** Math.ceil(Math.log2(2 * expected + 2));
+    this.#slots = new Int32Array(2 * capacity);
     this.#mask = capacity - 1;
   }
 
   get(key: number): number {
     const slot = this.#slot(key);
-    return this.#keys[slot] === none ? none : (this.#values[slot] as number);
+    return this.#slots[slot] === 0 ? none : (this.#slots[slot + 1] as number);
   }
 
   set(key: number, value: number): void {
     const slot = this.#slot(key);
-    this.#values[slot] = value;
-    if (this.#keys[slot] !== none) return;
-    this.#keys[slot] = key;
+    this.#slots[slot + 1] = value;
+    if (this.#slots[slot] !== 0) return;
+    this.#slots[slot] = key + 1;
     this.#used += 1;
     if (this.#used * 2 > this.#mask) this.#grow();
   }
 
   #slot(key: number): number {
-    let slot = (Math.imul(key, 0x9e37_79b1) >>> 7) & this.#mask;
-    while (this.#keys[slot] !== none && this.#keys[slot] !== key) slot = (slot + 1) & this.#mask;
-    return slot;
+    const slots = this.#slots;
+    let place = (Math.imul(key, 0x9e37_79b1) >>> 7) & this.#mask;
+    while (slots[2 * place] !== 0 && slots[2 * place] !== key + 1) place = (place + 1) & this.#mask;
+    return 2 * place;
   }
 
   #grow(): void {
-    const keys = this.#keys;
-    const values = this.#values;
-    this.#keys = new Int32Array(keys.length * 2).fill(none);
-    this.#values = new Int32Array(keys.length * 2);
-    this.#mask = keys.length * 2 - 1;
-    for (let i = 0; i < keys.length; i++) {
-      if (keys[i] === none) continue;
-      const slot = this.#slot(keys[i] as number);
-      this.#keys[slot] = keys[i] as number;
-      this.#values[slot] = values[i] as number;
+    const before = this.#slots;
+    this.#slots = new Int32Array(before.length * 2);
+    this.#mask = before.length - 1;
+    for (let i = 0; i < before.length; i += 2) {
+      if (before[i] === 0) continue;
+      const slot = this.#slot((before[i] as number) - 1);
+      this.#slots[slot] = before[i] as number;
+      this.#slots[slot + 1] = before[i + 1] as number;
     }
   }
 }
 
-/** Contexts and how often which symbol followed each, with the most frequent follower (of equals, the greatest) at hand. */
+/** Contexts and how often which symbol followed each, with the most frequent follower (of equals, the greatest) at hand. Most contexts
+ * have one follower all their life: a table counts the others only. */
 class ContextTree {
-  readonly #children = new IntegerTable();
-  readonly #counts = new IntegerTable();
-  /** By node: the best follower and its count; whether the node is in a dictionary. */
-  #best = new Int32Array(1 << 12).fill(none);
-  #bestCount = new Int32Array(1 << 12);
+  readonly #children: IntegerTable;
+  /** Of followers that are not the best of their context, by context and follower. */
+  readonly #others: IntegerTable;
+  /** By node: the best follower plus one, and its count. */
+  #best: Int32Array;
+  #bestCount: Int32Array;
   #nodes = 1;
+
+  /** For so many symbols; what grows does so from there. */
+  constructor(symbols: number) {
+    const nodes = Math.min(depth * symbols, mostNodesAtFirst);
+    this.#children = new IntegerTable(nodes);
+    this.#others = new IntegerTable(Math.min(symbols, mostNodesAtFirst));
+    this.#best = new Int32Array(nodes + 1);
+    this.#bestCount = new Int32Array(nodes + 1);
+  }
 
   /** Writes the nodes of the contexts of 1 to 16 symbols that end before `at` to `path`, -1 from the first that is not known. */
   walk(symbols: Uint8Array, at: number, path: Int32Array): void {
@@ -92,22 +105,30 @@ class ContextTree {
   }
 
   followedBy(node: number, symbol: number): boolean {
-    return node !== none && this.#counts.get(node * 256 + symbol) > 0;
+    return node !== none && (this.best(node) === symbol || this.#others.get(node * 256 + symbol) > 0);
   }
 
   add(node: number, symbol: number): void {
-    const key = node * 256 + symbol;
-    const count = Math.max(0, this.#counts.get(key)) + 1;
-    this.#counts.set(key, count);
+    const best = this.best(node);
     const most = this.#bestCount[node] as number;
-    if (count < most || (count === most && symbol < (this.#best[node] as number))) return;
-    this.#best[node] = symbol;
+    if (best === symbol || best === none) {
+      this.#best[node] = symbol + 1;
+      this.#bestCount[node] = most + 1;
+      return;
+    }
+    const count = Math.max(0, this.#others.get(node * 256 + symbol)) + 1;
+    if (count < most || (count === most && symbol < best)) {
+      this.#others.set(node * 256 + symbol, count);
+      return;
+    }
+    this.#others.set(node * 256 + best, most);
+    this.#best[node] = symbol + 1;
     this.#bestCount[node] = count;
   }
 
   /** -1 where nothing has followed it. */
   best(node: number): number {
-    return node === none ? none : (this.#best[node] as number);
+    return node === none ? none : (this.#best[node] as number) - 1;
   }
 
   bestCount(node: number): number {
@@ -115,7 +136,7 @@ class ContextTree {
   }
 
   #grow(): void {
-    const best = new Int32Array(this.#best.length * 2).fill(none);
+    const best = new Int32Array(this.#best.length * 2);
     const bestCount = new Int32Array(this.#best.length * 2);
     best.set(this.#best);
     bestCount.set(this.#bestCount);
@@ -127,7 +148,7 @@ class ContextTree {
 export function multiMarkovModel(symbols: Uint8Array, alphabet: number): number {
   if (alphabet === 2) return multiMarkovOfBits(symbols);
   const mostEntries = 100_000;
-  const tree = new ContextTree();
+  const tree = new ContextTree(symbols.length);
   const entries = new Int32Array(depth);
   const contest = new Contest(depth);
   const predictions = new Int32Array(depth);
@@ -156,7 +177,7 @@ export function multiMarkovModel(symbols: Uint8Array, alphabet: number): number 
 export function lz78y(symbols: Uint8Array, alphabet: number): number {
   if (alphabet === 2) return lz78yOfBits(symbols);
   const mostEntries = 65_536;
-  const tree = new ContextTree();
+  const tree = new ContextTree(symbols.length);
   const score = new Score();
   let entries = 0;
   let before = new Int32Array(depth).fill(none);
