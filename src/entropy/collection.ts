@@ -40,6 +40,8 @@ export interface CollectionOptions {
   /** `scratchLength` bytes in the arena. */
   readonly scratch: Uint8Array;
   readonly lane: Lane;
+  /** Of the lane: when it has another one, another thread serves it. */
+  readonly epoch: number;
   readonly tell: (news: CollectionNews) => void;
   /** Before the second try of a source that failed; each further pause is twice as long. */
   readonly retryMilliseconds?: number;
@@ -75,7 +77,6 @@ export class Collection implements Disposable {
   readonly #posts: Post[];
   readonly #turnMemory: Uint8Array;
   readonly #options: CollectionOptions;
-  readonly #epoch: number;
   #rounds = 0;
 
   /** Sources are opened at their first turn. */
@@ -100,12 +101,12 @@ export class Collection implements Disposable {
       lastFailure: now,
     }));
     this.#options = options;
-    this.#epoch = options.rings.epoch(options.lane);
   }
 
   /** Another thread serves the lane: this one must not touch a ring any more. */
   get superseded(): boolean {
-    return this.#options.rings.epoch(this.#options.lane) !== this.#epoch;
+    const { rings, lane, epoch } = this.#options;
+    return rings.epoch(lane) !== epoch;
   }
 
   /**

@@ -1,65 +1,90 @@
-// The owner's side of one collector thread: starts it, hands on what it tells, ends it. A thread that is stuck in a source is given up:
-// it may never come back, so what it could still write to is never used again.
+// The owner's side of one collector thread: starts it, gives it one collection after the other, ends it. A thread that is stuck in a
+// source is put aside: it may never come back. If it does, it serves again, for a thread that ends leaves memory behind.
 import { Worker } from 'node:worker_threads';
 import type { ArenaRegion, SecretArena, SecretBuffer } from '../host/arena.ts';
 import { reasonOf } from '../host/failure.ts';
 import { type CollectionNews, scratchLength } from './collection.ts';
-import type { CollectorTask } from './collector.ts';
+import type { CollectorNews, CollectorPlace, CollectorTask } from './collector.ts';
+import type { SourceSettings } from './source.ts';
 
 const stopMilliseconds = 5000;
 
+export interface ThreadPlace {
+  readonly arena: SecretArena;
+  /** In it: all rings. */
+  readonly memory: SecretBuffer;
+  readonly shared: SharedArrayBuffer;
+  /** Most sources that it will ever collect from at a time. */
+  readonly mostSources: number;
+  readonly settings: SourceSettings;
+}
+
 export interface ThreadEvents {
   readonly news: (news: CollectionNews) => void;
+  /** Its last collection has ended: it is free. */
+  readonly free: () => void;
   /** It has ended although nobody told it to. */
   readonly lost: (why: string) => void;
 }
 
 export class CollectorThread {
-  readonly #scratch: SecretBuffer;
+  readonly #worker: Worker;
   readonly #ended: Promise<void>;
+  #tasks = 0;
   #expected = false;
 
-  constructor(arena: SecretArena, task: Omit<CollectorTask, 'scratch'>, events: ThreadEvents) {
-    this.#scratch = arena.take(scratchLength(task.sources.length), 'raw noise samples');
-    const { address, byteLength } = this.#scratch;
-    const scratch: ArenaRegion = { address, byteLength, control: arena.region.control };
+  constructor({ arena, memory, shared, mostSources, settings }: ThreadPlace, events: ThreadEvents) {
+    const scratch = arena.take(scratchLength(mostSources), 'raw noise samples');
+    const region = ({ address, byteLength }: SecretBuffer): ArenaRegion => ({
+      address,
+      byteLength,
+      control: arena.region.control,
+    });
     const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-    const worker = new Worker(new URL(`./collector.${extension}`, import.meta.url), {
-      name: `entropy-${task.lane}`,
-      workerData: { ...task, scratch } satisfies CollectorTask,
+    this.#worker = new Worker(new URL(`./collector.${extension}`, import.meta.url), {
+      name: 'entropy',
+      workerData: {
+        memory: region(memory),
+        scratch: region(scratch),
+        shared,
+        settings,
+      } satisfies CollectorPlace,
       execArgv: [],
     });
-    worker.unref();
-    worker.on('message', events.news);
-    worker.on('error', (error) => {
+    this.#worker.unref();
+    this.#worker.on('message', (news: CollectorNews) => {
+      if (news.kind !== 'done') events.news(news);
+      else {
+        this.#tasks -= 1;
+        if (this.#tasks === 0) events.free();
+      }
+    });
+    this.#worker.on('error', (error) => {
       if (!this.#expected) events.lost(`a collector thread failed: ${reasonOf(error)}`);
       this.#expected = true;
     });
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#ended = promise;
-    worker.once('exit', () => {
+    this.#worker.once('exit', () => {
       if (!this.#expected && !arena.zeroized) events.lost('a collector thread has ended');
-      this.#scratch[Symbol.dispose]();
+      scratch[Symbol.dispose]();
       resolve();
     });
   }
 
-  /** Its end is nobody's loss from now on. */
-  dismiss(): void {
-    this.#expected = true;
-  }
-
-  /** Resolves when the thread has ended by itself, and its memory is given back. */
-  get ended(): Promise<void> {
-    return this.#ended;
+  /** Begins when the collection before it has ended. */
+  collect(task: CollectorTask): void {
+    this.#tasks += 1;
+    this.#worker.postMessage(task);
   }
 
   /**
-   * Resolves when the thread has ended, or has been given up. The caller has told it to stop. It is never terminated: in the middle of
-   * a native call that would abort the whole process.
+   * Resolves when the thread has ended, or has been given up. The caller has told its collection to stop. It is never terminated: in the
+   * middle of a native call that would abort the whole process.
    */
   async end(): Promise<void> {
-    this.dismiss();
+    this.#expected = true;
+    this.#worker.postMessage(null);
     const { promise: givenUp, resolve } = Promise.withResolvers<void>();
     const impatient = setTimeout(resolve, stopMilliseconds);
     await Promise.race([this.#ended, givenUp]);

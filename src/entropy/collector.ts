@@ -1,11 +1,16 @@
-// A collector thread: runs the collection of one lane at full speed until the first seed is made, then at a bounded share of one
+// A collector thread: runs the collections that it is given, each of one lane, at full speed until the first seed is made, then at a bounded share of one
 // core, then, with its rings full, a short round a second that keeps the health tests going.
-import { parentPort, workerData } from 'node:worker_threads';
+import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { type ArenaRegion, SecretArena } from '../host/arena.ts';
 import { examineBriefly } from './assessment/examine.ts';
 import { expectedEntropy } from './assessment/record.ts';
 import { noiseSources } from './catalogue.ts';
-import { type CollectedSource, Collection, type CollectionNews } from './collection.ts';
+import {
+  type CollectedSource,
+  Collection,
+  type CollectionNews,
+  type CollectionOptions,
+} from './collection.ts';
 import type { SourceCredit } from './credit.ts';
 import { type Lane, SampleRings } from './rings.ts';
 import type { SourceSettings } from './source.ts';
@@ -20,40 +25,62 @@ export interface TaskSource {
   readonly assessFor?: SourceCredit;
 }
 
-/** What the pool hands to this thread. */
-export interface CollectorTask {
-  readonly lane: Lane;
+/** What the pool hands to this thread for its life. */
+export interface CollectorPlace {
   /** All rings; and the scratch of this thread alone. */
   readonly memory: ArenaRegion;
   readonly scratch: ArenaRegion;
   readonly shared: SharedArrayBuffer;
-  readonly sources: readonly TaskSource[];
   readonly settings: SourceSettings;
+}
+
+/** One collection after the other; null ends the thread. */
+export interface CollectorTask {
+  readonly lane: Lane;
+  /** While it is the lane's. */
+  readonly epoch: number;
+  readonly sources: readonly TaskSource[];
   readonly retryMilliseconds?: number;
   readonly silenceMilliseconds?: number;
 }
+
+/** `done`: the collection has ended. */
+export type CollectorNews = CollectionNews | { readonly kind: 'done' };
 
 /** After the first seed, milliseconds of rest for each of work. */
 const restPerWork = 2;
 const idleMilliseconds = 1000;
 const pausedMilliseconds = 1000;
 
-if (parentPort !== null) collect(workerData as CollectorTask);
+if (parentPort !== null) serve(parentPort, workerData as CollectorPlace);
 
-function collect(task: CollectorTask): void {
-  const arena = SecretArena.attach(task.memory);
+function serve(port: MessagePort, place: CollectorPlace): void {
+  const arena = SecretArena.attach(place.memory);
   // Not disposed of here: the rings outlive this thread, and their owner wipes them.
-  const memory = arena.take(task.memory.byteLength, 'raw noise samples');
-  using scratch = SecretArena.attach(task.scratch).take(task.scratch.byteLength, 'raw noise samples');
-  const rings = new SampleRings(memory.bytes, task.shared);
-  using collection = new Collection(collected(task), {
-    rings,
-    scratch: scratch.bytes,
-    lane: task.lane,
-    tell: (news: CollectionNews) => parentPort?.postMessage(news),
-    ...(task.retryMilliseconds === undefined ? {} : { retryMilliseconds: task.retryMilliseconds }),
-    ...(task.silenceMilliseconds === undefined ? {} : { silenceMilliseconds: task.silenceMilliseconds }),
+  const memory = arena.take(place.memory.byteLength, 'raw noise samples');
+  const scratch = SecretArena.attach(place.scratch).take(place.scratch.byteLength, 'raw noise samples');
+  const rings = new SampleRings(memory.bytes, place.shared);
+  const tell = (news: CollectorNews) => port.postMessage(news);
+  port.on('message', (task: CollectorTask | null) => {
+    if (task !== null) {
+      collect(task, place.settings, { rings, scratch: scratch.bytes, tell }, arena);
+      tell({ kind: 'done' });
+      // After a zeroize the thread ends, and what its heap still knows goes with it.
+      if (!arena.zeroized) return;
+    }
+    scratch[Symbol.dispose]();
+    port.close();
   });
+}
+
+function collect(
+  { sources, ...options }: CollectorTask,
+  settings: SourceSettings,
+  means: Pick<CollectionOptions, 'rings' | 'scratch' | 'tell'>,
+  arena: SecretArena,
+): void {
+  const { rings } = means;
+  using collection = new Collection(collected(sources, settings), { ...options, ...means });
   while (!rings.stopped && !arena.zeroized && !collection.superseded) {
     if (rings.paused) {
       rings.rest(pausedMilliseconds);
@@ -68,9 +95,9 @@ function collect(task: CollectorTask): void {
   }
 }
 
-function collected(task: CollectorTask): CollectedSource[] {
-  const known = new Map(noiseSources(task.settings).map((source) => [source.name, source]));
-  return task.sources.flatMap(({ name, index, expected, level, assessFor }) => {
+function collected(sources: readonly TaskSource[], settings: SourceSettings): CollectedSource[] {
+  const known = new Map(noiseSources(settings).map((source) => [source.name, source]));
+  return sources.flatMap(({ name, index, expected, level, assessFor }) => {
     const source = known.get(name);
     if (source === undefined) return [];
     const assess = (policy: SourceCredit, goOn: () => void) => {

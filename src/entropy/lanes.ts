@@ -3,7 +3,7 @@
 import type { SecretArena, SecretBuffer } from '../host/arena.ts';
 import { type AssessmentRecord, expectedEntropy } from './assessment/record.ts';
 import type { CollectionNews } from './collection.ts';
-import type { CollectorTask, TaskSource } from './collector.ts';
+import type { TaskSource } from './collector.ts';
 import { CollectorThread } from './collector-thread.ts';
 import { type Lane, lanes, ringCapacity, SampleRings } from './rings.ts';
 import type { SourceSettings } from './source.ts';
@@ -44,8 +44,12 @@ export class Lanes {
   readonly #memory: SecretBuffer;
   readonly #shared: SharedArrayBuffer;
   readonly #threads = new Map<Lane, CollectorThread>();
-  /** Dismissed, and not ended yet. */
-  readonly #dismissed = new Set<CollectorThread>();
+  /** Superseded, and perhaps stuck in a source. */
+  readonly #aside = new Set<CollectorThread>();
+  /** Back from there. */
+  readonly #spare = new Set<CollectorThread>();
+  /** To be collected from anew. */
+  readonly #stale = new Set<Lane>();
   /** What the health tests are to expect of a source, as a brief assessment found: it is not assessed again. */
   readonly #expected = new Map<number, number>();
   readonly #lostLanes = new Map<Lane, string>();
@@ -63,8 +67,7 @@ export class Lanes {
   /** Starts the thread of a lane that has sources and none yet. */
   start(lane: Lane): void {
     if (this.#threads.has(lane) || this.#lostLanes.has(lane) || this.rings.stopped) return;
-    this.rings.supersede(lane);
-    this.#startThread(lane);
+    this.#collect(lane);
   }
 
   /** Why a source is not collected from, where it is known. */
@@ -92,36 +95,40 @@ export class Lanes {
     this.rings.restart(index);
     if (blocked === undefined) return;
     this.#blocked.delete(index);
-    this.#replaceThread(this.#laneOf(index));
+    this.#renew(this.#laneOf(index));
   }
 
   /** The watchdog; call it about once a second. */
   check(): void {
     const { stuck = 5000, stuckRetry = 60_000 } = this.#options.patience ?? {};
     if (this.rings.stopped) return;
-    for (const lane of this.#threads.keys()) {
+    if (this.#options.arena.zeroized) {
+      for (const thread of this.#spare) void thread.end();
+      this.#spare.clear();
+      return;
+    }
+    for (const lane of lanes) {
       const turn = this.rings.turnUnderWay(lane);
       if (turn === undefined || turn.milliseconds < stuck) continue;
       const times = (this.#blocked.get(turn.source)?.times ?? 0) + 1;
       const retryAt =
         times < mostBlocks ? performance.now() + stuckRetry * 2 ** (times - 1) : Number.POSITIVE_INFINITY;
       this.#blocked.set(turn.source, { times, excluded: true, retryAt });
-      this.#replaceThread(lane);
+      this.#collect(lane);
       this.#isolate(turn.source, `it has not answered for ${(stuck / 1000).toFixed(1)} s`);
     }
     for (const [index, blocked] of this.#blocked) {
       if (!blocked.excluded || performance.now() < blocked.retryAt) continue;
       blocked.excluded = false;
       this.rings.restart(index);
-      this.#replaceThread(this.#laneOf(index));
+      this.#renew(this.#laneOf(index));
     }
   }
 
   /** Resolves when all threads have ended, or have been given up, and their samples are wiped. */
   async end(): Promise<void> {
     this.rings.stop();
-    const threads = [...this.#threads.values(), ...this.#dismissed];
-    for (const thread of threads) thread.dismiss();
+    const threads = [...this.#threads.values(), ...this.#aside, ...this.#spare];
     await Promise.all(threads.map((thread) => thread.end()));
     this.#memory[Symbol.dispose]();
   }
@@ -130,46 +137,67 @@ export class Lanes {
     return this.#options.sources[index]?.lane ?? 'patient';
   }
 
-  #replaceThread(lane: Lane): void {
-    const thread = this.#threads.get(lane);
-    this.rings.supersede(lane);
-    if (thread !== undefined) this.#dismiss(thread);
-    this.#startThread(lane);
+  /** Once for all that changes in this moment. */
+  #renew(lane: Lane): void {
+    if (this.#stale.size === 0) {
+      queueMicrotask(() => {
+        const stale = [...this.#stale];
+        this.#stale.clear();
+        for (const one of stale) this.#collect(one);
+      });
+    }
+    this.#stale.add(lane);
   }
 
-  /** Its memory comes back when it has returned from where it is stuck. */
-  #dismiss(thread: CollectorThread): void {
-    thread.dismiss();
-    this.#dismissed.add(thread);
-    void thread.ended.then(() => this.#dismissed.delete(thread));
-  }
-
-  #startThread(lane: Lane): void {
-    const { arena, sources, settings, patience } = this.#options;
+  /**
+   * From all sources of the lane that are not left out, as they are now. By another thread than before: nobody can tell whether that one is
+   * just about to be stuck.
+   */
+  #collect(lane: Lane): void {
+    const { sources, patience } = this.#options;
+    if (this.rings.stopped || this.#lostLanes.has(lane)) return;
+    const epoch = this.rings.supersede(lane);
+    const before = this.#threads.get(lane);
+    if (before !== undefined) this.#aside.add(before);
+    this.#threads.delete(lane);
     const mine = sources.filter(
       (source) => source.lane === lane && this.#blocked.get(source.index)?.excluded !== true,
     );
-    if (mine.length === 0) {
-      this.#threads.delete(lane);
-      return;
-    }
-    const { address, byteLength } = this.#memory;
-    const task: Omit<CollectorTask, 'scratch'> = {
+    if (mine.length === 0) return;
+    const thread = this.#spareThread() ?? this.#newThread();
+    this.#threads.set(lane, thread);
+    thread.collect({
       lane,
-      memory: { address, byteLength, control: arena.region.control },
-      shared: this.#shared,
+      epoch,
       sources: mine.map((source) => this.#taskOf(source)),
-      settings,
       ...(patience?.retry === undefined ? {} : { retryMilliseconds: patience.retry }),
       ...(patience?.silence === undefined ? {} : { silenceMilliseconds: patience.silence }),
-    };
-    const thread = new CollectorThread(arena, task, {
-      news: (news) => this.#hear(news),
-      lost: (why) => {
-        if (!this.rings.stopped && this.#threads.get(lane) === thread) this.#lostLanes.set(lane, why);
-      },
     });
-    this.#threads.set(lane, thread);
+  }
+
+  #spareThread(): CollectorThread | undefined {
+    const [thread] = this.#spare;
+    if (thread !== undefined) this.#spare.delete(thread);
+    return thread;
+  }
+
+  #newThread(): CollectorThread {
+    const { arena, sources, settings } = this.#options;
+    const thread: CollectorThread = new CollectorThread(
+      { arena, memory: this.#memory, shared: this.#shared, mostSources: sources.length, settings },
+      {
+        news: (news) => this.#hear(news),
+        free: () => {
+          if (this.#aside.delete(thread)) this.#spare.add(thread);
+        },
+        lost: (why) => {
+          this.#aside.delete(thread);
+          this.#spare.delete(thread);
+          for (const [lane, serving] of this.#threads) if (serving === thread) this.#lostLanes.set(lane, why);
+        },
+      },
+    );
+    return thread;
   }
 
   #taskOf({ lane: _, assessFor, ...source }: LaneOptions['sources'][number]): TaskSource {

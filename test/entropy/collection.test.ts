@@ -38,6 +38,7 @@ function collect(sources: NoiseSource[]) {
       rings,
       scratch: arena.take(scratchLength(sources.length), 'scratch').bytes,
       lane: 'quick',
+      epoch: rings.epoch('quick'),
       tell: (news) => {
         if (news.kind === 'failed') lost.push(`${sources[news.index]?.name}: ${news.why}`);
       },
@@ -175,7 +176,13 @@ describe('a collection', () => {
           assess: () => ({ record, expected: 0.1 }),
         },
       ],
-      { rings, scratch: new Uint8Array(scratchLength(1)), lane: 'quick', tell: (what) => news.push(what) },
+      {
+        rings,
+        scratch: new Uint8Array(scratchLength(1)),
+        lane: 'quick',
+        epoch: 0,
+        tell: (what) => news.push(what),
+      },
     );
     collection.idleRound();
     expect(rings.samples(0)).toBe(0);

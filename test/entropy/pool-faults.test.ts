@@ -91,6 +91,26 @@ describe('a pool whose source fails', () => {
     await until('no thread is left', () => threads() <= before);
   });
 
+  it('has its thread serve again when it comes back', { timeout: 60_000 }, async () => {
+    using arena = openArena();
+    await using pool = await start(arena, { patience: { ...patience, stuckRetry: 60_000 } });
+    await pool.ready();
+    await until('healthy before', () => stateOf(pool, 'clock-jitter') === 'healthy');
+    const seen: string[][] = [];
+    for (let round = 0; round < 4; round++) {
+      pool.induce('clock-jitter', 'blocking');
+      await until('isolated', () => stateOf(pool, 'clock-jitter') === 'expelled');
+      pool.induce('clock-jitter', undefined);
+      pool.restart('clock-jitter');
+      await until('taken back', () => stateOf(pool, 'clock-jitter') === 'healthy');
+      seen.push(readdirSync('/proc/self/task'));
+    }
+    // The first round makes the second thread of the lane; the other lane may begin later.
+    const [first = [], ...later] = seen;
+    const others = new Set(later.flat().filter((thread) => !first.includes(thread)));
+    expect(others.size).toBeLessThanOrEqual(1);
+  });
+
   it('says so, once, when nothing that counts is healthy, and again when it is', {
     timeout: 60_000,
   }, async () => {
