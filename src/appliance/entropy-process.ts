@@ -3,13 +3,13 @@
 import { tmpdir } from 'node:os';
 import type { EntropyPool } from '../entropy/pool.ts';
 import { SecretArena } from '../host/arena.ts';
-import { zeroizedFailure } from '../host/failure.ts';
 import { hardenProcess } from '../host/hardening.ts';
 import { shareNativeHeaps } from '../host/heap.ts';
 import { Lifecycle } from '../keys/lifecycle.ts';
 import type { Config } from './config.ts';
 import { stateLayout } from './node-record.ts';
 import { startPool } from './pool.ts';
+import { requireUnzeroized } from './unzeroized.ts';
 
 const watchMilliseconds = 200;
 
@@ -39,10 +39,4 @@ export async function withOwnPool<T>(
   } finally {
     clearInterval(watch);
   }
-}
-
-/** @throws Failure `zeroized`. */
-export function requireUnzeroized(config: Config): void {
-  const { directory } = stateLayout(config.node.state_dir);
-  if (new Lifecycle(directory).read().state === 'zeroized') throw zeroizedFailure('Random output');
 }

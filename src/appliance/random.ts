@@ -9,8 +9,8 @@ import type { EntropyStatus } from '../entropy/status.ts';
 import { SecretArena } from '../host/arena.ts';
 import { Failure, zeroizedFailure } from '../host/failure.ts';
 import { loadConfig } from './config.ts';
-import { requireUnzeroized } from './entropy-process.ts';
 import { startPool } from './pool.ts';
+import { requireUnzeroized } from './unzeroized.ts';
 
 export { Failure, Random };
 

@@ -1,14 +1,12 @@
 // `stream`: random bytes from the running node, or from a pool of this process where no node runs or other sources are asked for.
-import { tmpdir } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { prepareCollectorWorker } from '../entropy/collector-worker.ts';
 import { Sink, type StreamOptions, streamRandom } from '../entropy/outputs/stream.ts';
-import { type UnconditionedMode, UnconditionedOutput } from '../entropy/outputs/unconditioned.ts';
 import { Failure } from '../host/failure.ts';
 import type { Config } from './config.ts';
 import { askNodeForBytes, isRunning } from './control.ts';
-import { requireUnzeroized, withOwnPool } from './entropy-process.ts';
-import { policyOf, sourceNamed } from './entropy-sources.ts';
 import { stateLayout } from './node-record.ts';
+import { requireUnzeroized } from './unzeroized.ts';
 
 /** How long a node that ended its output has to write down that it was zeroized. */
 const verdictMilliseconds = 3000;
@@ -38,22 +36,11 @@ export async function streamTo(config: Config, request: StreamRequest, fd: numbe
       remedy: 'Look at `esoteric-appliance status`, and ask again when the node runs.',
     });
   }
+  prepareCollectorWorker();
+  const { withOwnPool } = await import('./entropy-process.ts');
   return await withOwnPool(config, request.sources, ({ pool }) =>
     streamRandom((out) => pool.read(out), request.bytes, fd, request),
   );
-}
-
-/** Samples of one source as they are, or thinned out: not for keys. @throws Failure `source-unknown`, `source-unhealthy`. */
-export async function streamUnconditioned(
-  config: Config,
-  mode: UnconditionedMode,
-  name: string,
-  request: StreamRequest,
-  fd: number,
-): Promise<number> {
-  requireUnzeroized(config);
-  using output = new UnconditionedOutput(sourceNamed(config, name, tmpdir()), mode, policyOf(name).expected);
-  return await streamRandom((out) => output.read(out), request.bytes, fd, request);
 }
 
 interface Relayed {

@@ -27,7 +27,6 @@ export const streamCommand = command('stream', 'random bytes on stdout, conditio
   )
   .action((options) =>
     ending(options.json, async () => {
-      const { streamTo, streamUnconditioned } = await import('../appliance/stream.ts');
       const { format, mode = 'drbg' } = options;
       if (options.bytes === undefined && process.stdout.isTTY) {
         throw new Failure('usage', 'This would fill the terminal with random bytes.', {
@@ -45,8 +44,10 @@ export const streamCommand = command('stream', 'random bytes on stdout, conditio
         sources,
       };
       const config = await configOf(options);
-      if (mode === 'drbg') await streamTo(config, request, 1);
-      else {
+      if (mode === 'drbg') {
+        const { streamTo } = await import('../appliance/stream.ts');
+        await streamTo(config, request, 1);
+      } else {
         const [source, ...others] = sources ?? [];
         if (source === undefined || others.length > 0) {
           throw new Failure('usage', `--mode ${mode} takes exactly one source.`, {
@@ -55,6 +56,7 @@ export const streamCommand = command('stream', 'random bytes on stdout, conditio
           });
         }
         logLine(`NOT FOR KEYS  These are ${mode === 'raw' ? 'raw' : 'thinned-out'} samples of ${source}.`);
+        const { streamUnconditioned } = await import('../appliance/stream-unconditioned.ts');
         await streamUnconditioned(config, mode, source, request, 1);
       }
     }),

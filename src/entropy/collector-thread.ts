@@ -1,10 +1,11 @@
 // The owner's side of one collector thread: starts it, gives it one collection after the other, ends it. A thread that is stuck in a
 // source is put aside: it may never come back. If it does, it serves again, for a thread that ends leaves memory behind.
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import type { ArenaRegion, SecretArena, SecretBuffer } from '../host/arena.ts';
 import { reasonOf } from '../host/failure.ts';
 import { type CollectionNews, scratchLength } from './collection.ts';
 import type { CollectorNews, CollectorPlace, CollectorTask } from './collector.ts';
+import { collectorWorker } from './collector-worker.ts';
 import type { SourceSettings } from './source.ts';
 
 const stopMilliseconds = 5000;
@@ -40,18 +41,13 @@ export class CollectorThread {
       byteLength,
       control: arena.region.control,
     });
-    const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-    this.#worker = new Worker(new URL(`./collector.${extension}`, import.meta.url), {
-      name: 'entropy',
-      workerData: {
-        memory: region(memory),
-        scratch: region(scratch),
-        shared,
-        settings,
-      } satisfies CollectorPlace,
-      execArgv: [],
-    });
-    this.#worker.unref();
+    this.#worker = collectorWorker();
+    this.#worker.postMessage({
+      memory: region(memory),
+      scratch: region(scratch),
+      shared,
+      settings,
+    } satisfies CollectorPlace);
     this.#worker.on('message', (news: CollectorNews) => {
       if (news.kind !== 'done') events.news(news);
       else {

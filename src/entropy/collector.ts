@@ -1,6 +1,6 @@
 // A collector thread: runs the collections that it is given, each of one lane, at full speed until the first seed is made, then at a bounded share of one
 // core, then, with its rings full, a short round a second that keeps the health tests going.
-import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
+import { type MessagePort, parentPort } from 'node:worker_threads';
 import { type ArenaRegion, SecretArena } from '../host/arena.ts';
 import { examineBriefly } from './assessment/examine.ts';
 import { expectedEntropy } from './assessment/record.ts';
@@ -52,7 +52,10 @@ const restPerWork = 2;
 const idleMilliseconds = 1000;
 const pausedMilliseconds = 1000;
 
-if (parentPort !== null) serve(parentPort, workerData as CollectorPlace);
+if (parentPort !== null) {
+  const port = parentPort;
+  port.once('message', (place: CollectorPlace) => serve(port, place));
+}
 
 function serve(port: MessagePort, place: CollectorPlace): void {
   const arena = SecretArena.attach(place.memory);

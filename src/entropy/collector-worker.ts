@@ -1,0 +1,33 @@
+// The worker threads of collectors, from before anybody can tell them what to do: a thread takes longer to start than the modules of a
+// pool do to load, so that a command that will need one starts it first.
+import { Worker } from 'node:worker_threads';
+
+let prepared: Worker | undefined;
+
+/** Starts the thread that `collectorWorker` gives next. It keeps no process from ending. */
+export function prepareCollectorWorker(): void {
+  if (prepared !== undefined) return;
+  const worker = startWorker();
+  prepared = worker;
+  // Whoever needs one then starts another, and hears what is wrong.
+  worker.once('error', () => {
+    if (prepared === worker) prepared = undefined;
+  });
+}
+
+/** A worker that waits for its `CollectorPlace`. */
+export function collectorWorker(): Worker {
+  const worker = prepared ?? startWorker();
+  prepared = undefined;
+  return worker;
+}
+
+function startWorker(): Worker {
+  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+  const worker = new Worker(new URL(`./collector.${extension}`, import.meta.url), {
+    name: 'entropy',
+    execArgv: [],
+  });
+  worker.unref();
+  return worker;
+}
