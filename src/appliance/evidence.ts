@@ -190,7 +190,7 @@ async function fillBundle(context: EvidenceContext, request: BundleRequest, begu
   custody.append(bundleBegun, { sequence, reason: request.reason });
   const anchored = await context.anchor();
   const members = membersOf(context, request);
-  const collected = await collectInto(work, members, {
+  const collected = await collectInto(working, members, {
     ...runOptions(members, progress),
     redactor,
     room,

@@ -5,7 +5,7 @@ import { Canaries, refuseSurvivors } from './canary.ts';
 import { type Chunks, drain, type Way } from './drain.ts';
 import { type CollectorOutcome, isMemberPath, type ManifestFile } from './format.ts';
 import { GrowingMember } from './growing-member.ts';
-import { type FileAbout, MemberFile } from './member-file.ts';
+import { type FileAbout, MemberFile, type Place } from './member-file.ts';
 import type { RedactionForm, RedactionRecord, RedactionStream, Redactor } from './redact.ts';
 import type { Room } from './room.ts';
 
@@ -86,7 +86,7 @@ interface Gathered {
  * @throws Failure `canary-survived` when all have ended and a redactor let a planted secret through.
  */
 export async function collectInto(
-  directory: string,
+  place: Place,
   collectors: readonly Collector[],
   options: CollectOptions,
 ): Promise<Collected> {
@@ -95,7 +95,7 @@ export async function collectInto(
   const gathered = await inOrder(collectors, options, async (collector): Promise<Gathered> => {
     const started = options.clock?.();
     const one: Gathered = usable.has(collector)
-      ? await gatherOne(directory, collector, options, collector.yields ? keep : 0)
+      ? await gatherOne(place, collector, options, collector.yields ? keep : 0)
       : {
           files: [],
           outcome: outcomeOf(collector, 'failed', `Its path ${collector.path} is not usable.`),
@@ -105,7 +105,7 @@ export async function collectInto(
   });
   refuseSurvivors(
     gathered.flatMap(({ survivors = [] }) => survivors),
-    `What was collected is in ${directory}, and has to stay on the node; where bundles are to be encrypted it is removed.`,
+    `What was collected is in ${place.path}, and has to stay on the node; where bundles are to be encrypted it is removed.`,
   );
   return {
     files: gathered.flatMap(({ files }) => files).sort((a, b) => (a.path < b.path ? -1 : 1)),
@@ -192,7 +192,7 @@ function growthOf({ name }: Collector, { onGrowth }: RunOptions): (bytes: number
 }
 
 async function gatherOne(
-  directory: string,
+  place: Place,
   collector: Collector,
   options: CollectOptions,
   keep: number,
@@ -203,8 +203,8 @@ async function gatherOne(
     redaction === undefined || options.redactor === undefined
       ? undefined
       : new Canaries(options.redactor, form);
-  using member = new MemberFile(directory, collector.path);
-  using records = new MemberFile(directory, recordsPath(collector.path));
+  using member = new MemberFile(place, collector.path);
+  using records = new MemberFile(place, recordsPath(collector.path));
   const growing = new GrowingMember(member, records, {
     room: options.room,
     keep,

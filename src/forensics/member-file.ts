@@ -25,8 +25,18 @@ interface Piece {
   readonly deflated: Uint8Array;
 }
 
+/** Where members are collected. */
+export interface Place {
+  readonly path: string;
+  /** A file has been made there. */
+  made?(path: string): void;
+  /** Removes one, also where there is none; `rmSync` unless given. */
+  remove?(path: string): void;
+}
+
 export class MemberFile implements Disposable {
   readonly path: string;
+  readonly #place: Place;
   readonly #file: string;
   #hash = createHash('sha256');
   #sum = new Checksum();
@@ -34,9 +44,10 @@ export class MemberFile implements Disposable {
   /** Where in the file the next piece goes. */
   #end = 0;
 
-  constructor(directory: string, path: string) {
+  constructor(place: Place, path: string) {
     this.path = path;
-    this.#file = collectedPath(directory, path);
+    this.#place = place;
+    this.#file = collectedPath(place.path, path);
   }
 
   /** Bytes that are kept, in clear. */
@@ -94,8 +105,9 @@ export class MemberFile implements Disposable {
   #open(): number {
     if (this.#fd !== undefined) return this.#fd;
     mkdirSync(dirname(this.#file), { recursive: true, mode: 0o700 });
-    rmSync(this.#file, { force: true });
+    this.#remove();
     this.#fd = openSync(this.#file, 'wx', 0o600);
+    this.#place.made?.(this.#file);
     writeAll(this.#fd, gzipHeader, 0);
     this.#end = gzipHeader.length;
     return this.#fd;
@@ -108,7 +120,8 @@ export class MemberFile implements Disposable {
 
   #remove(): void {
     this.#close();
-    rmSync(this.#file, { force: true });
+    if (this.#place.remove === undefined) rmSync(this.#file, { force: true });
+    else this.#place.remove(this.#file);
   }
 
   #close(): void {

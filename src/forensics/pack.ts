@@ -1,7 +1,7 @@
 // Packs a directory into the archive of a bundle: ustar in gzip, the same bytes for the same inputs (sorted, fixed owner,
 // mode and time; POSIX.1-2024 pax, ustar interchange; RFC 1952 without name and time). What was collected is not deflated again.
 import { createHash } from 'node:crypto';
-import { createWriteStream, existsSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { createWriteStream, existsSync, renameSync, rmSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
@@ -23,7 +23,7 @@ export interface Packed {
 }
 
 /**
- * Writes `manifest.json` into `directory`, then the archive of it and of the files that the manifest lists to `outPath`:
+ * Writes the archive of `manifest.json` and of the files that the manifest lists, which lie in `directory`, to `outPath`:
  * streamed, synced, and there under its name only once it is whole. With recipients it is encrypted to them before any of it
  * reaches the disk.
  * @throws Failure `pack-failed`; the collected files stay in `directory`.
@@ -37,9 +37,8 @@ export async function packBundle(
   const encoded = encodeManifest(manifest);
   const beside = `${outPath}.${process.pid}.new`;
   try {
-    writeFileSync(join(directory, manifestPath), encoded, { mode: 0o600 });
     rmSync(beside, { force: true });
-    const archived = await writeArchive(directory, manifest, beside, recipients);
+    const archived = await writeArchive(new Archive(directory, manifest, encoded), beside, recipients);
     renameSync(beside, outPath);
     syncDirectory(dirname(outPath));
     return { ...archived, manifestSha256: sha256(encoded) };
@@ -53,16 +52,11 @@ export async function packBundle(
   }
 }
 
-async function writeArchive(
-  directory: string,
-  manifest: Manifest,
-  path: string,
-  recipients: readonly string[],
-) {
+async function writeArchive(archive: Archive, path: string, recipients: readonly string[]) {
   const hash = createHash('sha256');
   let size = 0;
   await pipeline(
-    () => new Archive(directory, manifest).parts(),
+    () => archive.parts(),
     async function* (chunks: AsyncIterable<Uint8Array>) {
       for await (const chunk of chunks) {
         hash.update(chunk);
@@ -93,24 +87,28 @@ async function writeArchive(
 class Archive {
   readonly #directory: string;
   readonly #manifest: Manifest;
+  readonly #encoded: Uint8Array;
   #sum = new Checksum();
 
-  constructor(directory: string, manifest: Manifest) {
+  /** `encoded`: the manifest, as it goes into the archive. */
+  constructor(directory: string, manifest: Manifest, encoded: Uint8Array) {
     this.#directory = directory;
     this.#manifest = manifest;
+    this.#encoded = encoded;
   }
 
   async *parts(): AsyncGenerator<Uint8Array, void, void> {
     yield gzipHeader;
     const files = this.#manifest.files.toSorted((a, b) => (a.path < b.path ? -1 : 1));
-    let filling = yield* this.#member(Buffer.alloc(0), manifestPath);
+    yield this.#piece(Buffer.concat([headerOf(manifestPath, this.#encoded.length), this.#encoded]));
+    let filling = fillingOf(this.#encoded.length);
     for (const { path, size } of files) filling = yield* this.#member(filling, path, size);
     yield this.#piece(Buffer.concat([filling, Buffer.alloc(2 * block)]));
     yield this.#sum.gzipEnd;
   }
 
   /** `size`: in the manifest. @returns what fills its last block. */
-  async *#member(before: Buffer, path: string, size = 0): AsyncGenerator<Uint8Array, Buffer, void> {
+  async *#member(before: Buffer, path: string, size: number): AsyncGenerator<Uint8Array, Buffer, void> {
     const plain = join(this.#directory, path);
     const collected = collectedPath(this.#directory, path);
     const isPlain = existsSync(plain) || !existsSync(collected);
@@ -125,7 +123,7 @@ class Archive {
       this.#sum = this.#sum.withGzip(end, length);
       yield* piecesOf(file, gzipHeader.length, bytes - end.length, path);
     }
-    return Buffer.alloc((block - (length % block)) % block);
+    return fillingOf(length);
   }
 
   async *#plain(file: FileHandle, bytes: number, path: string): AsyncGenerator<Uint8Array> {
@@ -161,6 +159,9 @@ async function* piecesOf(file: FileHandle, from: number, to: number, path: strin
 
 const block = 512;
 const pieceBytes = 1 << 19;
+
+/** What fills the last block of so many bytes. */
+const fillingOf = (length: number): Buffer => Buffer.alloc((block - (length % block)) % block);
 
 function headerOf(path: string, size: number): Buffer {
   const header = Buffer.alloc(block);

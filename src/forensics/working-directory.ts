@@ -1,6 +1,16 @@
 // Where the members of one bundle lie while it is made. Of a bundle that will be encrypted nothing stays in clear, however its making
-// ends: also by an interrupt or a terminal that is gone. What SIGKILL or a power cut left is removed at the next start.
-import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+// ends: its members have no name there, so that the kernel takes them back with this process, also after a SIGKILL, and the file system
+// when it is mounted again, after a power cut. What a kill left of other bundles is removed at the next start.
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 
 const prefix = '.collecting-';
@@ -12,9 +22,11 @@ export class WorkingDirectory implements Disposable {
   readonly path: string;
   readonly #parent: string;
   readonly #secret: boolean;
+  /** Of files without a name, by the path that leads to them. */
+  readonly #held = new Map<string, number>();
   #kept = false;
 
-  /** `secret`: nothing is ever kept. */
+  /** `secret`: nothing is ever kept, and files lose their names. */
   constructor(parent: string, sequence: number, secret: boolean) {
     this.#parent = parent;
     this.#secret = secret;
@@ -34,7 +46,25 @@ export class WorkingDirectory implements Disposable {
     this.#kept = true;
   }
 
+  /** A file has been made at a path in it. Where it is secret, a link leads there from now on, for this process alone. */
+  made(path: string): void {
+    if (!this.#secret) return;
+    const fd = openSync(path, 'r');
+    this.#held.set(path, fd);
+    rmSync(path);
+    symlinkSync(`/proc/${process.pid}/fd/${fd}`, path);
+  }
+
+  /** Removes a file. */
+  remove(path: string): void {
+    rmSync(path, { force: true });
+    const fd = this.#held.get(path);
+    this.#held.delete(path);
+    if (fd !== undefined) closeSync(fd);
+  }
+
   [Symbol.dispose](): void {
+    for (const path of [...this.#held.keys()]) this.remove(path);
     if (!this.#kept) this.#remove();
   }
 

@@ -63,7 +63,7 @@ const noise = (characters: number) => randomBytes(characters / 2).toString('hex'
 describe('collection', () => {
   it('takes what is given as text, bytes or a stream', async () => {
     const { files, collectors } = await collectInto(
-      directory,
+      { path: directory },
       [
         collector('b.txt', async () => 'text'),
         collector('a/bytes.bin', async () => Uint8Array.of(1, 2, 3)),
@@ -93,7 +93,7 @@ describe('collection', () => {
     };
     const told: string[] = [];
     const { files, collectors } = await collectInto(
-      directory,
+      { path: directory },
       [
         collector('rejects.txt', async () => Promise.reject(new Error('no such journal'))),
         collector('throws.txt', () => {
@@ -142,7 +142,7 @@ describe('collection', () => {
   it('redacts what is to be redacted, counts it and records it beside', async () => {
     const given = 'peer 10.0.0.1\npassword=hunter2 10.0.0.1\n';
     const { files } = await collectInto(
-      directory,
+      { path: directory },
       [
         collector('host/a.txt', async () => given, { redact: true }),
         collector('host/b.txt', async () => given),
@@ -181,7 +181,9 @@ describe('collection', () => {
 
   it('can be repeated into the same directory', async () => {
     const once = () =>
-      collectInto(directory, [collector('a.txt', async () => 'same')], { timeoutMilliseconds: 1000 });
+      collectInto({ path: directory }, [collector('a.txt', async () => 'same')], {
+        timeoutMilliseconds: 1000,
+      });
     expect(await once()).toEqual(await once());
   });
 });
@@ -200,7 +202,7 @@ describe('the order of collection', () => {
         { volatility },
       ),
     );
-    const { collectors } = await collectInto(directory, given, {
+    const { collectors } = await collectInto({ path: directory }, given, {
       timeoutMilliseconds: 1000,
       clock: () => `2026-11-20T16:30:0${tick++}Z`,
     });
@@ -216,7 +218,7 @@ describe('the order of collection', () => {
     const hanging = collector('hangs.txt', () => new Promise<string>(() => {}), { volatility: 'memory' });
     const fine = collector('fine.txt', async () => 'fine');
     const told: string[] = [];
-    await collectInto(directory, [hanging, fine], {
+    await collectInto({ path: directory }, [hanging, fine], {
       timeoutMilliseconds: 400,
       patienceMilliseconds: 20,
       onProgress: ({ name }) => told.push(name),
@@ -243,7 +245,7 @@ describe('a disk that is nearly full', () => {
     const room = new Room(() => (2 << 20) - written());
     const journal = new Redactor({ rules, key: caseKey, hosts: ['node1'] });
     const { files, collectors } = await collectInto(
-      directory,
+      { path: directory },
       [
         collector(
           'journal.export',
@@ -265,7 +267,7 @@ describe('a disk that is nearly full', () => {
   it('has the largest member cut, with its records, and leaves the others their share', async () => {
     const room = new Room(() => (4 << 20) - written());
     const { files, collectors } = await collectInto(
-      directory,
+      { path: directory },
       [
         collector('journal.txt', flood(20), {
           volatility: 'memory',
@@ -299,7 +301,7 @@ describe('a disk that is nearly full', () => {
     let free = 64 << 20;
     const room = new Room(() => free - written());
     const { files } = await collectInto(
-      directory,
+      { path: directory },
       [
         collector(
           'journal.txt',
@@ -324,7 +326,7 @@ describe('a disk that is nearly full', () => {
     async () => {
       using disk = memoryDisk(directory, '1m');
       const { files, collectors } = await collectInto(
-        directory,
+        { path: directory },
         [
           collector('small.txt', async () => 'small', { volatility: 'memory' }),
           collector('flood.txt', flood(20), { redact: true, limitBytes: 1 << 30 }),
@@ -347,7 +349,7 @@ describe('what others need', () => {
     const mebibyte = 1 << 20;
     const room = new Room(() => 60 * mebibyte - written(), 20 * mebibyte);
     const { files } = await collectInto(
-      directory,
+      { path: directory },
       [
         collector(
           'journal.txt',
@@ -373,7 +375,7 @@ describe('a journal that ends malformed', () => {
       Buffer.from('\n=no name\n'),
     ]);
     const { files, collectors } = await collectInto(
-      directory,
+      { path: directory },
       [
         collector('entries.export', async () => bad, { redact: true, form: 'journal' }),
         collector('fine.txt', async () => 'fine'),
@@ -404,7 +406,7 @@ describe('a collector that gives more than its limit', () => {
         return 'Only the newest.';
       },
     });
-    const { files, collectors } = await collectInto(directory, [one], {
+    const { files, collectors } = await collectInto({ path: directory }, [one], {
       timeoutMilliseconds: 10_000,
       redactor,
       room,
@@ -433,7 +435,10 @@ describe('what was collected', () => {
     };
     const one = collector('entries.export', gather, { redact: true, form: 'journal', limitBytes: 1 << 30 });
     const small = collector('small.txt', async () => 'small\n');
-    const collected = await collectInto(into, [small, one], { timeoutMilliseconds: 10_000, redactor });
+    const collected = await collectInto({ path: into }, [small, one], {
+      timeoutMilliseconds: 10_000,
+      redactor,
+    });
     return { ...collected, into };
   };
   const pack = async ({ files, collectors, into }: Awaited<ReturnType<typeof collect>>) => {
@@ -503,7 +508,7 @@ describe('the software of this host', () => {
     mkdirSync(join(root, 'policies'), { recursive: true });
     writeFileSync(join(root, 'package.json'), '{}');
     writeFileSync(join(root, 'policies/rules.toml'), 'x = 1\n');
-    const { collectors } = await collectInto(directory, softwareCollectors(root), {
+    const { collectors } = await collectInto({ path: directory }, softwareCollectors(root), {
       timeoutMilliseconds: 30_000,
     });
     expect(collectors.map(({ status }) => status)).toEqual(['ok', 'ok']);
@@ -526,7 +531,7 @@ describe('the software of this host', () => {
     writeFileSync(join(programs, 'dpkg-query'), '#!/bin/sh\nkill -SEGV $$\n', { mode: 0o755 });
     vi.stubEnv('PATH', programs);
     const packages = softwareCollectors(directory).filter(({ name }) => name === 'host packages');
-    const { collectors } = await collectInto(directory, packages, { timeoutMilliseconds: 5000 });
+    const { collectors } = await collectInto({ path: directory }, packages, { timeoutMilliseconds: 5000 });
     vi.unstubAllEnvs();
     expect(collectors[0]?.detail).toMatch(
       /`dpkg-query .*` ended with a signal: it said nothing; The program `rpm`/s,
@@ -536,7 +541,7 @@ describe('the software of this host', () => {
 
 describe('the state of this host', () => {
   it('is collected, readable, and without an address once redacted', async () => {
-    const { collectors } = await collectInto(directory, hostCollectors(), {
+    const { collectors } = await collectInto({ path: directory }, hostCollectors(), {
       timeoutMilliseconds: 10_000,
       redactor,
     });
@@ -576,7 +581,7 @@ describe('the state of this host', () => {
       `${header}   0: 000080FE00000000FF005450B6AD1DFE:0016 00000000000000000000000000000000:0000 01 00000000:00000000 00:00000000 00000000     0        0 7 1\n`,
     );
     const sockets = hostCollectors({ proc }).filter(({ path }) => path === 'host/sockets.txt');
-    await collectInto(directory, sockets, { timeoutMilliseconds: 1000 });
+    await collectInto({ path: directory }, sockets, { timeoutMilliseconds: 1000 });
     const lines = text('host/sockets.txt').split('\n');
     expect(lines[0]).toBe('tcp 127.0.0.1:8080 0.0.0.0:0 listening uid=1000 inode=4242');
     expect(lines[1]).toBe(
@@ -596,7 +601,7 @@ describe('canaries', () => {
   ];
   const collect = (by: Redactor, failing = false) =>
     collectInto(
-      directory,
+      { path: directory },
       members.map(([path, more, given]) =>
         collector(path, async () => (failing ? Promise.reject(new Error('gone')) : given), {
           redact: true,

@@ -1,7 +1,18 @@
 // Archives for age recipients: readable by whoever holds an identity, here and with age itself, and by nobody else.
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
 import { generateX25519Identity, identityToRecipient } from 'age-encryption';
 import { afterEach, beforeEach, describe, expect, it, type TestContext } from 'vitest';
 import { decrypted, encrypted, isEncrypted, requireRecipients } from '../../src/forensics/encryption.ts';
@@ -169,6 +180,38 @@ describe('what lies in clear meanwhile', () => {
     writeFileSync(at('alpha-000003-20261120T163000Z.tar.gz.age'), 'kept');
     removeAbandoned(directory);
     expect(readdirSync(directory)).toEqual(['alpha-000003-20261120T163000Z.tar.gz.age']);
+  });
+
+  it('has no name, so that nothing stays of it after a kill', async () => {
+    const modules = ['working-directory', 'member-file'].map((name) =>
+      JSON.stringify(join(import.meta.dirname, `../../src/forensics/${name}.ts`)),
+    );
+    const program = `
+      const { WorkingDirectory } = await import(${modules[0]});
+      const { MemberFile } = await import(${modules[1]});
+      const working = new WorkingDirectory(${JSON.stringify(directory)}, 5, true);
+      const member = new MemberFile(working, 'host/secret.txt');
+      const plain = Buffer.from('a secret of the host');
+      const { deflateRawSync, constants } = await import('node:zlib');
+      const piece = { plain, deflated: deflateRawSync(plain, { finishFlush: constants.Z_SYNC_FLUSH }) };
+      member.write(piece);
+      member.keep(piece);
+      member.finish({ source: 'a test', redactions: [] }, true);
+      console.log('written');
+      setInterval(() => {}, 1000);`;
+    const child = spawn(process.execPath, ['--input-type=module', '--eval', program], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    await once(child.stdout, 'data');
+    const path = join(directory, '.encrypting-5/host/secret.txt.gz');
+    expect(gunzipSync(readFileSync(path)).toString()).toBe('a secret of the host');
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    const left = readdirSync(directory, { recursive: true, withFileTypes: true });
+    expect(left.filter((entry) => entry.isFile()).map(({ name }) => name)).toEqual([]);
+    expect(existsSync(path)).toBe(false);
+    removeAbandoned(directory);
+    expect(readdirSync(directory)).toEqual([]);
   });
 
   it('stays where a bundle fails for whoever has to find out why, the last of them, unless it was to be encrypted', () => {

@@ -236,10 +236,14 @@ export async function makeSample(directory: string, choices: SampleChoices = {})
 
   const redactor = new Redactor({ rules, hosts: ['alpha.example'], key: caseKey });
   const staging = join(directory, 'staging');
-  const collected = await collectInto(staging, collectors(custodyLog, log, choices, certificate.bytes), {
-    timeoutMilliseconds: 5000,
-    ...(choices.redact === false ? {} : { redactor }),
-  });
+  const collected = await collectInto(
+    { path: staging },
+    collectors(custodyLog, log, choices, certificate.bytes),
+    {
+      timeoutMilliseconds: 5000,
+      ...(choices.redact === false ? {} : { redactor }),
+    },
+  );
   const manifest = (choices.manifest ?? same)({
     format: bundleFormat,
     node: 'alpha',
