@@ -69,7 +69,7 @@ export async function startJournald(namespace: string): Promise<Journald> {
   return {
     namespace,
     socketPath,
-    flush: () => flush(writer, namespace),
+    flush: () => flush(writer, namespace, running.child),
     kill: () => void running.child.kill('SIGKILL'),
     restart: async () => {
       await running.end('SIGTERM');
@@ -153,16 +153,26 @@ async function machineId(): Promise<string> {
 const flushMilliseconds = 20_000;
 
 /** journald reads its datagrams in order: once a marker is visible, so is everything before it. */
-async function flush(writer: JournalWriter, namespace: string): Promise<void> {
+async function flush(writer: JournalWriter, namespace: string, journald: ChildProcess): Promise<void> {
   const marker = randomUUID();
   const query = [`--namespace=${namespace}`, '--quiet', '--output=cat', `LAB_FLUSH=${marker}`];
   let sent = false;
+  let said = '';
   for (const deadline = Date.now() + flushMilliseconds; Date.now() < deadline; ) {
     sent ||= writer.send({ MESSAGE: 'Flush marker of the lab.', PRIORITY: '7', LAB_FLUSH: marker });
-    if (sent && (await runChild('journalctl', query)).stdout.length > 0) return;
+    const { stdout, stderr } = await runChild('journalctl', query);
+    if (sent && stdout.length > 0) return;
+    said = stderr.trim();
     await delay(10);
   }
-  throw new Failure('journald-failed', 'The journal did not take the flush marker within its time.');
+  throw new Failure(
+    'journald-failed',
+    `The journal did not take the flush marker within its time: ${JSON.stringify({
+      sent,
+      ended: journald.exitCode ?? journald.signalCode,
+      journalctl: said,
+    })}.`,
+  );
 }
 
 async function listening(path: string, gone: () => boolean): Promise<Socket | undefined> {
