@@ -10,6 +10,8 @@ import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { loadCreditPolicy } from '../../src/entropy/credit.ts';
 import { serveFifo } from '../../src/entropy/outputs/fifo.ts';
 import { randomServer } from '../../src/entropy/outputs/http.ts';
@@ -47,6 +49,7 @@ const mostStall = 5000;
 const mostGrowth = 32;
 const enoughToJudgeGrowth = 600;
 const warmUpSeconds = 60;
+const secondsPerLook = 5;
 /** A seed is made each second where noise suffices; with all failures and pauses, at least one in so many seconds. */
 const secondsPerReseed = 10;
 const keptPrefixes = 50_000;
@@ -166,7 +169,10 @@ export async function soak(seed: number, seconds: number): Promise<SoakResult> {
     };
     const watching = async (): Promise<void> => {
       await sleep(1000 * Math.min(warmUpSeconds, seconds / 2));
-      for (; goesOn(); await sleep(1000)) resident.push(process.memoryUsage().rss);
+      for (; goesOn(); await sleep(1000 * secondsPerLook)) {
+        collectGarbage(); // What nobody holds any more is no growth, and V8 lets it lie about as it likes.
+        resident.push(process.memoryUsage().rss);
+      }
     };
     await Promise.all([trouble(), drawing(), asking(), reading(), watching()]);
     stop.abort();
@@ -216,6 +222,9 @@ export async function soak(seed: number, seconds: number): Promise<SoakResult> {
     broken: [...broken],
   };
 }
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
 
 const threads = (): number => readdirSync('/proc/self/task').length;
 
