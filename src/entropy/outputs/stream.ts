@@ -13,6 +13,8 @@ export interface StreamOptions {
   readonly format?: Format | undefined;
   /** Bytes of output (before formatting) a second; no limit unless told. */
   readonly rate?: number | undefined;
+  /** Most bytes that are read at a time, where reading is slow; a mebibyte unless told. */
+  readonly piece?: number | undefined;
   /** Asked while it waits for a slow reader, too: throws where nothing may be given out any more, what is left of a block included. */
   readonly admit?: (() => void) | undefined;
 }
@@ -54,15 +56,17 @@ export class Sink implements Disposable {
   readonly #own: boolean;
   readonly #formatter: Formatter | undefined;
   readonly #rate: Rate | undefined;
+  readonly #piece: number;
   readonly #admit: () => void;
   #turnEnds = performance.now() + turnMilliseconds;
 
-  constructor(fd: number, { format = 'raw', rate, admit = () => {} }: StreamOptions) {
+  constructor(fd: number, { format = 'raw', rate, piece = blockLength, admit = () => {} }: StreamOptions) {
     const unblocking = unblockingPipe(fd);
     this.#fd = unblocking ?? fd;
     this.#own = unblocking !== undefined;
     this.#formatter = format === 'raw' ? undefined : new Formatter(format);
     this.#rate = rate === undefined ? undefined : new Rate(rate);
+    this.#piece = Math.min(piece, this.#rate?.piece ?? piece);
     this.#admit = admit;
   }
 
@@ -72,7 +76,7 @@ export class Sink implements Disposable {
 
   /** Most bytes of one `write`. */
   get piece(): number {
-    return this.#rate?.piece ?? blockLength;
+    return this.#piece;
   }
 
   /** Resolves when so many bytes may go. */
