@@ -10,7 +10,11 @@ export function entropyEvents(before: EntropyStatus | undefined, now: EntropySta
   const happened: Happened[] = [];
   const { state } = now;
   if (low(state) && before?.state !== state)
-    happened.push(['ENTROPY_LOW', `Entropy is ${state}: no credited noise source is healthy.`, { state }]);
+    happened.push([
+      'ENTROPY_LOW',
+      `Entropy is ${state}: healthy credited noise does not suffice for a new seed.`,
+      { state },
+    ]);
   if (low(before?.state) && (state === 'serving' || state === 'paused'))
     happened.push(['ENTROPY_BACK', 'Credited noise is collected again.', { state }]);
   for (const source of now.sources) {

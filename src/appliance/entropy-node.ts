@@ -10,7 +10,7 @@ import { reasonOf } from '../host/failure.ts';
 import type { Announcer } from './announce.ts';
 
 const troubles: Partial<Record<PoolState, { readonly severity: Severity; readonly title: string }>> = {
-  degraded: { severity: 'warning', title: 'no credited noise source is healthy' },
+  degraded: { severity: 'warning', title: 'healthy noise no longer suffices for a new seed' },
   unhealthy: { severity: 'critical', title: 'random output has stopped' },
 };
 

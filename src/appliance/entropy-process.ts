@@ -5,13 +5,9 @@ import type { EntropyPool } from '../entropy/pool.ts';
 import { SecretArena } from '../host/arena.ts';
 import { hardenProcess } from '../host/hardening.ts';
 import { shareNativeHeaps } from '../host/heap.ts';
-import { Lifecycle } from '../keys/lifecycle.ts';
 import type { Config } from './config.ts';
-import { stateLayout } from './node-record.ts';
 import { startPool } from './pool.ts';
-import { requireUnzeroized } from './unzeroized.ts';
-
-const watchMilliseconds = 200;
+import { requireUnzeroized, wipeWithNode } from './unzeroized.ts';
 
 export interface OwnPool {
   readonly pool: EntropyPool;
@@ -28,15 +24,8 @@ export async function withOwnPool<T>(
   hardenProcess();
   shareNativeHeaps();
   using arena = SecretArena.allocate();
+  // Before the pool: gathering the first seed may take its time, too.
+  using _watch = wipeWithNode(config, arena);
   await using pool = await startPool(config, arena, { fallbackDirectory: tmpdir(), sources });
-  const lifecycle = new Lifecycle(stateLayout(config.node.state_dir).directory);
-  const watch = setInterval(() => {
-    if (lifecycle.read().state === 'zeroized') arena.wipe();
-  }, watchMilliseconds);
-  watch.unref();
-  try {
-    return await body({ pool, arena });
-  } finally {
-    clearInterval(watch);
-  }
+  return await body({ pool, arena });
 }

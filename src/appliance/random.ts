@@ -10,7 +10,7 @@ import { SecretArena } from '../host/arena.ts';
 import { Failure, zeroizedFailure } from '../host/failure.ts';
 import { loadConfig } from './config.ts';
 import { startPool } from './pool.ts';
-import { requireUnzeroized } from './unzeroized.ts';
+import { requireUnzeroized, wipeWithNode } from './unzeroized.ts';
 
 export { Failure, Random };
 
@@ -31,13 +31,15 @@ export interface OpenRandom extends Random, AsyncDisposable {
 }
 
 /**
- * Resolves when the first seed is made. Every method then throws Failure `entropy-unhealthy` when the noise has failed for too long.
+ * Resolves when the first seed is made. Every method then throws Failure `entropy-unhealthy` when the noise has failed for too long, and
+ * `zeroized` once the node of this configuration is, a fifth of a second later at most where the event loop turns.
  * @throws Failure `config-invalid`, `source-unknown`, `entropy-uncredited`, `entropy-not-ready`, `memory-unlockable`, `zeroized`.
  */
 export async function openRandom(options: RandomOptions = {}): Promise<OpenRandom> {
   const config = loadConfig({ path: options.config, overrides: { stateDir: options.stateDirectory } });
   requireUnzeroized(config);
   const arena = SecretArena.allocate(options.allowSwappable === true ? { allowSwappable: true } : {});
+  const watch = wipeWithNode(config, arena);
   try {
     const pool = await startPool(config, arena, { fallbackDirectory: tmpdir(), sources: options.sources });
     let closed = false;
@@ -53,11 +55,13 @@ export async function openRandom(options: RandomOptions = {}): Promise<OpenRando
       status: () => pool.status(),
       async [Symbol.asyncDispose]() {
         closed = true;
+        watch[Symbol.dispose]();
         await pool[Symbol.asyncDispose]();
         arena[Symbol.dispose]();
       },
     });
   } catch (error) {
+    watch[Symbol.dispose]();
     arena[Symbol.dispose]();
     throw error;
   }

@@ -5,9 +5,12 @@ import { type UnconditionedMode, UnconditionedOutput } from '../entropy/outputs/
 import type { Config } from './config.ts';
 import { policyOf, sourceNamed } from './entropy-sources.ts';
 import type { StreamRequest } from './stream.ts';
-import { requireUnzeroized } from './unzeroized.ts';
+import { requireUnzeroized, unzeroizedDoor } from './unzeroized.ts';
 
-/** Samples of one source as they are, or thinned out: not for keys. @throws Failure `source-unknown`, `source-unhealthy`. */
+/** Bytes at a time: a source may give a few thousand a second. */
+const piece = 512;
+
+/** Samples of one source as they are, or thinned out: not for keys. @throws Failure `source-unknown`, `source-unhealthy`, `source-silent`, `zeroized`. */
 export async function streamUnconditioned(
   config: Config,
   mode: UnconditionedMode,
@@ -17,5 +20,6 @@ export async function streamUnconditioned(
 ): Promise<number> {
   requireUnzeroized(config);
   using output = new UnconditionedOutput(sourceNamed(config, name, tmpdir()), mode, policyOf(name).expected);
-  return await streamRandom((out) => output.read(out), request.bytes, fd, request);
+  const admit = unzeroizedDoor(config);
+  return await streamRandom((out) => output.read(out), request.bytes, fd, { ...request, piece, admit });
 }

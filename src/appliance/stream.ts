@@ -6,7 +6,7 @@ import { Failure } from '../host/failure.ts';
 import type { Config } from './config.ts';
 import { askNodeForBytes, isRunning } from './control.ts';
 import { stateLayout } from './node-record.ts';
-import { requireUnzeroized } from './unzeroized.ts';
+import { requireUnzeroized, unzeroizedDoor } from './unzeroized.ts';
 
 /** How long a node that ended its output has to write down that it was zeroized. */
 const verdictMilliseconds = 3000;
@@ -22,8 +22,9 @@ export interface StreamRequest extends StreamOptions {
  * Writes to a descriptor and returns how many bytes of output were taken.
  * @throws Failure `zeroized` (status 4) on a zeroized node, also in the middle; `output-cut-off`; `entropy-unhealthy`.
  */
-export async function streamTo(config: Config, request: StreamRequest, fd: number): Promise<number> {
+export async function streamTo(config: Config, asked: StreamRequest, fd: number): Promise<number> {
   requireUnzeroized(config);
+  const request: StreamRequest = { ...asked, admit: unzeroizedDoor(config) };
   const { control } = stateLayout(config.node.state_dir);
   if (request.sources === undefined && (await isRunning(control))) {
     const { written, cutOff } = await relay(control, request, fd);
@@ -52,7 +53,7 @@ interface Relayed {
 async function relay(path: string, request: StreamRequest, fd: number): Promise<Relayed> {
   const { first, socket } = await askNodeForBytes(path, 'stream', { bytes: request.bytes });
   const wanted = request.bytes ?? Number.POSITIVE_INFINITY;
-  const sink = new Sink(fd, request);
+  using sink = new Sink(fd, request);
   let written = 0;
   /** False when the reader has gone. */
   const pass = async (chunk: Buffer): Promise<boolean> => {

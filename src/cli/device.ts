@@ -2,6 +2,9 @@ import { command, configOf, ending, stopSignal } from './command.ts';
 import { logLine, printJson } from './output.ts';
 import { parseBytes, parseNames } from './quantity.ts';
 
+/** What the kernel takes for the size of a pipe: an int (fcntl(2)). */
+const mostBuffered = 2 ** 31 - 1;
+
 export const deviceCommand = command('device', 'random bytes at a path: a FIFO for many readers', [
   'device /run/esoteric-random',
   'device ./random --buffer-size 1M --sources timing,silicon',
@@ -15,7 +18,9 @@ export const deviceCommand = command('device', 'random bytes at a path: a FIFO f
       const written = await serveDevice(await configOf(options), {
         path,
         bufferSize:
-          options.bufferSize === undefined ? undefined : parseBytes('--buffer-size', options.bufferSize),
+          options.bufferSize === undefined
+            ? undefined
+            : parseBytes('--buffer-size', options.bufferSize, 1, mostBuffered),
         sources: parseNames(options.sources),
         signal: stopSignal(),
         onReady: () => logLine(`Random bytes at ${path}. Stop with Ctrl-C.`),

@@ -35,8 +35,7 @@ export const streamCommand = command('stream', 'random bytes on stdout, conditio
         });
       }
       const sources = parseNames(options.sources);
-      const rate = options.rate === undefined ? undefined : parseBytes('--rate', options.rate);
-      if (rate === 0) throw new Failure('usage', '--rate takes more than 0.', { status: exitStatus.usage });
+      const rate = options.rate === undefined ? undefined : parseBytes('--rate', options.rate, 1);
       const request = {
         bytes: options.bytes === undefined ? null : parseBytes('--bytes', options.bytes),
         format,

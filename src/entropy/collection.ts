@@ -100,6 +100,7 @@ export class Collection implements Disposable {
       lastDelivery: now,
       lastFailure: now,
     }));
+    for (const post of this.#posts) takeOver(post, options.rings);
     this.#options = options;
   }
 
@@ -174,7 +175,8 @@ export class Collection implements Disposable {
       failed = true;
       this.#failed(post, reasonOf(error));
     }
-    if (this.superseded) return false;
+    // Once told to stop, its owner waits for a while only, and then gives the memory of the rings to others.
+    if (this.superseded || rings.stopped) return false;
     this.#endTurn();
     this.#judge(post, scratch.subarray(0, taken));
     post.turns += 1;
@@ -197,7 +199,9 @@ export class Collection implements Disposable {
     });
     post.unassessed = false;
     if (found === undefined || this.superseded) return;
+    const { failures } = post.tests;
     post.tests = testing(found.expected, post.history).tests;
+    post.tests.failures = failures;
     this.#options.tell({ kind: 'assessed', index: post.index, record: found.record });
   }
 
@@ -269,6 +273,12 @@ const testing = (expected: number, history: Uint8Array): Pick<Post, 'tests' | 'h
   tests: new HealthTests(expected, { history }),
   history,
 });
+
+/** What the thread before this one found holds on: what it expelled is not asked, and the failures are counted on. */
+function takeOver({ index, tests }: Post, rings: SampleRings): void {
+  if (rings.state(index) === 'expelled') tests.expel();
+  tests.failures = rings.failures(index);
+}
 
 function restart(post: Post): void {
   post.tests.restart();

@@ -4,6 +4,9 @@ export abstract class Distributions {
   /** In [0, 1). */
   abstract float(): number;
 
+  /** Throws where nothing may be given out any more; called before a value that was made earlier. */
+  protected abstract admit(): void;
+
   #spare: number | undefined;
 
   /** From `low` to below `high`. */
@@ -17,6 +20,7 @@ export abstract class Distributions {
     const spare = this.#spare;
     if (spare !== undefined) {
       this.#spare = undefined;
+      this.admit();
       return mean + deviation * spare;
     }
     for (;;) {

@@ -22,7 +22,9 @@ export function gradeOf(status: EntropyStatus): Grade {
   if (status.state === 'degraded' || healthy.length === 0) {
     return {
       letter: 'D',
-      because: ['Output goes on from the last seed alone: no credited source is healthy.'],
+      because: [
+        'Output goes on from the last seed alone: what is healthy of the credited sources does not suffice for another.',
+      ],
     };
   }
   const families = new Set(healthy.map(({ family }) => family));

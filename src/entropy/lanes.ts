@@ -91,11 +91,8 @@ export class Lanes {
   }
 
   restart(index: number): void {
-    const blocked = this.#blocked.get(index);
-    this.rings.restart(index);
-    if (blocked === undefined) return;
-    this.#blocked.delete(index);
-    this.#renew(this.#laneOf(index));
+    if (this.#blocked.delete(index)) this.#tryAgain(index);
+    else this.rings.restart(index);
   }
 
   /** The watchdog; call it about once a second. */
@@ -110,6 +107,8 @@ export class Lanes {
     for (const lane of lanes) {
       const turn = this.rings.turnUnderWay(lane);
       if (turn === undefined || turn.milliseconds < stuck) continue;
+      // A thread that is superseded may still have noted down a turn.
+      if (this.#blocked.get(turn.source)?.excluded === true) continue;
       const times = (this.#blocked.get(turn.source)?.times ?? 0) + 1;
       const retryAt =
         times < mostBlocks ? performance.now() + stuckRetry * 2 ** (times - 1) : Number.POSITIVE_INFINITY;
@@ -120,8 +119,7 @@ export class Lanes {
     for (const [index, blocked] of this.#blocked) {
       if (!blocked.excluded || performance.now() < blocked.retryAt) continue;
       blocked.excluded = false;
-      this.rings.restart(index);
-      this.#renew(this.#laneOf(index));
+      this.#tryAgain(index);
     }
   }
 
@@ -135,6 +133,12 @@ export class Lanes {
 
   #laneOf(index: number): Lane {
     return this.#options.sources[index]?.lane ?? 'patient';
+  }
+
+  /** By another thread, which takes over what is known of the sources: so not as expelled. */
+  #tryAgain(index: number): void {
+    this.rings.report(index, 'starting', this.rings.failures(index), 0);
+    this.#renew(this.#laneOf(index));
   }
 
   /** Once for all that changes in this moment. */

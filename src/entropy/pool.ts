@@ -130,7 +130,8 @@ export class EntropyPool implements AsyncDisposable {
 
   /**
    * Resolves when the first seed is made: `bitsPerSeed` (448) credited bits conditioned into 384.
-   * @throws Failure `entropy-not-ready` after `milliseconds`, `entropy-unhealthy`, `zeroized`.
+   * @throws Failure `entropy-not-ready` after `milliseconds`; `entropy-uncredited` when what is left can make none, `entropy-unhealthy`,
+   * `zeroized`.
    */
   async ready(milliseconds = 20_000): Promise<void> {
     const began = performance.now();
@@ -140,7 +141,11 @@ export class EntropyPool implements AsyncDisposable {
       if (this.#lanes.lost !== undefined) throw unhealthy(this.#lanes.lost);
       const waited = performance.now() - began;
       if (waited >= milliseconds) throw notReady();
-      if (waited > patientAfterMilliseconds) this.#lanes.start('patient');
+      if (waited > patientAfterMilliseconds) {
+        this.#lanes.start('patient');
+        const isLost = this.#collected.some((_, index) => this.#lanes.isLost(index));
+        if (!isLost && this.status().state === 'unhealthy') throw uncredited();
+      }
       await new Promise((resolve) => setTimeout(resolve, pollMilliseconds));
     }
   }
@@ -318,6 +323,17 @@ const notReady = (): Failure =>
     kept: 'Nothing has been given out.',
     remedy: 'Try again in a moment; `esoteric-appliance pool` shows which noise sources are healthy.',
   });
+
+const uncredited = (): Failure =>
+  new Failure(
+    'entropy-uncredited',
+    'The noise sources that are healthy are not credited enough for a seed.',
+    {
+      kept: 'Nothing has been given out.',
+      remedy:
+        'Choose more of them; `esoteric-appliance probe SOURCE` says what one is worth on this machine.',
+    },
+  );
 
 const unhealthy = (why = 'the noise sources have delivered no new seed in time'): Failure =>
   new Failure('entropy-unhealthy', `Random output has stopped: ${why}.`, {

@@ -1,5 +1,5 @@
 // Random values for programs: bytes, typed arrays, integers without bias, floats, choices and shuffles, from any supply of random bytes.
-// Distributions other than the uniform one are in distributions.ts. Offers what NumPy's Generator does, under JavaScript's names.
+// Distributions other than the uniform one are in distributions.ts. After the example of NumPy's Generator, under JavaScript's names.
 import { Distributions } from './distributions.ts';
 
 /** Fills all of `out`, or throws and leaves zeros. */
@@ -14,6 +14,8 @@ const elements = {
   uint32: Uint32Array,
   bigint64: BigInt64Array,
   biguint64: BigUint64Array,
+  float32: Float32Array,
+  float64: Float64Array,
 } as const;
 export type Element = keyof typeof elements;
 type ArrayOf<E extends Element> = InstanceType<(typeof elements)[E]>;
@@ -33,6 +35,7 @@ export interface ChoiceOptions {
 
 /** Values that are drawn one by one come out of a block of this many bytes, wiped as it is used. */
 const blockLength = 4096;
+const two24 = 2 ** 24;
 const two32 = 2 ** 32;
 const two53 = 2 ** 53;
 
@@ -60,11 +63,16 @@ export class Random extends Distributions {
     return this.fill(new Uint8Array(requireCount(length)));
   }
 
-  /** Integers over the whole range of the element, in any shape: `array('uint16', 3, 4)`. */
+  /**
+   * In any shape, `array('uint16', 3, 4)`: integers over the whole range of the element, or floats in [0, 1), multiples of 2^-24
+   * (`float32`) or 2^-53 (`float64`).
+   */
   array<E extends Element>(element: E, ...shape: number[]): Shaped<ArrayOf<E>> {
     const length = shape.reduce((product, side) => product * requireCount(side), 1);
     const array = new elements[element](length) as ArrayOf<E>;
-    this.fill(array);
+    if (array instanceof Float64Array) this.#fillFloats(array, () => this.float());
+    else if (array instanceof Float32Array) this.#fillFloats(array, () => (this.uint32() >>> 8) / two24);
+    else this.fill(array);
     return { array, shape };
   }
 
@@ -109,9 +117,7 @@ export class Random extends Distributions {
   }
 
   floats(count: number): Float64Array {
-    const out = new Float64Array(requireCount(count));
-    for (let i = 0; i < out.length; i++) out[i] = this.float();
-    return out;
+    return this.#fillFloats(new Float64Array(requireCount(count)), () => this.float());
   }
 
   boolean(): boolean {
@@ -154,6 +160,15 @@ export class Random extends Distributions {
     return this.shuffle(
       typeof what === 'number' ? Array.from({ length: requireCount(what) }, (_, i) => i) : [...what],
     );
+  }
+
+  #fillFloats<T extends Float32Array | Float64Array>(out: T, next: () => number): T {
+    for (let i = 0; i < out.length; i++) out[i] = next();
+    return out;
+  }
+
+  protected override admit(): void {
+    this.#admit();
   }
 
   #weighted<T>(items: readonly T[], count: number, weights: readonly number[]): T[] {

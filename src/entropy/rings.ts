@@ -161,7 +161,7 @@ export class SampleRings {
     return Atomics.exchange(this.#words, at(source, word.restart), 0) !== 0;
   }
 
-  /** Appends what fits, drops the rest. */
+  /** Appends what fits, drops the rest. All of it where another thread has appended meanwhile: one that was superseded just now may be here. */
   push(source: number, samples: Uint8Array): void {
     const head = Atomics.load(this.#words, at(source, word.head));
     const tail = Atomics.load(this.#words, at(source, word.tail));
@@ -169,7 +169,7 @@ export class SampleRings {
     for (let i = 0; i < count; i++) {
       this.#memory[source * ringCapacity + ((head + i) & (ringCapacity - 1))] = samples[i] ?? 0;
     }
-    Atomics.store(this.#words, at(source, word.head), (head + count) | 0);
+    Atomics.compareExchange(this.#words, at(source, word.head), head, (head + count) | 0);
   }
 
   /** Makes what is in the ring unusable: an alarm casts doubt on the samples before it. */

@@ -1,5 +1,7 @@
 // What the entropy side says about itself: in `status`, over HTTP and in forensic bundles.
+import { bitsPerSeed } from './conditioning.ts';
 import type { HealthState } from './health.ts';
+import { ringCapacity } from './rings.ts';
 
 export interface SourceStatus {
   readonly name: string;
@@ -22,7 +24,7 @@ export interface SourceStatus {
 
 /**
  * `seeding`: nothing is given out yet. `serving`. `paused`: serving, a maintenance window pauses the collection.
- * `degraded`: serving from the last seed, no credited source is healthy. `unhealthy`: refusing until there is a new seed.
+ * `degraded`: serving from the last seed, the healthy credited sources do not suffice for another. `unhealthy`: refusing until there is one.
  */
 export type PoolState = 'seeding' | 'serving' | 'paused' | 'degraded' | 'unhealthy' | 'zeroized' | 'stopped';
 
@@ -50,14 +52,16 @@ export function poolState(facts: {
   if (facts.zeroized) return 'zeroized';
   if (facts.stopped) return 'stopped';
   if (facts.seeded && !facts.fresh) return 'unhealthy';
-  if (!facts.sources.some(({ state, credit }) => credit > 0 && usable(state))) {
+  if (!suffice(facts.sources.filter(({ state }) => usable(state)))) {
     return facts.seeded ? 'degraded' : 'unhealthy';
   }
   if (!facts.seeded) return 'seeding';
   if (facts.paused) return 'paused';
-  return facts.sources.some(({ state, credit }) => credit > 0 && state === 'healthy')
-    ? 'serving'
-    : 'degraded';
+  return suffice(facts.sources.filter(({ state }) => state === 'healthy')) ? 'serving' : 'degraded';
 }
+
+/** Whether full rings of these would make a seed. */
+const suffice = (sources: readonly Pick<SourceStatus, 'credit'>[]): boolean =>
+  sources.reduce((sum, { credit }) => sum + credit * ringCapacity, 0) >= bitsPerSeed;
 
 const usable = (state: SourceStatus['state']): boolean => state !== 'expelled' && state !== 'unavailable';

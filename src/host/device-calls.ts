@@ -83,6 +83,11 @@ export function readable(fd: number, milliseconds: number): boolean {
   return waitFor(fd, POLLIN, milliseconds);
 }
 
+/** Waits until something can be written to `fd`, or until nobody can read it any more; false when neither comes in so many milliseconds. */
+export function writable(fd: number, milliseconds: number): boolean {
+  return waitFor(fd, POLLOUT, milliseconds);
+}
+
 /** Opens a TCP connection and closes it again; returns whether it came about in time (refused counts: something answered). */
 export function tryConnect(address: Uint8Array, milliseconds: number): boolean {
   const family = new DataView(address.buffer).getUint16(0, true);

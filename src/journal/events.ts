@@ -163,7 +163,7 @@ export const events = {
   }),
   ENTROPY_LOW: entry(
     'warning',
-    'No credited noise source is healthy: output goes on from the last seed, or refuses.',
+    'Healthy credited noise does not suffice for a new seed: output goes on from the last one, or refuses.',
     {
       state: 'degraded or unhealthy',
     },

@@ -1,7 +1,8 @@
 // The commands of the entropy side as whole processes.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { openRandom } from '../../src/appliance/random.ts';
@@ -81,7 +82,7 @@ describe('probe', () => {
     const sources = scanned.parse(await esotericJson(['scan', ...state]));
     expect(sources.find(({ name }) => name === 'page-mapping')).toMatchObject({
       credit: result.credit,
-      assessment: { kind: 'full' },
+      assessment: { kind: 'brief', samples: 20_000 },
     });
   });
 
@@ -149,7 +150,33 @@ describe('stream', () => {
   });
 });
 
+describe('a stream whose node is zeroized meanwhile', () => {
+  it.each([
+    ['drbg', []],
+    ['raw', ['--mode', 'raw', '--sources', 'page-mapping']],
+  ])('ends with status 4, although nobody reads: %s', async (mode, words) => {
+    const directory = scratch.at(`stream-${mode}`);
+    mkdirSync(directory);
+    const [program = '', ...rest] = esotericWords([
+      ...['stream', '--bytes', '1G', '--rate', '10M', ...words, '--no-tpm', '--state-dir', directory],
+    ]);
+    const child = spawn('setpriv', ['--pdeathsig', 'KILL', program, ...rest], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    const ended = once(child, 'exit');
+    await once(child.stdout, 'readable');
+    writeFileSync(join(directory, 'state.json'), '{"state":"zeroized"}');
+    expect(((await ended) as [number | null])[0]).toBe(4);
+  });
+});
+
 describe('device', () => {
+  it.each(['0', '4G'])('refuses a buffer of %s before it gathers anything', async (size) => {
+    const result = await esoteric(['device', scratch.at('none'), '--buffer-size', size, ...state]);
+    expect(result.status).toBe(2);
+    expect(result.stderr).toContain('--buffer-size takes at');
+  });
+
   it('keeps a FIFO full until it is stopped, and removes it', async () => {
     const path = scratch.at('random');
     const device = running('device', path, '--buffer-size', '16K', '--json');
@@ -252,15 +279,20 @@ describe('a running node', () => {
 });
 
 describe('the JavaScript API', () => {
-  it('gives random values from a pool of its own, and none after it is closed', async () => {
+  it('gives random values from a pool of its own, and none after its node is zeroized or it is closed', async () => {
+    const stateDirectory = scratch.at('api');
+    mkdirSync(stateDirectory);
     const random = await openRandom({
-      stateDirectory: scratch.at('api'),
+      stateDirectory,
       allowSwappable: true,
       sources: ['silicon'],
     });
     expect(random.integers(1, 7, 100).every((value) => value >= 1 && value <= 6)).toBe(true);
     expect(random.bytes(16)).toHaveLength(16);
     expect(random.status().state).toBe('serving');
+    writeFileSync(join(stateDirectory, 'state.json'), '{"state":"zeroized"}');
+    await until('it has heard of the zeroize', () => random.status().state === 'zeroized' || undefined);
+    expect(() => random.uint32()).toThrow(expect.objectContaining({ code: 'zeroized' }));
     await random[Symbol.asyncDispose]();
     expect(() => random.uint32()).toThrow(expect.objectContaining({ code: 'entropy-stopped' }));
   });

@@ -27,10 +27,10 @@ function source(name: string, sample: (into: Uint8Array) => number): NoiseSource
 }
 const good = (into: Uint8Array): number => randomFillSync(into).length;
 
-function collect(sources: NoiseSource[]) {
+function collect(sources: NoiseSource[], before?: { readonly rings: SampleRings }) {
   const arena = SecretArena.allocate({ allowSwappable: true });
   const memory = arena.take(sources.length * ringCapacity, 'samples');
-  const rings = new SampleRings(memory.bytes, SampleRings.share(sources.length));
+  const rings = before?.rings ?? new SampleRings(memory.bytes, SampleRings.share(sources.length));
   const lost: string[] = [];
   const collection = new Collection(
     sources.map((entry, index) => ({ source: entry, index, expected: 1, level: 1024 })),
@@ -202,6 +202,41 @@ describe('a collection', () => {
     expect(made.rings.samples(0)).toBe(0);
     expect(made.rings.turnUnderWay('quick')).toBeUndefined();
   });
+
+  it('touches no ring once it was told to stop: its owner may have given the memory away', () => {
+    const late = source('late', (into) => {
+      if (turns++ > 0) made.rings.stop();
+      return good(into);
+    });
+    let turns = 0;
+    using made = collect([late]);
+    made.collection.round();
+    expect(made.rings.state(0)).toBe('healthy');
+    made.collection.round();
+    expect(made.rings.samples(0)).toBe(1024);
+    expect(made.rings.available(0)).toBe(0);
+  });
+
+  it('takes over what the one before it found: who is expelled stays so, and failures are counted on', () => {
+    const sources = [source('stuck', good), source('throws', good), source('good', good)];
+    using before = collect(sources);
+    before.rings.induce(0, 'stuck');
+    before.rings.induce(1, 'throwing');
+    before.collection.round();
+    before.rings.induce(0, undefined);
+    before.rings.induce(1, undefined);
+    before.rings.supersede('quick');
+    using after = collect(sources, before);
+    for (let i = 0; i < 3; i++) after.collection.round();
+    const states = () => [0, 1, 2].map((index) => after.rings.state(index));
+    expect(states()).toEqual(['expelled', 'healthy', 'healthy']);
+    expect([0, 1, 2].map((index) => after.rings.failures(index))).toEqual([1, 1, 0]);
+    expect(after.rings.samples(0)).toBe(1024);
+    after.rings.restart(0);
+    for (let i = 0; i < 3; i++) after.collection.round();
+    expect(states()).toEqual(['healthy', 'healthy', 'healthy']);
+    expect(after.rings.failures(0)).toBe(1);
+  });
 });
 
 describe('a conditioner', () => {
@@ -249,6 +284,20 @@ describe('sample rings', () => {
       expect(out).toEqual(samples);
     }
     expect(rings.available(0)).toBe(0);
+  });
+
+  it('never count what two threads append at once twice, nor go back', () => {
+    const rings = new SampleRings(new Uint8Array(ringCapacity), SampleRings.share(1));
+    const own = new Uint8Array(100);
+    // The thread of a lane that has just been superseded, in the middle of this one's work.
+    const samples = new Proxy(new Uint8Array(10), {
+      get(target, key) {
+        if (key === '9') rings.push(0, own);
+        return Reflect.get(target, key) as unknown;
+      },
+    });
+    rings.push(0, samples);
+    expect(rings.available(0)).toBe(100);
   });
 
   it('do not sleep once they are stopped', () => {

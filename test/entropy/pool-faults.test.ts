@@ -111,6 +111,14 @@ describe('a pool whose source fails', () => {
     expect(others.size).toBeLessThanOrEqual(1);
   });
 
+  it('says so, and does not keep anybody waiting, when what is left can make no seed', async () => {
+    using arena = openArena();
+    await using pool = await start(arena, { sources: ['hash-timing', 'clock-jitter'] });
+    for (const name of ['hash-timing', 'clock-jitter']) pool.induce(name, 'stuck');
+    await expect(pool.ready(60_000)).rejects.toThrow(expect.objectContaining({ code: 'entropy-uncredited' }));
+    expect(pool.status().state).toBe('unhealthy');
+  });
+
   it('says so, once, when nothing that counts is healthy, and again when it is', {
     timeout: 60_000,
   }, async () => {

@@ -43,6 +43,16 @@ describe('random bytes and arrays', () => {
     expect(array).toHaveLength(60);
     expect(shape).toEqual([3, 4, 5]);
     expect(random.array('bigint64', 2).array[0]).toBeTypeOf('bigint');
+    for (const [element, precision] of [
+      ['float32', 2 ** 24],
+      ['float64', 2 ** 53],
+    ] as const) {
+      const floats = [...random.array(element, 100, 20).array];
+      expect(floats).toHaveLength(2000);
+      expect(floats.every((value) => value >= 0 && value < 1)).toBe(true);
+      expect(floats.every((value) => Number.isInteger(value * precision))).toBe(true);
+      expectMean(floats, 0.5, Math.sqrt(1 / 12));
+    }
     expect(() => random.array('uint8', -1)).toThrow(RangeError);
     expect(() => random.bytes(1.5)).toThrow(RangeError);
   });
@@ -193,7 +203,9 @@ describe('the supply', () => {
       },
     );
     guarded.uint32();
+    guarded.gaussian(); // Made with another one, which waits for the next call.
     closed = true;
     expect(() => guarded.uint32()).toThrow('closed');
+    expect(() => guarded.gaussian()).toThrow('closed');
   });
 });

@@ -12,6 +12,21 @@ describe('the state of the pool', () => {
     ['unhealthy', { ...well, seeded: false, fresh: false, sources: [{ state: 'expelled', credit: 1 }] }],
     ['degraded', { ...well, sources: [{ state: 'failed', credit: 1 }] }],
     ['degraded', { ...well, sources: [{ state: 'healthy', credit: 0 }] }],
+    // 8192 samples in its ring are less than a seed needs.
+    ['degraded', { ...well, sources: [{ state: 'healthy', credit: 0.02 }] }],
+    ['degraded', { ...well, paused: true, sources: [{ state: 'healthy', credit: 0.02 }] }],
+    ['serving', { ...well, sources: Array(3).fill({ state: 'healthy', credit: 0.02 }) }],
+    [
+      'degraded',
+      {
+        ...well,
+        sources: [
+          { state: 'healthy', credit: 0.02 },
+          { state: 'failed', credit: 1 },
+        ],
+      },
+    ],
+    ['unhealthy', { ...well, seeded: false, fresh: false, sources: [{ state: 'starting', credit: 0.02 }] }],
     ['degraded', { ...well, paused: true, sources: [{ state: 'expelled', credit: 1 }] }],
     ['unhealthy', { ...well, fresh: false, sources: healthy }],
     ['stopped', { ...well, stopped: true, sources: healthy }],

@@ -53,11 +53,17 @@ export function examine(
   return {
     samples,
     record: {
-      ...recordOf(source.name, 'full', samples.length, least, estimates),
+      ...recordOf(source.name, kindOf(extent), samples.length, least, estimates),
       restart: { ...restart, rows: bounded(restart.rows), columns: bounded(restart.columns) },
     },
   };
 }
+
+/** With less than the standard asks for it is an assessment all the same, with wider bounds, and is not called what it is not. */
+const kindOf = ({ samples, restarts, each }: Extent): AssessmentRecord['kind'] =>
+  samples >= fullExtent.samples && restarts >= fullExtent.restarts && each >= fullExtent.each
+    ? 'full'
+    : 'brief';
 
 const briefSamples = 4096;
 const briefBits = 8192;

@@ -14,7 +14,7 @@ export interface AssessmentRecord {
   /** `machineNow` of where it was made. */
   readonly machine: string;
   readonly kernel: string;
-  /** `full`: by `probe`, a million samples and a thousand restarts unless told. `brief`: at the start of a pool. */
+  /** `full`: by `probe`, of a million samples and a thousand restarts of a thousand. `brief`: of fewer, as at the start of a pool. */
   readonly kind: 'full' | 'brief';
   readonly samples: number;
   /** Bits of min-entropy per sample, the least of all estimators. */

@@ -17,6 +17,8 @@ export interface NumbersRequest {
 export function numbersRequest(query: URLSearchParams): NumbersRequest {
   const unknown = [...query.keys()].find((key) => !['type', 'length', 'size'].includes(key));
   if (unknown !== undefined) throw invalid(`\`${unknown}\` is not a parameter.`);
+  const twice = [...query.keys()].find((key) => query.getAll(key).length > 1);
+  if (twice !== undefined) throw invalid(`\`${twice}\` is given more than once.`);
   const type = types.find((known) => known === (query.get('type') ?? 'uint8'));
   if (type === undefined) throw invalid(`\`type\` is not one of ${types.join(', ')}.`);
   const length = integer(query.get('length') ?? '1', mostNumbers);

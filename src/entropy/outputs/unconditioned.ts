@@ -8,6 +8,8 @@ export const unconditionedModes = ['raw', 'xor-fold', 'von-neumann'] as const;
 export type UnconditionedMode = (typeof unconditionedModes)[number];
 
 const turnLength = 1024;
+/** A source that gives nothing for so long is given up. */
+const silenceMilliseconds = 10_000;
 /** Bytes of raw samples that one byte is folded from. */
 const folds = 8;
 
@@ -44,17 +46,25 @@ export class UnconditionedOutput implements Disposable {
   readonly #mode: UnconditionedMode;
   readonly #tests: HealthTests;
   readonly #sampler: ReturnType<NoiseSource['open']>;
+  readonly #silence: number;
+  #heard = performance.now();
   #left: Uint8Array = new Uint8Array(0);
 
-  /** `expected`: as for the health tests. */
-  constructor(source: NoiseSource, mode: UnconditionedMode, expected: number) {
+  /** `expected`: as for the health tests. `silence`: milliseconds that a source may say nothing. */
+  constructor(
+    source: NoiseSource,
+    mode: UnconditionedMode,
+    expected: number,
+    silence: number = silenceMilliseconds,
+  ) {
+    this.#silence = silence;
     this.#name = source.name;
     this.#mode = mode;
     this.#tests = new HealthTests(expected);
     this.#sampler = source.open();
   }
 
-  /** @throws Failure `source-unhealthy`, or what the source throws. */
+  /** @throws Failure `source-unhealthy`, `source-silent`, or what the source throws. */
   read(out: Uint8Array): void {
     for (let done = 0; done < out.length; ) {
       if (this.#left.length === 0) this.#left = this.#more();
@@ -73,6 +83,8 @@ export class UnconditionedOutput implements Disposable {
   #more(): Uint8Array {
     const samples = new Uint8Array(turnLength);
     const taken = this.#sampler.sample(samples);
+    if (taken > 0) this.#heard = performance.now();
+    else if (performance.now() - this.#heard > this.#silence) throw silent(this.#name);
     const usable = this.#tests.accept(samples.subarray(0, taken));
     if (this.#tests.state === 'expelled' || this.#tests.state === 'failed') {
       throw new Failure(
@@ -87,3 +99,9 @@ export class UnconditionedOutput implements Disposable {
     return thinned(this.#mode, samples.subarray(taken - usable, taken));
   }
 }
+
+const silent = (name: string): Failure =>
+  new Failure('source-silent', `${name} gives no samples.`, {
+    kept: 'Nothing more has been given out.',
+    remedy: 'See what it needs with `esoteric-appliance scan`.',
+  });

@@ -10,13 +10,13 @@ const directory = mkdtempSync(join(tmpdir(), 'ea-stream-'));
 afterAll(() => rmSync(directory, { recursive: true }));
 
 /** Runs the stream in a process of its own with `shell` around it, reading a counter instead of noise. */
-function inPipe(bytes: string, after: string): { stdout: string; stderr: string } {
+function inPipe(bytes: string, after: string, options = '{}'): { stdout: string; stderr: string } {
   const script = join(directory, 'stream.mts');
   const module = new URL('../../../src/entropy/outputs/stream.ts', import.meta.url).href;
   writeFileSync(
     script,
     `import { streamRandom } from ${JSON.stringify(module)};
-     const taken = await streamRandom((out) => out.fill(7), ${bytes}, 1);
+     const taken = await streamRandom((out) => out.fill(7), ${bytes}, 1, ${options});
      process.stderr.write(String(taken));`,
   );
   return spawnSync('sh', ['-c', `"$0" "$1" | ${after}`, process.execPath, script], { encoding: 'utf8' });
@@ -68,6 +68,20 @@ describe('a stream', () => {
     const { stdout, stderr } = inPipe('3_000_000', '(sleep 0.3; wc -c)');
     expect(stdout.trim()).toBe('3000000');
     expect(stderr).toBe('3000000');
+  });
+
+  it('keeps back what is left of a block once nothing may be given out any more, however slow the reader', () => {
+    const admit = `{ admit() {
+      globalThis.began ??= performance.now();
+      if (performance.now() - began < 300) return;
+      process.stderr.write('kept');
+      process.exit(4);
+    } }`;
+    const { stdout, stderr } = inPipe('3_000_000', '(sleep 1.5; wc -c)', admit);
+    expect(stderr).toBe('kept');
+    expect(Number(stdout)).toBeGreaterThan(0);
+    // What the kernel had taken.
+    expect(Number(stdout)).toBeLessThanOrEqual(65_536);
   });
 
   it('lets the event loop run meanwhile', async () => {

@@ -76,6 +76,21 @@ describe('unconditioned output', () => {
     );
   });
 
+  it('gives up a source that says nothing', () => {
+    let silent = false;
+    using output = new UnconditionedOutput(
+      source((into) => (silent ? 0 : randomFillSync(into).length)),
+      'raw',
+      1,
+      50,
+    );
+    output.read(new Uint8Array(2000));
+    silent = true;
+    expect(() => output.read(new Uint8Array(5000))).toThrow(
+      expect.objectContaining({ code: 'source-silent' }),
+    );
+  });
+
   it('by von Neumann takes 01 for 0 and 10 for 1, and drops the rest', () => {
     expect([...thinned('von-neumann', Uint8Array.of(0b01_10_00_11, 0b10_10_01_01, 0b01_01_00_11))]).toEqual([
       0b01_11_00_00,
