@@ -3,7 +3,10 @@
 import { constants, crc32, createDeflateRaw, deflateRawSync } from 'node:zlib';
 
 const options = {
-  /** One less than gzip has by itself: a journal becomes hardly longer, and that in two thirds of the time. */
+  /**
+   * One less than gzip has by itself. Of 100 MB of a journal: 7.9 MB in 0.40 s, at 6 7.6 MB in 0.52 s, at 3 9.0 MB in 0.22 s. Not 3:
+   * where the disk is nearly full, an eighth of the journal that could be kept would be lost for it.
+   */
   level: 5,
   chunkSize: 1 << 16,
   flush: constants.Z_SYNC_FLUSH,
