@@ -2,11 +2,13 @@
 // `ip` and with `dmesg`.
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { requireChild } from '../host/child.ts';
+import { childOutput } from '../host/child.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
 import type { Collector } from './collect.ts';
+import type { Chunks } from './drain.ts';
 
 const mebibyte = 1 << 20;
+const kernelLogLimit = 16 * mebibyte;
 
 /** `proc` and `etc` are where the kernel's and the system's files are found. */
 export function hostCollectors(roots: { readonly proc?: string; readonly etc?: string } = {}): Collector[] {
@@ -54,9 +56,10 @@ export function hostCollectors(roots: { readonly proc?: string; readonly etc?: s
       source:
         '`dmesg`, or where that is not permitted `journalctl --dmesg`: what the kernel told since this boot',
       volatility: 'memory',
-      limitBytes: 16 * mebibyte,
+      limitBytes: kernelLogLimit,
       redact: true,
       gather: kernelLog,
+      gatherLess: newestOfKernelLog,
     },
     {
       name: 'host versions',
@@ -77,11 +80,11 @@ const ipCollector = (what: string, words: readonly string[], why: string): Colle
   volatility: 'memory',
   limitBytes: 4 * mebibyte,
   redact: true,
-  gather: async () => (await requireChild('ip', ['-json', ...words])).stdout,
+  gather: (signal) => childOutput('ip', ['-json', ...words], { signal }),
 });
 
 /** The ring buffer itself needs a capability that the node's service has not; journald keeps a copy. */
-async function kernelLog(): Promise<Uint8Array> {
+async function* kernelLog(signal: AbortSignal): AsyncGenerator<Buffer> {
   const env = { ...process.env, LC_ALL: 'C' };
   const tries: [string, string[]][] = [
     ['dmesg', ['--time-format=iso', '--decode', '--nopager']],
@@ -89,15 +92,45 @@ async function kernelLog(): Promise<Uint8Array> {
   ];
   const refusals: string[] = [];
   for (const [command, words] of tries) {
+    let told = false;
     try {
-      const { stdout } = await requireChild(command, words, { env });
-      if (stdout.length > 0) return stdout;
+      for await (const chunk of childOutput(command, words, { signal, env })) {
+        told = true;
+        yield chunk;
+      }
+      if (told) return;
       refusals.push(`\`${command}\` told nothing`);
     } catch (error) {
+      if (told) throw error; // Two tellings of the same, one behind the other, would be neither.
       refusals.push(reasonOf(error).replace(/\.$/, ''));
     }
   }
   throw new Failure('kernel-log-unreadable', refusals.join('; '));
+}
+
+/** Of a log beyond the limit the end tells of what has happened now; the beginning is of the start of the machine. */
+async function* newestOfKernelLog(signal: AbortSignal, room = kernelLogLimit): Chunks {
+  const keep = Math.min(room, kernelLogLimit);
+  const chunks: Buffer[] = [];
+  let size = 0;
+  let left = 0;
+  for await (const chunk of kernelLog(signal)) {
+    chunks.push(chunk);
+    size += chunk.length;
+    for (let first = chunks[0]; first !== undefined && size - first.length >= keep; first = chunks[0]) {
+      chunks.shift();
+      size -= first.length;
+      left += first.length;
+    }
+  }
+  const kept = Buffer.concat(chunks);
+  const over = Math.max(0, size - keep);
+  // From the next whole line on.
+  const start = left + over === 0 ? 0 : kept.indexOf('\n', over) + 1;
+  yield kept.subarray(start);
+  return left + start === 0
+    ? undefined
+    : `It was cut off at its limit of ${keep} bytes: its first ${left + start} bytes are missing.`;
 }
 
 async function* processes(proc: string): AsyncGenerator<string> {

@@ -1,11 +1,13 @@
 // Other programs, run with an argument list (never a shell), a time limit and bounded output.
 import { spawn } from 'node:child_process';
+import { addAbortListener } from 'node:events';
 import { Failure } from './failure.ts';
 import { close, write } from './libc.ts';
 import { pipeEnds } from './pipe-ends.ts';
 
 /** What an empty pipe takes without blocking (pipe(7)). */
 const pipeCapacity = 65_536;
+const shownCharacters = 72;
 
 export interface ChildOptions {
   /**
@@ -61,13 +63,7 @@ export function runChild(
   }, timeout);
   child.on('error', (error: NodeJS.ErrnoException) => {
     clearTimeout(timer);
-    reject(
-      error.code === 'ENOENT'
-        ? new Failure('program-missing', `The program \`${command}\` is not installed.`, {
-            remedy: `Install it (Debian: \`apt-get install\` the package that has \`${command}\`), then repeat the command.`,
-          })
-        : error,
-    );
+    reject(notStarted(command, error));
   });
   child.stdout?.on('data', (chunk: Buffer) => {
     size += chunk.length;
@@ -108,12 +104,64 @@ export async function requireChild(
   options: ChildOptions = {},
 ): Promise<ChildResult> {
   const result = await runChild(command, args, options);
-  if (result.status !== 0) {
-    const said = result.stderr.trim().split('\n').slice(-3).join('; ');
-    throw new Failure(
-      'program-failed',
-      `\`${command} ${args.join(' ')}\` ended with ${result.status ?? 'a signal'}: ${said || 'it said nothing'}`,
-    );
-  }
+  if (result.status !== 0) throw ended(command, args, result.status, result.stderr);
   return result;
+}
+
+/**
+ * What a program prints, piece by piece, as much as the reader takes. It is killed when the signal is aborted, and when the reader ends the iteration early.
+ * @throws Failure `program-missing` when it is not installed; behind what it printed, `program-failed` for an exit status other than 0.
+ */
+export async function* childOutput(
+  command: string,
+  args: readonly string[],
+  options: { readonly signal?: AbortSignal; readonly env?: NodeJS.ProcessEnv } = {},
+): AsyncGenerator<Buffer, void, void> {
+  const { promise, resolve, reject } = Promise.withResolvers<number | null>();
+  promise.catch(() => undefined); // Awaited behind the output.
+  const child = spawn(command, args, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    ...(options.env === undefined ? {} : { env: options.env }),
+  });
+  // What the child itself has started may hold its pipes open: this end lets go of them.
+  const end = (): void => {
+    child.kill('SIGKILL');
+    child.stdout.destroy();
+    child.stderr.destroy();
+  };
+  let stderr = '';
+  child.stderr.on('data', (chunk: Buffer) => {
+    if (stderr.length < 65_536) stderr += chunk.toString('utf8');
+  });
+  child.on('error', (error) => reject(notStarted(command, error)));
+  child.on('close', resolve);
+  try {
+    using _abort = options.signal && addAbortListener(options.signal, end);
+    for await (const chunk of child.stdout) yield Buffer.from(chunk);
+    const status = await promise;
+    if (status !== 0) throw ended(command, args, status, stderr);
+  } finally {
+    end();
+  }
+}
+
+const notStarted = (command: string, error: NodeJS.ErrnoException): Error =>
+  error.code === 'ENOENT'
+    ? new Failure('program-missing', `The program \`${command}\` is not installed.`, {
+        remedy: `Install it (Debian: \`apt-get install\` the package that has \`${command}\`), then repeat the command.`,
+      })
+    : error;
+
+function ended(command: string, args: readonly string[], status: number | null, stderr: string): Failure {
+  const said = stderr.trim().split('\n').slice(-3).join('; ');
+  return new Failure(
+    'program-failed',
+    `\`${shown([command, ...args])}\` ended with ${status ?? 'a signal'}: ${said || 'it said nothing'}`,
+  );
+}
+
+/** The words as far as a reader needs them to know what was run: a format or a list of paths would hide what it said. */
+function shown(words: readonly string[]): string {
+  const fit = words.findIndex((_, at) => words.slice(0, at + 1).join(' ').length > shownCharacters);
+  return fit === -1 ? words.join(' ') : `${words.slice(0, Math.max(1, fit)).join(' ')} …`;
 }

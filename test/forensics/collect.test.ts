@@ -534,7 +534,7 @@ describe('the software of this host', () => {
     const { collectors } = await collectInto({ path: directory }, packages, { timeoutMilliseconds: 5000 });
     vi.unstubAllEnvs();
     expect(collectors[0]?.detail).toMatch(
-      /`dpkg-query .*` ended with a signal: it said nothing; The program `rpm`/s,
+      /: `dpkg-query --show …` ended with a signal: it said nothing; The program `rpm`/,
     );
   });
 });
@@ -565,6 +565,71 @@ describe('the state of this host', () => {
     expect(processes).toContainEqual(expect.objectContaining({ pid: process.pid, uid: process.getuid?.() }));
     expect(JSON.parse(text('host/versions.json'))).toMatchObject({ node: { node: process.versions.node } });
     expect(text('host/sockets.txt')).not.toMatch(/\d+\.\d+\.\d+\.\d+:/);
+  });
+
+  it.each([
+    [
+      'addresses',
+      'ip',
+      4 << 20,
+      'first',
+      /^It was cut off at its limit of 4194304 bytes\. \(41943\d\d bytes kept\)$/,
+    ],
+    [
+      'kernel.log',
+      'dmesg',
+      16 << 20,
+      'last',
+      /^It was cut off at its limit of 16777216 bytes: its first \d+ bytes are missing\. \(1677\d+ bytes kept\)$/,
+    ],
+  ])(
+    'keeps of %s that `%s` floods with what fits into %i bytes: the %s',
+    async (name, program, limit, end, told) => {
+      const programs = join(directory, 'programs');
+      mkdirSync(programs);
+      // 21 MB and an address at either end.
+      const flood =
+        '#!/bin/sh\necho first 192.0.2.1\nyes "some words of a line" | head -c 21000000\necho last 192.0.2.2\n';
+      writeFileSync(join(programs, program), flood, { mode: 0o755 });
+      vi.stubEnv('PATH', `${programs}:${process.env.PATH}`);
+      const flooded = hostCollectors().filter(({ path }) => path.startsWith(`host/${name}`));
+      const { collectors, files } = await collectInto(directory, flooded, {
+        timeoutMilliseconds: 20_000,
+        redactor,
+      });
+      vi.unstubAllEnvs();
+      expect(collectors).toMatchObject([{ status: 'truncated', detail: expect.stringMatching(told) }]);
+      const kept = text(`host/${name.includes('.') ? name : `${name}.json`}`);
+      expect(kept.length).toBeLessThanOrEqual(limit + 32);
+      expect(kept.length).toBeGreaterThan(limit - 32);
+      expect([kept.startsWith('first ‹ip:'), /\nlast ‹ip:[0-9a-f]{8}›\n$/.test(kept)]).toEqual([
+        end === 'first',
+        end === 'last',
+      ]);
+      expect(files.find(({ path }) => path.startsWith('host/'))?.error).toMatch(/^It was cut off/);
+    },
+  );
+
+  it('keeps what `ip` told before it failed, and asks journalctl where `dmesg` may not', async () => {
+    const programs = join(directory, 'programs');
+    mkdirSync(programs);
+    const scripts = {
+      ip: 'echo "[]"; echo "no such table" >&2; exit 2',
+      dmesg: 'echo "not permitted" >&2; exit 1',
+      journalctl: 'echo kernel: told',
+    };
+    for (const [name, script] of Object.entries(scripts)) {
+      writeFileSync(join(programs, name), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+    }
+    vi.stubEnv('PATH', `${programs}:${process.env.PATH}`);
+    const wanted = hostCollectors().filter(({ path }) => /routes|kernel/.test(path));
+    const { collectors } = await collectInto(directory, wanted, { timeoutMilliseconds: 5000 });
+    vi.unstubAllEnvs();
+    expect(collectors).toMatchObject([
+      { status: 'failed', detail: expect.stringContaining('ended with 2: no such table') },
+      { status: 'ok' },
+    ]);
+    expect([text('host/routes.json'), text('host/kernel.log')]).toEqual(['[]\n', 'kernel: told\n']);
   });
 
   it('tells sockets with readable addresses, and what cannot be read', async () => {
