@@ -9,6 +9,7 @@ import type { Collector } from '../forensics/collect.ts';
 import { bundleBegun } from '../forensics/format.ts';
 import { reasonOf } from '../host/failure.ts';
 import { utcNow } from '../host/time.ts';
+import type { ZeroizeLevel } from '../interlock/causes.ts';
 import type { ZeroizeOutcome } from '../interlock/outcome.ts';
 import type { Announcer } from './announce.ts';
 import type { BundleMade, BundleRequest } from './evidence.ts';
@@ -48,18 +49,22 @@ export interface IncidentOptions {
 }
 
 export class Incident {
-  /** Resolves when everything has been told; never rejects. */
-  readonly done: Promise<void>;
   readonly #options: IncidentOptions;
   readonly #at = utcNow();
   #outcome: ZeroizeOutcome;
   #certificate: string | undefined;
   #bundle: string | null = null;
+  #done: Promise<void>;
 
   constructor(options: IncidentOptions) {
     this.#options = options;
     this.#outcome = options.outcome;
-    this.done = this.#tell();
+    this.#done = this.#tell();
+  }
+
+  /** Resolves when everything has been told that is to be told by now; never rejects. */
+  get done(): Promise<void> {
+    return this.#done;
   }
 
   get summary(): ZeroizeSummary {
@@ -72,25 +77,34 @@ export class Incident {
   }
 
   /**
-   * A higher level has been added, or what had failed was done: the certificate is made anew, for bundles from now on. Resolves when
-   * that is told; never rejects.
+   * A higher level has been added, or what had failed was done: the certificate is made anew, and people are told as of the zeroize
+   * itself. Resolves when that is done; never rejects.
    */
-  async deepen(outcome: ZeroizeOutcome): Promise<void> {
-    await this.done;
+  deepen(outcome: ZeroizeOutcome): Promise<void> {
+    const before = this.#done;
+    this.#done = before.then(() => this.#tellDeepened(outcome));
+    return this.#done;
+  }
+
+  async #tellDeepened(outcome: ZeroizeOutcome): Promise<void> {
+    const { custody, announcer } = this.#options;
     const { level: from } = this.#outcome;
+    const { level: to, stages } = outcome;
     this.#outcome = outcome;
+    const key = this.#nextKey();
     await this.#step('custody', () => {
-      const { level: to, stages } = outcome;
-      this.#options.custody.append('zeroize-deepened', { from, to, stages });
+      custody.append('zeroize-deepened', { from, to, stages });
     });
-    tellDeepened(this.#options.announcer, from, outcome);
+    tellDeepened(announcer, from, outcome);
     await this.#step('anchor', this.#options.anchor);
     await this.#step('certificate', () => this.#certify());
+    await this.#step('alert', () => this.#alert(key, from));
+    await this.#collect();
   }
 
   async #tell(): Promise<void> {
     const { outcome, custody } = this.#options;
-    const key = `${this.#options.record.node}-zeroize-${custody.head().sequence + 1}`;
+    const key = this.#nextKey();
     await this.#step('custody', () => {
       custody.append('zeroized', { ...outcome });
     });
@@ -98,15 +112,22 @@ export class Incident {
     await this.#step('anchor', this.#options.anchor);
     await this.#step('certificate', () => this.#certify());
     await this.#step('alert', () => this.#alert(key));
+    await this.#collect();
+  }
+
+  #nextKey(): string {
+    return `${this.#options.record.node}-zeroize-${this.#options.custody.head().sequence + 1}`;
+  }
+
+  async #collect(): Promise<void> {
     if (!this.#options.bundle) return;
     await this.#step('bundle', async () => {
-      const made = await this.#options.collect({
-        reason: `${reasonPrefix}${outcome.cause}`,
+      const { archive } = await this.#options.collect({
+        reason: `${reasonPrefix}${this.#outcome.cause}`,
         trigger: 'zeroize',
         severity: this.#options.severity,
       });
-      this.#bundle = made.archive;
-      const { archive } = made;
+      this.#bundle = archive;
       this.#options.announcer.event('BUNDLE_MADE', `Forensic bundle ${archive} was made.`, { archive });
     });
   }
@@ -127,23 +148,33 @@ export class Incident {
     this.#certificate = await certifyZeroize(this.#options, { at: this.#at, ...this.#outcome });
   }
 
-  #alert(key: string): void {
-    const { outcome, record, announcer, severity } = this.#options;
-    const where = outcome.interface === null ? '' : ` on ${outcome.interface}`;
-    const { memory, kernel, tpm, disk } = outcome.stages;
+  /** `from`: the level of the zeroize that was deepened. */
+  #alert(key: string, from?: ZeroizeLevel): void {
+    const { record, announcer, severity, bundle } = this.#options;
+    const { cause, interface: name, level, stages } = this.#outcome;
+    const where = name === null ? '' : ` on ${name}`;
+    const { memory, kernel, tpm, disk } = stages;
+    const further =
+      from === level ? `what had failed at level ${level} was done` : `taken from ${from} to ${level}`;
     const alert = {
       key,
       severity,
-      title: `${record.node} zeroized: ${outcome.cause}${where}`,
+      title:
+        from === undefined
+          ? `${record.node} zeroized: ${cause}${where}`
+          : `${record.node} zeroized further: ${further}`,
       body: [
-        `${record.node} has destroyed its secrets because of ${outcome.cause}${where} (level ${outcome.level}).`,
+        from === undefined
+          ? `${record.node} has destroyed its secrets because of ${cause}${where} (level ${level}).`
+          : `The zeroize of ${record.node} because of ${cause}${where} went further: ${further}.`,
         `Memory was wiped ${memory.micros} us after detection. Links are down and output refuses.`,
-        'A forensic bundle is being collected. See `esoteric-appliance status`, then re-arm when the cause is known.',
+        `${bundle ? 'A forensic bundle is being collected. ' : ''}See \`esoteric-appliance status\`, then re-arm when the cause is known.`,
       ].join('\n'),
       facts: {
-        cause: outcome.cause,
-        level: outcome.level,
-        ...(outcome.interface === null ? {} : { interface: outcome.interface }),
+        cause,
+        level,
+        ...(from === undefined || from === level ? {} : { 'level before': from }),
+        ...(name === null ? {} : { interface: name }),
         'memory stage': `${memory.micros} us`,
         'kernel stage': `${kernel.micros} us, ${kernel.failures} failed`,
         'TPM stage': `${tpm.micros} us, ${tpm.result}`,

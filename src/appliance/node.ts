@@ -28,7 +28,8 @@ import { type BundleMade, type BundleRequest, type EvidenceContext, makeBundle }
 import { readyForEvidence } from './evidence-ready.ts';
 import { NodeGuard } from './guard.ts';
 import { Housekeeping } from './housekeeping.ts';
-import { failedStages, finishInterrupted } from './interrupted.ts';
+import { finishInterrupted } from './interrupted.ts';
+import { tellFinished } from './killed-zeroize.ts';
 import { Links } from './links.ts';
 import { type LiveState, liveCollectors } from './live-state.ts';
 import { Maintenance } from './maintenance.ts';
@@ -136,16 +137,7 @@ export class Node implements AsyncDisposable {
       });
     shareNativeHeaps();
     const finished = await finishInterrupted({ ...this.#standing, policy: this.#policy });
-    if (finished !== undefined) {
-      const { cause, level, stages } = finished;
-      const failed = failedStages(stages);
-      recordPast(this, 'zeroize-finished', finished);
-      announcer.event(
-        'ZEROIZE_FINISHED',
-        `A zeroize (${cause}, ${level}) had been interrupted; ${failed.length === 0 ? 'its stages are finished now' : `still left over: ${failed.join(', ')}`}.`,
-        { cause, level, failed },
-      );
-    }
+    if (finished !== undefined) tellFinished(this, finished);
     await this.striking.requireUnzeroized(finished);
     rmSync(this.layout.zeroizeCertificate, { force: true }); // Of another life.
     this.#program = await admitProgram(this.#standing);

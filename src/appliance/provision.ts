@@ -10,6 +10,7 @@ import { findUser } from '../host/privileges.ts';
 import { loadInterlockPolicy } from '../interlock/policy.ts';
 import { Lifecycle } from '../keys/lifecycle.ts';
 import { TpmError } from '../tpm/responses.ts';
+import { Announcer } from './announce.ts';
 import { type Installed, readBrought } from './approvals.ts';
 import { requireSameKind } from './assurance.ts';
 import type { Config } from './config.ts';
@@ -17,6 +18,7 @@ import { askNode, isRunning } from './control.ts';
 import { anchorOnce } from './custody-anchor.ts';
 import { dryRun } from './dry-run.ts';
 import { finishInterrupted, requireFinished } from './interrupted.ts';
+import { makeUpForKilled, tellFinished } from './killed-zeroize.ts';
 import { makeStateDirectories, readNodeRecord, type StateLayout, stateLayout } from './node-record.ts';
 import { readCertificates } from './pins.ts';
 import { policyPath, profilePath } from './policies.ts';
@@ -40,7 +42,7 @@ export async function provision(config: Config, options: ProvisionOptions = {}):
   using _lock = holdLock(layout.lock, `The state directory ${layout.directory}`);
   using custody = CustodyLog.open(layout.custody);
   const lifecycle = new Lifecycle(layout.directory);
-  await finishLast(config, layout, custody);
+  await finishLast(config, layout, custody, options.log ?? (() => {}));
   const zeroized = lifecycle.read().state === 'zeroized';
   if (zeroized && options.rearm !== true) throw zeroizedFailure('Provisioning');
   requireFinished(layout);
@@ -60,14 +62,27 @@ export async function provision(config: Config, options: ProvisionOptions = {}):
   return result;
 }
 
-/** A zeroize of which a stage is left over is finished first: no approval that it voids may open anything. */
-async function finishLast(config: Config, layout: StateLayout, custody: CustodyLog): Promise<void> {
+/**
+ * A zeroize of which a stage is left over is finished first: no approval that it voids may open anything. Where the process that had
+ * begun it was killed, it is told of and certified as well, while the TPM may still hold the cap.
+ */
+async function finishLast(
+  config: Config,
+  layout: StateLayout,
+  custody: CustodyLog,
+  log: (line: string) => void,
+): Promise<void> {
   if (readIfPresent(layout.node) === undefined) return;
   const record = readNodeRecord(layout);
   requireSameKind(config, record);
   const policy = loadInterlockPolicy(policyPath('interlock.toml'));
   const finished = await finishInterrupted({ config, layout, record, policy });
-  if (finished !== undefined) custody.append('zeroize-finished', finished);
+  // Standard output is the command's.
+  const journal = { ...config.journal, events_stdout: 'off' as const };
+  using announcer = new Announcer({ ...config, journal }, layout, log);
+  const node = { config, layout, record, custody, announcer };
+  if (finished !== undefined) tellFinished(node, finished);
+  await makeUpForKilled(node, finished);
 }
 
 /** An approval for the node that runs: nothing but that is done. Undefined where none runs. */

@@ -41,6 +41,8 @@ export interface ProvisionOptions {
   /** Go on where the firmware measured nothing. */
   readonly allowUnmeasured?: boolean;
   readonly onStep?: (step: string) => void;
+  /** Takes what is told of a zeroize that had been interrupted, a line each. */
+  readonly log?: (line: string) => void;
 }
 
 export class ProvisioningRun {

@@ -2,9 +2,8 @@
 // and what a strike leaves to be told. A node that was zeroized before is refused here.
 import type { CustodyLog } from '../custody/log.ts';
 import type { SecretArena } from '../host/arena.ts';
-import { Failure, reasonOf, zeroizedFailure } from '../host/failure.ts';
-import { utcNow } from '../host/time.ts';
-import { type Cause, levels, type ZeroizeLevel } from '../interlock/causes.ts';
+import { Failure, zeroizedFailure } from '../host/failure.ts';
+import type { Cause, ZeroizeLevel } from '../interlock/causes.ts';
 import { openContacts } from '../interlock/detectors/tamper.ts';
 import { Interlock, type InterlockEvent } from '../interlock/interlock.ts';
 import type { ZeroizeOutcome } from '../interlock/outcome.ts';
@@ -13,15 +12,16 @@ import { Lifecycle } from '../keys/lifecycle.ts';
 import type { Announcer } from './announce.ts';
 import type { Config } from './config.ts';
 import type { BundleMade, BundleRequest } from './evidence.ts';
-import { Incident, tellInterrupted } from './incident.ts';
+import { Incident } from './incident.ts';
 import { tellEvent } from './interlock-news.ts';
 import { type Finished, requireFinished } from './interrupted.ts';
+import { hasCredentials, makeUpForKilled } from './killed-zeroize.ts';
 import type { Maintenance } from './maintenance.ts';
-import { NodeKeys } from './node-keys.ts';
+import type { NodeKeys } from './node-keys.ts';
 import type { NodeRecord, StateLayout } from './node-record.ts';
 import { recordPast } from './record.ts';
 import { stagePlan } from './stage-plan.ts';
-import { certifyZeroize, type HeldKey, heldKeys, isCertified } from './zeroize-certificate.ts';
+import type { HeldKey } from './zeroize-certificate.ts';
 
 /** A thread that has been silent for so many heartbeats is lost. */
 const missedBeats = 3;
@@ -87,8 +87,7 @@ export class Striking implements AsyncDisposable {
       return;
     }
     if (level !== 'purge') {
-      tellInterrupted(cause, finished !== undefined || this.#lifecycle.endedUncleanly, this.#options);
-      await this.#certifyKilled(finished);
+      await makeUpForKilled(this.#options, finished);
       this.#lifecycle.clearRunning();
       requireFinished(this.#options.layout); // What it needs is told first.
       throw zeroizedFailure('Starting');
@@ -181,37 +180,6 @@ export class Striking implements AsyncDisposable {
     else this.#options.maintenance().closed(event, this.#zeroized);
   }
 
-  /** Of a zeroize whose process was killed before it could certify it. Never rejects. */
-  async #certifyKilled(finished: Finished | undefined): Promise<void> {
-    const { config, layout, record, announcer } = this.#options;
-    if (finished === undefined && isCertified(layout)) return;
-    const { cause = 'state-unparsable', level: kept, since = utcNow() } = this.#lifecycle.read();
-    const level = levels.find((known) => known === kept) ?? 'lock';
-    const keys = record.tpm === null ? null : await NodeKeys.open(config, record.tpm).catch(() => null);
-    const told = {
-      at: since,
-      cause,
-      interface: null,
-      level,
-      also: [],
-      detectedAtMicros: null,
-      stages: finished?.stages ?? null,
-      interrupted: true,
-    };
-    try {
-      const held = heldKeys(record, config.links);
-      await certifyZeroize({ ...this.#options, keys, held, retained: hasCredentials(config) }, told);
-    } catch (error) {
-      const why = reasonOf(error);
-      announcer.event('AFTERMATH_FAILED', `After the zeroize, the certificate failed: ${why}`, {
-        step: 'certificate',
-        why,
-      });
-    } finally {
-      await keys?.[Symbol.asyncDispose]();
-    }
-  }
-
   /** Memory, kernel, TPM and disk are done when this is called; what is left is to tell, once. */
   #struck(outcome: ZeroizeOutcome): void {
     if (this.#incident !== undefined) return;
@@ -235,9 +203,6 @@ export class Striking implements AsyncDisposable {
     });
   }
 }
-
-const hasCredentials = ({ alerts, forensics }: Config): boolean =>
-  alerts.channels.length > 0 || forensics.upload !== '';
 
 /** Whether a zeroize that had run has done more since: at a higher level, or a stage that had failed. */
 const wentFurther = (before: ZeroizeOutcome, after: ZeroizeOutcome): boolean =>

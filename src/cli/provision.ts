@@ -84,6 +84,7 @@ export const provisionCommand = command(
         approval: typeof reArm === 'string' ? reArm : options.approval,
         allowUnmeasured: options.allowUnmeasured === true,
         onStep: progress.step,
+        log: logLine,
       }).finally(progress.done);
       for (const line of bypassLines(result.assurance)) logLine(paint('yellow', line, process.stderr));
       if (json) printJson(result);

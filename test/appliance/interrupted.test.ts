@@ -92,4 +92,20 @@ describe('a zeroize that is killed between two stages', () => {
     await node.run();
     expect((await node.status()).state).toBe('running');
   });
+
+  it('is certified and told of by `provision --re-arm` too, where that comes first', async () => {
+    await using node = await labNode(scratch, 'halfway-re-arm', { tpm: true });
+    await node.ask(['provision', '--profile', profile('leaf')]);
+    await node.run();
+    await killBetweenStages(node);
+    for (let times = 0; times < 2; times += 1)
+      expect((await refusalOf(['provision', '--re-arm', ...node.arguments])).code).toBe('tpm-still-capped');
+    const custody = (await node.ask<CustodyRecord[]>(['custody', 'show'])).map(({ event }) => event);
+    expect(custody.slice(-3)).toEqual(['zeroize-finished', 'zeroize-interrupted', 'zeroize-certified']);
+    const certificate = readFileSync(`${node.stateDirectory}/zeroize-certificate.json`, 'utf8');
+    expect(JSON.parse(certificate)).toMatchObject({
+      asserted: { cause: 'operator', interrupted: true },
+      proven: { pcrs: { 14: expect.stringMatching(/[1-9a-f]/) } },
+    });
+  });
 });

@@ -217,7 +217,14 @@ describe('the levels of a zeroize', () => {
     expect(existsSync(sealed)).toBe(true);
     const outcome = await zeroize(node, '--level', 'destroy');
     expect(outcome).toMatchObject({ level: 'destroy', stages: { disk: { result: 'done' } } });
-    expect((await eventsOf(node)).slice(-2)).toEqual(['zeroize-deepened', 'zeroize-certified']);
+    expect((await eventsOf(node)).slice(-4)).toEqual([
+      'zeroize-deepened',
+      'zeroize-certified',
+      'bundle-begun',
+      'bundle-made',
+    ]);
+    const told = [...node.log.matchAll(/levels-\d+ zeroized(?: further)?: .*/g)].map(String);
+    expect(told.at(-1)).toMatch(/zeroized further: taken from lock to destroy \[levels-\d+-zeroize-\d+\]$/);
     const made = await node.ask<BundleMade>(['collect-forensics']);
     const { asserted } = JSON.parse(memberOf(made.archive, 'evidence/zeroize-certificate.json'));
     expect(asserted).toMatchObject({ level: 'destroy', cause: 'operator' });
