@@ -43,8 +43,15 @@ export function appraiseZeroize(
   const digest = createHash('sha256')
     .update(canonicalize(asserted) ?? '')
     .digest();
-  if (!tellsOf(custody.records, digest)) {
+  const certified = certifiedAt(custody.records, digest);
+  if (certified === -1) {
     return failed('The custody log tells of no zeroize certificate with this digest.');
+  }
+  const later = custody.records.slice(certified + 1).find(({ event }) => outdating.has(event));
+  if (later !== undefined) {
+    return notProven(
+      `The zeroize certificate is an older one: after it the custody log tells of ${later.event} (record ${later.sequence}).`,
+    );
   }
   const signed = appraiseSigned(certificate, digest, evidence.enrolment?.tpm ?? null, appraisers);
   return weakened(signed, simulated);
@@ -59,20 +66,24 @@ function withoutCertificate(records: readonly CustodyRecord[]): Appraisal {
       );
 }
 
+const armings = ['provisioned', 're-armed', 'restarted-after-purge'];
+/** What goes further has the certificate made anew. That a zeroize had been interrupted may be told after its certificate. */
+const zeroizes = ['zeroized', 'zeroize-deepened', 'zeroize-finished'];
+const certification = 'zeroize-certified';
+const outdating = new Set([...armings, ...zeroizes, certification]);
+
 /** The last record of a zeroize, unless the node was put to work again after it. */
 function zeroizedSince(records: readonly CustodyRecord[]): CustodyRecord | undefined {
-  const armed = records.findLastIndex(({ event }) =>
-    ['provisioned', 're-armed', 'restarted-after-purge'].includes(event),
-  );
+  const armed = records.findLastIndex(({ event }) => armings.includes(event));
   return records
     .slice(armed + 1)
-    .findLast(({ event }) => ['zeroized', 'zeroize-deepened', 'zeroize-interrupted'].includes(event));
+    .findLast(({ event }) => [...zeroizes, 'zeroize-interrupted'].includes(event));
 }
 
-const tellsOf = (records: readonly CustodyRecord[], digest: Uint8Array): boolean =>
-  records.some(
-    ({ event, detail }) =>
-      event === 'zeroize-certified' && detail.sha256 === Buffer.from(digest).toString('hex'),
+/** Where the log tells of a certificate last; -1: nowhere. */
+const certifiedAt = (records: readonly CustodyRecord[], digest: Uint8Array): number =>
+  records.findLastIndex(
+    ({ event, detail }) => event === certification && detail.sha256 === Buffer.from(digest).toString('hex'),
   );
 
 function appraiseSigned(

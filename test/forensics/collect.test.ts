@@ -593,7 +593,7 @@ describe('the state of this host', () => {
       writeFileSync(join(programs, program), flood, { mode: 0o755 });
       vi.stubEnv('PATH', `${programs}:${process.env.PATH}`);
       const flooded = hostCollectors().filter(({ path }) => path.startsWith(`host/${name}`));
-      const { collectors, files } = await collectInto(directory, flooded, {
+      const { collectors, files } = await collectInto({ path: directory }, flooded, {
         timeoutMilliseconds: 20_000,
         redactor,
       });
@@ -623,7 +623,7 @@ describe('the state of this host', () => {
     }
     vi.stubEnv('PATH', `${programs}:${process.env.PATH}`);
     const wanted = hostCollectors().filter(({ path }) => /routes|kernel/.test(path));
-    const { collectors } = await collectInto(directory, wanted, { timeoutMilliseconds: 5000 });
+    const { collectors } = await collectInto({ path: directory }, wanted, { timeoutMilliseconds: 5000 });
     vi.unstubAllEnvs();
     expect(collectors).toMatchObject([
       { status: 'failed', detail: expect.stringContaining('ended with 2: no such table') },

@@ -122,6 +122,8 @@ export interface SampleChoices {
   readonly counted?: number;
   /** A zeroize certificate, and whether the custody log tells of it. */
   readonly certificate?: CertificateChoices;
+  /** Events after the log told of it. */
+  readonly since?: SampleChoices['events'];
   readonly redact?: boolean;
   readonly withoutEventLog?: boolean;
   /** Changed after the manifest was made up, before packing. */
@@ -228,6 +230,7 @@ export async function makeSample(directory: string, choices: SampleChoices = {})
   if (choices.certificate !== undefined && choices.certificate.untold !== true) {
     custody.append('zeroize-certified', { sha256: hex(certificate.digest) });
   }
+  for (const [event, detail] of choices.since ?? []) custody.append(event, detail);
   for (const number of choices.begun ?? [sequence]) custody.append(bundleBegun, { sequence: number, reason });
   const head = custody.head();
   const anchors = anchorsOf(checkChain(readFileSync(custodyLog)));

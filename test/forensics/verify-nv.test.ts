@@ -176,6 +176,25 @@ describe('a zeroize', () => {
     });
   });
 
+  it.each<readonly [event: string, detail: Record<string, unknown>]>([
+    ['zeroize-deepened', { from: 'lock', to: 'destroy' }],
+    ['zeroize-finished', { level: 'destroy' }],
+    ['zeroize-certified', { sha256: '00'.repeat(32) }],
+    ['re-armed', {}],
+    ['zeroized', { level: 'lock' }],
+  ])('is not of what came after it: %s', async (event, detail) => {
+    const claim = await claimOf('zeroize', await certified({}, { since: [[event, detail]] }));
+    expect(claim).toMatchObject({
+      result: 'not-proven',
+      detail: expect.stringContaining(`tells of ${event} (record 4)`),
+    });
+  });
+
+  it('may come before it is told that the zeroize had been interrupted', async () => {
+    const claim = await claimOf('zeroize', await certified({}, { since: [['zeroize-interrupted', {}]] }));
+    expect(claim).toMatchObject({ result: 'proven' });
+  });
+
   it('to purge caps nothing', async () => {
     const purge = await certified(
       { level: 'purge', cap: '0'.repeat(64) },
