@@ -12,6 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import koffi from 'koffi';
 import { loadCreditPolicy } from '../../src/entropy/credit.ts';
 import { serveFifo } from '../../src/entropy/outputs/fifo.ts';
 import { randomServer } from '../../src/entropy/outputs/http.ts';
@@ -170,7 +171,9 @@ export async function soak(seed: number, seconds: number): Promise<SoakResult> {
     const watching = async (): Promise<void> => {
       await sleep(1000 * Math.min(warmUpSeconds, seconds / 2));
       for (; goesOn(); await sleep(1000 * secondsPerLook)) {
-        collectGarbage(); // What nobody holds any more is no growth, and V8 lets it lie about as it likes.
+        // What nobody holds any more is no growth: V8 and the C library let it lie about as they like.
+        collectGarbage();
+        trimHeaps(0);
         resident.push(process.memoryUsage().rss);
       }
     };
@@ -225,6 +228,7 @@ export async function soak(seed: number, seconds: number): Promise<SoakResult> {
 
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
+const trimHeaps = koffi.load('libc.so.6').func('int malloc_trim(size_t pad)') as (pad: number) => number;
 
 const threads = (): number => readdirSync('/proc/self/task').length;
 
