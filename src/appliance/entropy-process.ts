@@ -1,12 +1,12 @@
 // A pool of this process alone, for commands that give out random bytes where no node does it for them. A node that is zeroized
 // meanwhile takes it along: the state directory is watched.
 import { tmpdir } from 'node:os';
+import { prepareCollectorWorker } from '../entropy/collector-worker.ts';
 import type { EntropyPool } from '../entropy/pool.ts';
 import { SecretArena } from '../host/arena.ts';
 import { hardenProcess } from '../host/hardening.ts';
 import { shareNativeHeaps } from '../host/heap.ts';
 import type { Config } from './config.ts';
-import { startPool } from './pool.ts';
 import { requireUnzeroized, wipeWithNode } from './unzeroized.ts';
 
 export interface OwnPool {
@@ -22,7 +22,9 @@ export async function withOwnPool<T>(
 ): Promise<T> {
   requireUnzeroized(config);
   hardenProcess();
-  shareNativeHeaps();
+  shareNativeHeaps(); // Before the first thread.
+  prepareCollectorWorker();
+  const { startPool } = await import('./pool.ts');
   using arena = SecretArena.allocate();
   // Before the pool: gathering the first seed may take its time, too.
   using _watch = wipeWithNode(config, arena);

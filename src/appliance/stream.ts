@@ -1,6 +1,5 @@
 // `stream`: random bytes from the running node, or from a pool of this process where no node runs or other sources are asked for.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { prepareCollectorWorker } from '../entropy/collector-worker.ts';
 import { Sink, type StreamOptions, streamRandom } from '../entropy/outputs/stream.ts';
 import { Failure } from '../host/failure.ts';
 import type { Config } from './config.ts';
@@ -37,7 +36,6 @@ export async function streamTo(config: Config, asked: StreamRequest, fd: number)
       remedy: 'Look at `esoteric-appliance status`, and ask again when the node runs.',
     });
   }
-  prepareCollectorWorker();
   const { withOwnPool } = await import('./entropy-process.ts');
   return await withOwnPool(config, request.sources, ({ pool }) =>
     streamRandom((out) => pool.read(out), request.bytes, fd, request),

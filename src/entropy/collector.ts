@@ -1,5 +1,5 @@
-// A collector thread: runs the collections that it is given, each of one lane, at full speed until the first seed is made, then at a bounded share of one
-// core, then, with its rings full, a short round a second that keeps the health tests going.
+// A collector thread: runs the collections that it is given, each of one lane, at full speed until the first seed is made, then at a
+// bounded share of one core, then, with its rings full, a short round a second that keeps the health tests going.
 import { type MessagePort, parentPort } from 'node:worker_threads';
 import { type ArenaRegion, SecretArena } from '../host/arena.ts';
 import { examineBriefly } from './assessment/examine.ts';

@@ -47,13 +47,14 @@ export function appraiseZeroize(
   if (certified === -1) {
     return failed('The custody log tells of no zeroize certificate with this digest.');
   }
+  const signed = appraiseSigned(certificate, digest, evidence.enrolment?.tpm ?? null, appraisers);
+  if (signed.result === 'failed') return signed;
   const later = custody.records.slice(certified + 1).find(({ event }) => outdating.has(event));
   if (later !== undefined) {
     return notProven(
       `The zeroize certificate is an older one: after it the custody log tells of ${later.event} (record ${later.sequence}).`,
     );
   }
-  const signed = appraiseSigned(certificate, digest, evidence.enrolment?.tpm ?? null, appraisers);
   return weakened(signed, simulated);
 }
 

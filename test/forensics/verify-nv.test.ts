@@ -190,6 +190,11 @@ describe('a zeroize', () => {
     });
   });
 
+  it('is rejected where its signature is bad, also when it is an older one', async () => {
+    const claim = await claimOf('zeroize', await certified({ foreign: true }, { since: [['re-armed', {}]] }));
+    expect(claim).toMatchObject({ result: 'failed', detail: expect.stringMatching(/qualifying data/) });
+  });
+
   it('may come before it is told that the zeroize had been interrupted', async () => {
     const claim = await claimOf('zeroize', await certified({}, { since: [['zeroize-interrupted', {}]] }));
     expect(claim).toMatchObject({ result: 'proven' });
