@@ -85,7 +85,7 @@ export class JournalFields {
         continue;
       }
       this.#inEntry = true;
-      if (byte === underscore && piece.getUint8(at + 1) === underscore) {
+      if (byte === underscore && mayPlace(piece.getUint8(at + 1))) {
         const end = placeEnd(piece, at);
         if (end !== -1) {
           at = end + 1;
@@ -198,14 +198,25 @@ export class JournalFields {
   }
 }
 
-/** What places an entry, as journalctl writes it: without it nothing can be imported, and none of it names anybody. */
+/**
+ * What places an entry, as journalctl writes it: without it nothing can be imported, and none of it names anybody. And when it was logged,
+ * as journald was told by the kernel (systemd.journal-fields(7), trusted fields).
+ */
 const address =
-  /^(?:__(?:REALTIME_TIMESTAMP|MONOTONIC_TIMESTAMP|SEQNUM)=\d{1,20}|(?:_BOOT_ID|__SEQNUM_ID)=[0-9a-f]{32}|__CURSOR=(?:[a-z]=[0-9a-f]{1,32};?){1,8})$/;
+  /^(?:(?:__(?:REALTIME_TIMESTAMP|MONOTONIC_TIMESTAMP|SEQNUM)|_SOURCE_(?:REALTIME|BOOTTIME|MONOTONIC)_TIMESTAMP)=\d{1,20}|(?:_BOOT_ID|__SEQNUM_ID)=[0-9a-f]{32}|__CURSOR=(?:[a-z]=[0-9a-f]{1,32};?){1,8})$/;
 
 const cursorName = Buffer.from('__CURSOR=');
-const numberNames = ['__REALTIME_TIMESTAMP=', '__MONOTONIC_TIMESTAMP=', '__SEQNUM='].map((name) =>
-  Buffer.from(name),
-);
+const numberNames = [
+  '__REALTIME_TIMESTAMP=',
+  '__MONOTONIC_TIMESTAMP=',
+  '__SEQNUM=',
+  '_SOURCE_REALTIME_TIMESTAMP=',
+  '_SOURCE_BOOTTIME_TIMESTAMP=',
+  '_SOURCE_MONOTONIC_TIMESTAMP=',
+].map((name) => Buffer.from(name));
+
+/** The second letter of each name that `placeEnd` knows. */
+const mayPlace = (second: number): boolean => second === underscore || second === 0x53;
 
 /** Where a line ends that `address` knows, by a look at its bytes: each entry has some that no other has. -1 where it may know it not. */
 function placeEnd(piece: DataView, start: number): number {

@@ -41,6 +41,8 @@ export class MemberFile implements Disposable {
   #hash = createHash('sha256');
   #sum = new Checksum();
   #fd: number | undefined;
+  /** With what `write` was given last. */
+  #sumWithLast = this.#sum;
   /** Where in the file the next piece goes. */
   #end = 0;
 
@@ -59,13 +61,15 @@ export class MemberFile implements Disposable {
   write({ plain, deflated }: Piece): void {
     if (plain.length === 0) return;
     const fd = this.#open();
-    writeAll(fd, Buffer.concat([deflated, this.#sum.with(plain).gzipEnd]), this.#end);
+    this.#sumWithLast = this.#sum.with(plain);
+    writeAll(fd, Buffer.concat([deflated, this.#sumWithLast.gzipEnd]), this.#end);
   }
 
   /** What `write` was given last stays. */
   keep({ plain, deflated }: Piece): void {
+    if (plain.length === 0) return;
     this.#hash.update(plain);
-    this.#sum = this.#sum.with(plain);
+    this.#sum = this.#sumWithLast;
     this.#end += deflated.length;
   }
 

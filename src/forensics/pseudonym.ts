@@ -17,6 +17,11 @@ export class OriginalHmacs {
   readonly #key: Uint8Array;
   readonly #digest = Buffer.alloc(32);
   readonly #known = new Map<string, string>();
+  /**
+   * The beginnings of HMACs that were computed lately. Only what comes twice is remembered: what never comes again would drive out what
+   * does, and be garbage that has grown old.
+   */
+  readonly #lately = new Int32Array(1 << 15);
 
   constructor(key: Uint8Array) {
     this.#key = key;
@@ -30,12 +35,21 @@ export class OriginalHmacs {
       : original;
     const known = this.#known.get(`${kind}\0${folded}`);
     if (known !== undefined) return known;
-    if (this.#known.size >= mostKnown) this.#known.clear();
     const bytes = bytesOf(kind, folded);
     const hmac = this.#compute(bytes);
-    // A name that is made of a part of the text would keep the text in memory.
-    this.#known.set(bytes.toString('latin1'), hmac);
+    if (this.#wasLately(this.#digest.readInt32LE())) {
+      if (this.#known.size >= mostKnown) this.#known.clear();
+      // A name that is made of a part of the text would keep the text in memory.
+      this.#known.set(bytes.toString('latin1'), hmac);
+    }
     return hmac;
+  }
+
+  #wasLately(beginning: number): boolean {
+    const place = beginning & (this.#lately.length - 1);
+    const was = this.#lately[place] === beginning;
+    this.#lately[place] = beginning;
+    return was;
   }
 
   /** For an original that comes in pieces: what is updated with all of them gives its HMAC. */

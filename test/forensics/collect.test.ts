@@ -255,9 +255,9 @@ describe('a disk that is nearly full', () => {
           { redact: true, form: 'journal', limitBytes: 1 << 30 },
         ),
       ],
-      { timeoutMilliseconds: 10_000, redactor: journal, room },
+      { timeoutMilliseconds: 60_000, redactor: journal, room },
     );
-    expect(collectors[0]?.status).toBe('truncated');
+    expect(collectors[0]).toMatchObject({ status: 'truncated' });
     const [member, records] = files;
     const read = (path = '') => readCollected(directory, path);
     expect(member?.redactions.map(({ rule }) => rule)).toEqual(['host-name', 'ipv4-address']);

@@ -100,6 +100,7 @@ describe('a journal', () => {
       ['__CURSOR', 's=0123456789abcdef0123456789abcdef;i=1;b=10;m=1;t=1;x=1'],
       ['__REALTIME_TIMESTAMP', '1700000000000000'],
       ['_BOOT_ID', '0123456789abcdef0123456789abcdef'],
+      ['_SOURCE_REALTIME_TIMESTAMP', '1700000000000001'],
     ];
     const anything = new Redactor({
       rules: [{ name: 'all', kind: 'any', pattern: '[0-9a-f]+', sample: '<<{hex:8}>>' }],
@@ -107,8 +108,13 @@ describe('a journal', () => {
     });
     const kept = redact(exported([address]), undefined, anything);
     expect(kept.records).toEqual([]);
-    const other = redact(exported([[['__CURSOR', 'password of 10.0.0.1']]]));
-    expect(other.records.map(({ rule }) => rule)).toEqual(['ipv4-address']);
+    const others: Fields = ['__CURSOR', '_SOURCE_REALTIME_TIMESTAMP', '_SOURCE_HOST'].map((name) => [
+      name,
+      '17 of 10.0.0.1',
+    ]);
+    expect(redact(exported([others])).records.map(({ field, rule }) => [field, rule])).toEqual(
+      others.map(([name]) => [name, 'ipv4-address']),
+    );
   });
 
   it('records what comes again in entry after entry once', () => {
