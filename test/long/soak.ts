@@ -22,7 +22,7 @@ import { type InducedFailure, inducedFailures } from '../../src/entropy/rehearsa
 import { SecretArena } from '../../src/host/arena.ts';
 import { shareNativeHeaps } from '../../src/host/heap.ts';
 import { monotonicMicros } from '../../src/host/time.ts';
-import { median, quantile } from '../bench/benchmark.ts';
+import { median } from '../bench/benchmark.ts';
 import { seededNumbers } from '../lab/seeded.ts';
 
 export interface SoakResult {
@@ -36,9 +36,9 @@ export interface SoakResult {
   readonly http: Readonly<Record<string, number>>;
   readonly fifoReaders: number;
   readonly longestStallMilliseconds: number;
-  /** Resident memory in MiB, for each quarter of the run after its warm-up. */
-  readonly residentMegabytes: readonly { floor: number; median: number; peak: number }[];
-  /** By how much the floor rose from the first quarter to the last, in MiB. */
+  /** Resident memory in MiB, in the calms of a run that is long enough to tell. */
+  readonly residentMegabytes: readonly number[];
+  /** By how much it rose from the first calms to the last. */
   readonly grownMegabytes: number;
   /** What did not hold; empty when all did. */
   readonly broken: readonly string[];
@@ -49,16 +49,21 @@ const reseedAfter = { requests: 2 ** 20, micros: 1_000_000 };
 const limits = { requests: 2 ** 30, micros: 4_000_000 };
 const patience = { stuck: 3000, stuckRetry: 4000, retry: 20, silence: 300 };
 const mostStall = 5000;
+/** Milliseconds in which all is as before, once nothing fails any more. */
+const patienceAtEnd = 60_000;
 /**
- * MiB, from the first quarter of the run after its warm-up to the last, in a run that is long enough to tell. What is judged is the floor of a
- * quarter: sources have buffers of 24 to 64 MiB while they are open, so a median says which of them were out of order, and a leak lifts
- * the floor as it lifts all else.
+ * MiB. Memory is looked at in calms only: nothing fails and nobody draws. Else it says which sources had their buffers of 24 to 64 MiB
+ * open, and whose answers were on their way.
  */
 const mostGrowth = 32;
-const floorShare = 0.1;
+const calms = 13;
+/** How many of them, first and last, are held against each other. */
+const calmsCompared = 3;
+/** So long it takes until the sources are well again. */
+const calmAfterSeconds = 20;
+const looksInCalm = 5;
 const enoughToJudgeGrowth = 600;
 const warmUpSeconds = 60;
-const secondsPerLook = 5;
 /** A seed is made each second where noise suffices; with all failures and pauses, at least one in so many seconds. */
 const secondsPerReseed = 10;
 const keptPrefixes = 50_000;
@@ -109,8 +114,24 @@ export async function soak(seed: number, seconds: number): Promise<SoakResult> {
       pool.restart(name);
     };
 
+    let calm: Promise<unknown> | undefined;
+    const calmly = async <T>(look: () => Promise<T>): Promise<T> => {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      calm = promise;
+      try {
+        return await look();
+      } finally {
+        calm = undefined;
+        resolve();
+      }
+    };
+
     const trouble = async (): Promise<void> => {
       while (goesOn()) {
+        if (calm !== undefined) {
+          for (const name of [...sick]) cure(name);
+          await calm;
+        }
         const dice = below(20);
         if (dice === 0) {
           // All at once: output must stop at the limit, and come back.
@@ -130,7 +151,7 @@ export async function soak(seed: number, seconds: number): Promise<SoakResult> {
     const prefixes = new Set<string>();
     const drawing = async (): Promise<void> => {
       const consumers = [pool.consumer('a'), pool.consumer('b')];
-      while (goesOn()) {
+      for (; goesOn(); await calm) {
         const out = new Uint8Array(16 + below(65_536)).fill(1);
         const before = pool.status();
         try {
@@ -155,7 +176,7 @@ export async function soak(seed: number, seconds: number): Promise<SoakResult> {
     const server = await randomServer(pool, { host: '127.0.0.1', port: 0 }, new Turns());
     const { port } = server.address() as AddressInfo;
     const asking = async (): Promise<void> => {
-      while (goesOn()) {
+      for (; goesOn(); await calm) {
         const leaves = random() < 0.2;
         const outcome = await ask(port, 1 + below(1 << 20), leaves);
         http[outcome] = (http[outcome] ?? 0) + 1;
@@ -167,7 +188,7 @@ export async function soak(seed: number, seconds: number): Promise<SoakResult> {
       () => {}, // An unhealthy pool ends it; the node's own outputs go on.
     );
     const reading = async (): Promise<void> => {
-      while (goesOn()) {
+      for (; goesOn(); await calm) {
         const reader = spawn('timeout', ['1', 'head', '-c', String(1 + below(1 << 20)), path], {
           stdio: 'ignore',
         });
@@ -177,13 +198,26 @@ export async function soak(seed: number, seconds: number): Promise<SoakResult> {
       }
     };
     const watching = async (): Promise<void> => {
-      await sleep(1000 * Math.min(warmUpSeconds, seconds / 2));
-      for (; goesOn(); await sleep(1000 * secondsPerLook)) {
+      if (seconds < enoughToJudgeGrowth) return;
+      const from = performance.now() + 1000 * warmUpSeconds;
+      for (let look = 0; look < calms; look += 1) {
+        await sleep(
+          Math.max(0, from + (1000 * look * (seconds - warmUpSeconds)) / calms - performance.now()),
+        );
+        resident.push(await calmly(lookAtMemory));
+      }
+    };
+    const lookAtMemory = async (): Promise<number> => {
+      await sleep(1000 * calmAfterSeconds);
+      let least = Number.POSITIVE_INFINITY;
+      for (let look = 0; look < looksInCalm; look += 1) {
         // What nobody holds any more is no growth: V8 and the C library let it lie about as they like.
         collectGarbage();
         trimHeaps(0);
-        resident.push(process.memoryUsage().rss);
+        least = Math.min(least, process.memoryUsage().rss);
+        await sleep(200);
       }
+      return least;
     };
     await Promise.all([trouble(), drawing(), asking(), reading(), watching()]);
     stop.abort();
@@ -210,14 +244,12 @@ export async function soak(seed: number, seconds: number): Promise<SoakResult> {
   const longestStallMilliseconds = Math.round(stalls.max / 1e6);
   if (longestStallMilliseconds > mostStall)
     broken.add(`the event loop stood still for ${longestStallMilliseconds} ms`);
-  const residentMegabytes = quarters(resident).map((looks) => ({
-    floor: megabytes(quantile(looks, floorShare)),
-    median: megabytes(median(looks)),
-    peak: megabytes(Math.max(...looks)),
-  }));
-  const grownMegabytes = (residentMegabytes.at(-1)?.floor ?? 0) - (residentMegabytes[0]?.floor ?? 0);
-  if (seconds >= enoughToJudgeGrowth && grownMegabytes > mostGrowth)
-    broken.add(`memory grew by ${grownMegabytes} MiB`);
+  const residentMegabytes = resident.map((bytes) => Math.round(bytes / 2 ** 20));
+  const grownMegabytes =
+    resident.length === 0
+      ? 0
+      : median(residentMegabytes.slice(-calmsCompared)) - median(residentMegabytes.slice(0, calmsCompared));
+  if (grownMegabytes > mostGrowth) broken.add(`memory grew by ${grownMegabytes} MiB`);
   if (reseeds < Math.floor(seconds / secondsPerReseed)) broken.add(`there were ${reseeds} reseeds only`);
   if (bytes === 0) broken.add('nothing was given out');
   return {
@@ -241,21 +273,12 @@ setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
 const trimHeaps = koffi.load('libc.so.6').func('int malloc_trim(size_t pad)') as (pad: number) => number;
 
-const megabytes = (bytes: number): number => Math.round(bytes / 2 ** 20);
-
-function quarters(looks: readonly number[]): number[][] {
-  const length = Math.max(1, looks.length >> 2);
-  return [0, 1, 2, 3]
-    .map((quarter) => looks.slice(quarter * length, (quarter + 1) * length))
-    .filter(({ length }) => length > 0);
-}
-
 const threads = (): number => readdirSync('/proc/self/task').length;
 
 const pick = <T>(from: readonly T[], below: (most: number) => number): T => from[below(from.length)] as T;
 
 async function until(orElse: string, broken: Set<string>, condition: () => boolean): Promise<void> {
-  for (const deadline = performance.now() + 30_000; performance.now() < deadline; await sleep(20))
+  for (const deadline = performance.now() + patienceAtEnd; performance.now() < deadline; await sleep(20))
     if (condition()) return;
   broken.add(orElse);
 }
