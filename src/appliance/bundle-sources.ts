@@ -3,14 +3,12 @@
 import { existsSync, lstatSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join, relative } from 'node:path';
-import { sigstoreName } from '../forensics/format.ts';
+import { largestStatement, sigstoreName } from '../forensics/format.ts';
 import { fetchObject, listObjects, type S3Place } from '../forensics/s3-fetch.ts';
 import { exitStatus, Failure } from '../host/failure.ts';
 
 /** More at once is a mistake in the path, or an attempt to keep a verifier busy. */
 const mostBundles = 10_000;
-/** Bytes of a signature file; those of a node have some ten thousand. */
-const largestStatement = 16 << 20;
 /** Directories of what is fetched begin so, with the process whose they are. */
 const fetched = 'esoteric-appliance-verify-';
 const archivePattern = /\.tar\.gz(\.age)?$/;
@@ -68,7 +66,7 @@ export async function bucketSource(place: S3Place, archiveBytes: number): Promis
       try {
         await fetchObject(place, folder + name, archive, archiveBytes + 1);
         if (!existsSync(archive)) throw nothingThere(`s3://${place.target.bucket}/${folder}${name}`);
-        await fetchObject(place, sigstoreName(folder + name), sigstore, largestStatement);
+        await fetchObject(place, sigstoreName(folder + name), sigstore, largestStatement + 1);
       } catch (error) {
         remove();
         throw error;

@@ -17,7 +17,7 @@ import type { CustodyHead } from '../custody/chain.ts';
 import type { Appraisers, ExpectedIdentity } from '../forensics/appraisers.ts';
 import { type Appraisal, acceptable, failed, notProven, type VerifyReport } from '../forensics/claims.ts';
 import { decrypted, isEncrypted } from '../forensics/encryption.ts';
-import { type Assurance, sigstoreName } from '../forensics/format.ts';
+import { type Assurance, largestStatement, sigstoreName } from '../forensics/format.ts';
 import type { BundleFacts } from '../forensics/series.ts';
 import { appraiseBundle } from '../forensics/verify.ts';
 import { readVerifyPolicy, type VerifyPolicy } from '../forensics/verify-policy.ts';
@@ -58,6 +58,7 @@ export interface Verification {
 export async function verifyFiles(options: VerifyOptions): Promise<Verification> {
   const { archive } = options;
   requireFile('The archive', archive);
+  refuseStatement(archive);
   using party = relyingParty(options);
   return await verifyOne(party, archive, options.sigstore ?? sigstoreName(archive));
 }
@@ -219,6 +220,9 @@ function readEvidenceJson(path: string): unknown {
     const found = statSync(path, { throwIfNoEntry: false });
     if (found === undefined) return null;
     if (!found.isFile()) return new Error('The signed statement (.sigstore.json) is not a file.');
+    if (found.size > largestStatement) {
+      return new Error(`The signed statement (.sigstore.json) is larger than ${largestStatement} bytes.`);
+    }
     return parseEvidenceJson(readFileSync(path, 'utf8'));
   } catch (error) {
     return new Error(`The signed statement cannot be read: ${reasonOf(error)}`);
@@ -265,6 +269,16 @@ function readEnrolment(path: string): EnrolmentRecord {
 export function readGiven(what: string, path: string): Buffer {
   requireFile(what, path);
   return readFileSync(path);
+}
+
+/** The other of the two files, which as an archive would read as tampered with. */
+function refuseStatement(archive: string): void {
+  const named = sigstoreName('');
+  if (!archive.endsWith(named)) return;
+  throw new Failure('usage', `${archive} is the signed statement of a bundle, not its archive.`, {
+    remedy: `Give the archive, ${archive.slice(0, -named.length)}, or an archive and this file with --sigstore-bundle.`,
+    status: exitStatus.usage,
+  });
 }
 
 function requireFile(what: string, path: string): void {
