@@ -59,6 +59,7 @@ export async function verifyFiles(options: VerifyOptions): Promise<Verification>
   const { archive } = options;
   requireFile('The archive', archive);
   refuseStatement(archive);
+  if (options.sigstore !== undefined) requireFile('The signed statement', options.sigstore);
   using party = relyingParty(options);
   return await verifyOne(party, archive, options.sigstore ?? sigstoreName(archive));
 }
@@ -281,7 +282,7 @@ function refuseStatement(archive: string): void {
   });
 }
 
-function requireFile(what: string, path: string): void {
+export function requireFile(what: string, path: string): void {
   const found = statSync(path, { throwIfNoEntry: false });
   if (found === undefined) throw missing(what, path);
   if (!found.isFile()) {

@@ -109,7 +109,7 @@ function appraiseTransparency(x: Examination, key: KeyObject): { appraisal: Appr
   const entries: TransparencyLogEntry[] = x.bundle.verificationMaterial.tlogEntries;
   const nothing = (appraisal: Appraisal) => ({ appraisal, times: [] });
   if (entries.length === 0)
-    return nothing(notProven('no transparency log has recorded this bundle (pending)'));
+    return nothing(notProven(`no transparency log has recorded this bundle${pending(x)}`));
   if (x.root === null) return nothing(notProven('no trusted root given'));
 
   const wrong = refusal(() => verify(x, key, { entries }, { tlogThreshold: entries.length }));
@@ -123,7 +123,7 @@ function appraiseTransparency(x: Examination, key: KeyObject): { appraisal: Appr
 function appraiseTimestamps(x: Examination, key: KeyObject): { appraisal: Appraisal; times: Date[] } {
   const stamps = timestampsOf(x.bundle);
   const nothing = (appraisal: Appraisal) => ({ appraisal, times: [] });
-  if (stamps.length === 0) return nothing(notProven('no timestamp authority has signed a time (pending)'));
+  if (stamps.length === 0) return nothing(notProven(`no timestamp authority has signed a time${pending(x)}`));
   if (x.root === null) return nothing(notProven('no trusted root given'));
 
   const wrong = refusal(() => verify(x, key, { stamps }, { timestampThreshold: stamps.length }));
@@ -160,7 +160,8 @@ function appraiseIdentity(
   timing: Timing,
 ): Appraisal {
   if (certificate === undefined) return failed('the certificate cannot be read');
-  if (certificate === null) return notProven('signed by a bare key: no certificate names a signer (pending)');
+  if (certificate === null)
+    return notProven(`signed by a bare key: no certificate names a signer${pending(x)}`);
   if (!certificate.key.equals(key)) return failed('the certificate is for another key than the enrolled one');
   if (x.root === null) return notProven('no trusted root given');
   if (!timing.timed) {
@@ -188,6 +189,13 @@ export function policyFor(identity: ExpectedIdentity): VerificationPolicy {
     subjectAlternativeName: new RegExp(`^(?:${pattern})$`, flags),
     extensions: { issuer: identity.issuer },
   };
+}
+
+/** Signed by the node alone so far. The courier countersigns once: what is missing after that is not to come. */
+function pending({ bundle }: Examination): string {
+  const { content, tlogEntries } = bundle.verificationMaterial;
+  const bare = content.$case === 'publicKey' && tlogEntries.length === 0 && timestampsOf(bundle).length === 0;
+  return bare ? ' (pending)' : '';
 }
 
 function standIn(x: Examination, label: string, service: string, appraisal: Appraisal): Appraisal {

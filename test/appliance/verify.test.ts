@@ -361,6 +361,7 @@ describe('verify, of a bundle made with bypasses', () => {
       [[bundle.archive, '--case-key', scratch.at('nowhere.key')], 'case-key-unreadable'],
       [[bundle.archive, '--known-head', 'yesterday'], 'usage'],
       [[bundle.sigstore], 'usage'],
+      [[bundle.archive, '--sigstore-bundle', scratch.at('nowhere.json')], 'file-missing'],
     ];
     for (const [words, code] of cases) {
       const { status, stdout, stderr } = await esoteric(['verify', ...words, '--json']);

@@ -194,6 +194,19 @@ describe('a countersigned bundle', () => {
     expect(results(verify({ bundle, standIns: ['rekor'] })).time).toBe('not-proven');
   });
 
+  it('waits for nothing more, whichever services were asked', async () => {
+    const alone = await Promise.all([
+      countersign(request({ fulcio: undefined, rekor: undefined })),
+      countersign(request({ fulcio: undefined, tsa: undefined })),
+      countersign(request({ rekor: undefined, tsa: undefined })),
+    ]);
+    for (const bundle of alone) {
+      const { claims } = verify({ bundle });
+      expect(Object.values(claims).map(({ result }) => result)).toContain('not-proven');
+      expect(JSON.stringify(claims)).not.toContain('pending');
+    }
+  });
+
   it('does not prove its signer where nobody signed a time', async () => {
     const bundle = await countersign(request({ tsa: undefined, rekor: undefined }));
     expect(verify({ bundle }).claims['signer identity'].detail).toContain('no trusted time');

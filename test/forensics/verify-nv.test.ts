@@ -1,7 +1,7 @@
 // What the TPM's counters, its custody head and a zeroize certificate add to a verdict, and what is said when they do not fit.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { Appraisal } from '../../src/forensics/claims.ts';
 import type { BundlePredicate } from '../../src/forensics/format.ts';
@@ -9,6 +9,7 @@ import { verifyBundle } from '../../src/forensics/verify.ts';
 import { defaultVerifyPolicy } from '../../src/forensics/verify-policy.ts';
 import {
   appraisers,
+  beginHistory,
   type CertificateChoices,
   makeSample,
   type Sample,
@@ -122,6 +123,19 @@ describe('the custody head in the TPM', () => {
     expect(await claimOf('custody chain', await sampleOf())).toMatchObject({
       result: 'proven',
       detail: expect.stringContaining('The TPM was told of it up to record 2.'),
+    });
+  });
+
+  it('is not what it was when an earlier bundle was made', async () => {
+    const history = beginHistory(mkdtempSync(join(tmpdir(), 'ea-verify-nv-')));
+    scratch.push(dirname(history.custody));
+    const { nv: earlier } = (await sampleOf({ history, sequence: 7 })).predicate;
+    const replayed = withNv((nv) => ({ ...nv, custody: earlier?.custody ?? nv.custody }));
+    expect(
+      await claimOf('custody chain', await sampleOf({ history, sequence: 8, ...replayed })),
+    ).toMatchObject({
+      result: 'not-proven',
+      detail: expect.stringMatching(/told of it up to record 2\. But .* here record 4\./),
     });
   });
 
