@@ -122,7 +122,8 @@ export function relyingParty(options: Omit<VerifyOptions, 'archive' | 'sigstore'
     trustedRoot:
       options.trustedRoot === undefined
         ? publicGoodRoot()
-        : readGivenJson('The trusted root', options.trustedRoot),
+        : // A file that holds `null` is no root, and not none.
+          (readGivenJson('The trusted root', options.trustedRoot) ?? {}),
     policy,
     allowBypassed,
     ...(caseKey === undefined ? {} : { caseKey: caseKey.bytes }),

@@ -12,7 +12,7 @@ import {
   Verifier,
 } from '@sigstore/verify';
 import { reasonOf } from '../host/failure.ts';
-import { trustMaterial } from './trusted-root.ts';
+import { outOfUse, trustMaterial } from './trusted-root.ts';
 import type { Appraisal } from './verdict.ts';
 
 export interface SigstoreClaims {
@@ -58,8 +58,8 @@ export function examine(x: Examination): Examined {
   const key = x.key ?? certificate?.key ?? null;
   if (key === null) return { claims: claimsWithoutKey(certificate) };
 
-  const transparency = appraiseTransparency(x, key);
   const stamps = appraiseTimestamps(x, key);
+  const transparency = appraiseTransparency(x, key, stamps.times);
   const times = [...stamps.times, ...transparency.times];
   const identity = appraiseIdentity(x, key, certificate, {
     entries: transparency.appraisal.result === 'failed' ? [] : x.bundle.verificationMaterial.tlogEntries,
@@ -105,7 +105,11 @@ function appraiseSignature(
   );
 }
 
-function appraiseTransparency(x: Examination, key: KeyObject): { appraisal: Appraisal; times: Date[] } {
+function appraiseTransparency(
+  x: Examination,
+  key: KeyObject,
+  stamped: readonly Date[],
+): { appraisal: Appraisal; times: Date[] } {
   const entries: TransparencyLogEntry[] = x.bundle.verificationMaterial.tlogEntries;
   const nothing = (appraisal: Appraisal) => ({ appraisal, times: [] });
   if (entries.length === 0)
@@ -116,6 +120,8 @@ function appraiseTransparency(x: Examination, key: KeyObject): { appraisal: Appr
   if (wrong !== null) return nothing(failed(wrong));
   const times = entries.filter(({ inclusionPromise }) => inclusionPromise !== undefined).map(integratedTime);
   if (times.some((time) => isFuture(x, time))) return nothing(failed('the log entry lies in the future'));
+  if (outOfUse(x.root, entries, stamped))
+    return nothing(failed('the key of the log was not in use when this was timestamped'));
   const indexes = entries.map(({ logIndex }) => logIndex).join(', ');
   return { appraisal: proven(`recorded in the transparency log at index ${indexes}`), times };
 }

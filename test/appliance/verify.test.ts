@@ -346,6 +346,7 @@ describe('verify, of a bundle made with bypasses', () => {
 
   it('ends with 2 for what the relying party itself got wrong, and names it', async () => {
     writeFileSync(scratch.at('no.json'), 'not JSON');
+    writeFileSync(scratch.at('null.json'), 'null');
     mkdirSync(scratch.at('empty'));
     writeFileSync(scratch.at('other.json'), '{"format": "something/1"}');
     const cases: [string[], string][] = [
@@ -356,6 +357,7 @@ describe('verify, of a bundle made with bypasses', () => {
       [[bundle.archive, '--enrolment', scratch.at('no.json')], 'enrolment-invalid'],
       [[bundle.archive, '--enrolment', scratch.at('other.json')], 'enrolment-invalid'],
       [[bundle.archive, '--trusted-root', scratch.at('no.json')], 'file-invalid'],
+      [[bundle.archive, '--trusted-root', scratch.at('null.json')], 'trusted-root-invalid'],
       [[bundle.archive, '--trusted-root', scratch.at('nowhere.json')], 'file-missing'],
       [[bundle.archive, '--policy', scratch.at('nowhere.toml')], 'config-missing'],
       [[bundle.archive, '--case-key', scratch.at('nowhere.key')], 'case-key-unreadable'],
