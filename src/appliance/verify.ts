@@ -122,8 +122,7 @@ export function relyingParty(options: Omit<VerifyOptions, 'archive' | 'sigstore'
     trustedRoot:
       options.trustedRoot === undefined
         ? publicGoodRoot()
-        : // A file that holds `null` is no root, and not none.
-          (readGivenJson('The trusted root', options.trustedRoot) ?? {}),
+        : readGivenJson('The trusted root', options.trustedRoot),
     policy,
     allowBypassed,
     ...(caseKey === undefined ? {} : { caseKey: caseKey.bytes }),
@@ -296,7 +295,12 @@ export function requireFile(what: string, path: string): void {
 
 function readGivenJson(what: string, path: string): unknown {
   try {
-    return JSON.parse(readGiven(what, path).toString('utf8'));
+    const value: unknown = JSON.parse(readGiven(what, path).toString('utf8'));
+    if (value !== null) return value;
+    // Else it would be taken for one that was not given.
+    throw new Failure('file-invalid', `${what} ${path} holds nothing but null.`, {
+      status: exitStatus.usage,
+    });
   } catch (error) {
     if (error instanceof Failure) throw error;
     throw new Failure('file-invalid', `${what} ${path} is not JSON: ${reasonOf(error)}`, {

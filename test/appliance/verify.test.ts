@@ -357,7 +357,7 @@ describe('verify, of a bundle made with bypasses', () => {
       [[bundle.archive, '--enrolment', scratch.at('no.json')], 'enrolment-invalid'],
       [[bundle.archive, '--enrolment', scratch.at('other.json')], 'enrolment-invalid'],
       [[bundle.archive, '--trusted-root', scratch.at('no.json')], 'file-invalid'],
-      [[bundle.archive, '--trusted-root', scratch.at('null.json')], 'trusted-root-invalid'],
+      [[bundle.archive, '--trusted-root', scratch.at('null.json')], 'file-invalid'],
       [[bundle.archive, '--trusted-root', scratch.at('nowhere.json')], 'file-missing'],
       [[bundle.archive, '--policy', scratch.at('nowhere.toml')], 'config-missing'],
       [[bundle.archive, '--case-key', scratch.at('nowhere.key')], 'case-key-unreadable'],
