@@ -75,7 +75,9 @@ export class BundleOnHand implements Disposable {
       await extractArchive(archive(), limits, directory);
       return new BundleOnHand(verification, directory, temporary);
     } catch (error) {
+      // A directory that was named was empty, or not there.
       if (temporary) rmSync(directory, { recursive: true, force: true });
+      else for (const name of readdirSync(directory)) rmSync(join(directory, name), { recursive: true });
       throw error;
     }
   }

@@ -1,16 +1,14 @@
 // Where many bundles lie: a directory, or a prefix of a bucket, from which they are fetched one at a time, so that no more than one
 // takes room here.
-import { existsSync, lstatSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { type Dirent, existsSync, lstatSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename, join, relative } from 'node:path';
-import { sigstoreName } from '../forensics/format.ts';
+import { basename, join } from 'node:path';
+import { largestStatement, sigstoreName } from '../forensics/format.ts';
 import { fetchObject, listObjects, type S3Place } from '../forensics/s3-fetch.ts';
-import { exitStatus, Failure } from '../host/failure.ts';
+import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
 
 /** More at once is a mistake in the path, or an attempt to keep a verifier busy. */
 const mostBundles = 10_000;
-/** Bytes of a signature file; those of a node have some ten thousand. */
-const largestStatement = 16 << 20;
 /** Directories of what is fetched begin so, with the process whose they are. */
 const fetched = 'esoteric-appliance-verify-';
 const archivePattern = /\.tar\.gz(\.age)?$/;
@@ -29,19 +27,39 @@ export interface OpenBundle extends Disposable {
   readonly sigstore: string;
 }
 
-/** Folders below it too; symbolic links are not followed. @throws Failure `bundles-missing`, `bundles-too-many`; status 2. */
+/**
+ * Folders below it too; symbolic links are not followed.
+ * @throws Failure `bundles-missing`, `bundles-too-many`, `directory-unreadable`; status 2.
+ */
 export function directorySource(directory: string): BundleSource {
-  const names = readdirSync(directory, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map((entry) => relative(directory, join(entry.parentPath, entry.name)));
   return {
-    ...sorted(names, directory),
+    ...sorted([...filesBelow(directory)], directory),
     open: async (name) => {
       const archive = join(directory, name);
       return { archive, sigstore: sigstoreName(archive), [Symbol.dispose]: () => {} };
     },
     [Symbol.dispose]: () => {},
   };
+}
+
+/** Names below it. Not by the recursion of `readdirSync`, which follows links out of it. */
+function* filesBelow(directory: string, folder = ''): Generator<string> {
+  for (const entry of entriesOf(join(directory, folder))) {
+    const name = join(folder, entry.name);
+    if (entry.isDirectory()) yield* filesBelow(directory, name);
+    else if (entry.isFile()) yield name;
+  }
+}
+
+function entriesOf(directory: string): Dirent[] {
+  try {
+    return readdirSync(directory, { withFileTypes: true });
+  } catch (error) {
+    throw new Failure('directory-unreadable', `${directory} cannot be read: ${reasonOf(error)}`, {
+      remedy: 'Make it readable, or verify a copy without it: bundles in it would be missed.',
+      status: exitStatus.usage,
+    });
+  }
 }
 
 /**
@@ -68,7 +86,7 @@ export async function bucketSource(place: S3Place, archiveBytes: number): Promis
       try {
         await fetchObject(place, folder + name, archive, archiveBytes + 1);
         if (!existsSync(archive)) throw nothingThere(`s3://${place.target.bucket}/${folder}${name}`);
-        await fetchObject(place, sigstoreName(folder + name), sigstore, largestStatement);
+        await fetchObject(place, sigstoreName(folder + name), sigstore, largestStatement + 1);
       } catch (error) {
         remove();
         throw error;

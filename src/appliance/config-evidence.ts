@@ -40,7 +40,9 @@ export const sigstore = z.strictObject({
   rekor_version: z
     .union([z.literal(1), z.literal(2)])
     .default(1)
-    .describe('2 records certificates only, so it needs fulcio'),
+    .describe(
+      '2 records certificates only, so it needs fulcio; it tells no time, so only with tsa is a signer proven',
+    ),
   tsa: httpUrlOrNone.default('').describe('Timestamp authority (RFC 3161); "" for none'),
   identity: z.string().default('').describe("Subject of the courier's OIDC identity"),
   issuer: z

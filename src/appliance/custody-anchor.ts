@@ -6,7 +6,10 @@ import type { Config } from './config.ts';
 import { type Anchored, NodeKeys } from './node-keys.ts';
 import type { NodeRecord, StateLayout } from './node-record.ts';
 
-/** Undefined without a TPM that answers: the next anchoring makes up for it. */
+/**
+ * Undefined without a TPM that answers: the next anchoring makes up for it. Where the TPM knows another history, that is certified, so
+ * that a bundle that is made now contradicts itself.
+ */
 export async function anchorCustody(
   keys: NodeKeys | null,
   layout: StateLayout,
@@ -15,8 +18,10 @@ export async function anchorCustody(
   try {
     return await keys?.anchorCustody(wholeLog(layout.custody));
   } catch (error) {
-    if (error instanceof Failure && error.code === 'custody-rewritten') rewritten(error);
-    return undefined;
+    if (!(error instanceof Failure) || error.code !== 'custody-rewritten') return undefined;
+    rewritten(error);
+    const certification = await keys?.certifyCustody(wholeLog(layout.custody)).catch(() => null);
+    return { sequence: 0, certification: certification ?? null, problem: error.message };
   }
 }
 

@@ -80,7 +80,7 @@ export interface BundleMade {
   readonly recipients: number;
   /** Where the courier will take it; null where it stays here. */
   readonly upload: string | null;
-  /** Why the TPM signed nothing, and collectors that did not end well. */
+  /** Why the TPM signed nothing, or knows another custody log; collectors that did not end well. */
   readonly problems: readonly string[];
 }
 
@@ -224,6 +224,7 @@ async function fillBundle(context: EvidenceContext, request: BundleRequest, begu
   shareWithCourier(context.config, archive, sigstore);
   const problems = [
     ...(trouble === undefined ? [] : [`TPM: ${trouble.why}`]),
+    ...(anchored?.problem === undefined ? [] : [`custody log: ${anchored.problem}`]),
     ...collected.collectors
       .filter(({ status }) => status === 'failed' || status === 'truncated')
       .map(({ name, detail }) => `${name}: ${detail}`),

@@ -38,9 +38,11 @@ export const signedText = ({ attest, signature }: SignedAttest): { attest: strin
 });
 
 export interface Anchored {
-  /** Of the last record whose hash the TPM holds. */
+  /** Of the last record whose hash the TPM holds; 0 for none. */
   readonly sequence: number;
   readonly certification: SignedAttest | null;
+  /** Why the TPM did not follow: it was told another history, which the certification shows. */
+  readonly problem?: string;
 }
 
 /** Against which a reset of the TPM and wrong authorizations show. */
@@ -180,6 +182,11 @@ export class NodeKeys implements AsyncDisposable {
     return this.#inTurn((tpm) => this.#anchor(tpm, log));
   }
 
+  /** States what the TPM holds of the custody log, over the last record that the log asks it to hold, whether it does or not. */
+  certifyCustody(log: Uint8Array): Promise<SignedAttest | null> {
+    return this.#inTurn((tpm) => this.#certifyHead(tpm, anchorsOf(checkChain(log))));
+  }
+
   /** States the content of the node's counters over `qualifyingData`. */
   certifyCounters(qualifyingData: Uint8Array): Promise<Record<'sequence' | 'armed', SignedAttest>> {
     const { ak, sequenceIndex, armedIndex } = this.#anchors;
@@ -222,16 +229,18 @@ export class NodeKeys implements AsyncDisposable {
   }
 
   async #anchor(tpm: Tpm, log: Uint8Array): Promise<Anchored> {
-    const { custodyIndex, ak } = this.#anchors;
+    const { custodyIndex } = this.#anchors;
     const { anchors, done } = await this.#anchored(tpm, log);
     for (const { hash } of anchors.slice(done)) await tpm.nvExtend(custodyIndex, hash);
+    return { sequence: anchors.at(-1)?.sequence ?? 0, certification: await this.#certifyHead(tpm, anchors) };
+  }
+
+  async #certifyHead(tpm: Tpm, anchors: readonly Anchor[]): Promise<SignedAttest | null> {
+    const { custodyIndex, ak } = this.#anchors;
     const last = anchors.at(-1);
-    if (last === undefined) return { sequence: 0, certification: null };
+    if (last === undefined) return null;
     await using attestor = await tpm.at(ak.handle);
-    return {
-      sequence: last.sequence,
-      certification: await tpm.nvCertify(custodyIndex, attestor, last.hash),
-    };
+    return await tpm.nvCertify(custodyIndex, attestor, last.hash);
   }
 
   standing(): Promise<TpmStanding> {

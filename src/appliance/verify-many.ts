@@ -9,6 +9,7 @@ import { type BundleSource, bucketSource, directorySource } from './bundle-sourc
 import {
   type RelyingParty,
   relyingParty,
+  requireFile,
   type Verification,
   type VerifyOptions,
   verifyFiles,
@@ -59,6 +60,7 @@ export async function verifyAt(options: VerifyOptions, watching: Watching): Prom
 async function verifyBucket(options: VerifyOptions, watching: Watching): Promise<Verified> {
   const target = parseUploadUrl(options.archive);
   if (target.kind !== 's3') throw new Error('s3:// has its own kind');
+  if (options.sigstore !== undefined) requireFile('The signed statement', options.sigstore);
   using party = relyingParty(options);
   using source = await bucketSource({ target, signal: watching.signal }, party.policy.limits.archiveBytes);
   const [only, ...others] = source.archives;

@@ -17,7 +17,7 @@ import type { CustodyHead } from '../custody/chain.ts';
 import type { Appraisers, ExpectedIdentity } from '../forensics/appraisers.ts';
 import { type Appraisal, acceptable, failed, notProven, type VerifyReport } from '../forensics/claims.ts';
 import { decrypted, isEncrypted } from '../forensics/encryption.ts';
-import { type Assurance, sigstoreName } from '../forensics/format.ts';
+import { type Assurance, largestStatement, sigstoreName } from '../forensics/format.ts';
 import type { BundleFacts } from '../forensics/series.ts';
 import { appraiseBundle } from '../forensics/verify.ts';
 import { readVerifyPolicy, type VerifyPolicy } from '../forensics/verify-policy.ts';
@@ -58,6 +58,8 @@ export interface Verification {
 export async function verifyFiles(options: VerifyOptions): Promise<Verification> {
   const { archive } = options;
   requireFile('The archive', archive);
+  refuseStatement(archive);
+  if (options.sigstore !== undefined) requireFile('The signed statement', options.sigstore);
   using party = relyingParty(options);
   return await verifyOne(party, archive, options.sigstore ?? sigstoreName(archive));
 }
@@ -219,6 +221,9 @@ function readEvidenceJson(path: string): unknown {
     const found = statSync(path, { throwIfNoEntry: false });
     if (found === undefined) return null;
     if (!found.isFile()) return new Error('The signed statement (.sigstore.json) is not a file.');
+    if (found.size > largestStatement) {
+      return new Error(`The signed statement (.sigstore.json) is larger than ${largestStatement} bytes.`);
+    }
     return parseEvidenceJson(readFileSync(path, 'utf8'));
   } catch (error) {
     return new Error(`The signed statement cannot be read: ${reasonOf(error)}`);
@@ -267,7 +272,17 @@ export function readGiven(what: string, path: string): Buffer {
   return readFileSync(path);
 }
 
-function requireFile(what: string, path: string): void {
+/** The other of the two files, which as an archive would read as tampered with. */
+function refuseStatement(archive: string): void {
+  const named = sigstoreName('');
+  if (!archive.endsWith(named)) return;
+  throw new Failure('usage', `${archive} is the signed statement of a bundle, not its archive.`, {
+    remedy: `Give the archive, ${archive.slice(0, -named.length)}, or an archive and this file with --sigstore-bundle.`,
+    status: exitStatus.usage,
+  });
+}
+
+export function requireFile(what: string, path: string): void {
   const found = statSync(path, { throwIfNoEntry: false });
   if (found === undefined) throw missing(what, path);
   if (!found.isFile()) {
@@ -280,7 +295,12 @@ function requireFile(what: string, path: string): void {
 
 function readGivenJson(what: string, path: string): unknown {
   try {
-    return JSON.parse(readGiven(what, path).toString('utf8'));
+    const value: unknown = JSON.parse(readGiven(what, path).toString('utf8'));
+    if (value !== null) return value;
+    // Else it would be taken for one that was not given.
+    throw new Failure('file-invalid', `${what} ${path} holds nothing but null.`, {
+      status: exitStatus.usage,
+    });
   } catch (error) {
     if (error instanceof Failure) throw error;
     throw new Failure('file-invalid', `${what} ${path} is not JSON: ${reasonOf(error)}`, {

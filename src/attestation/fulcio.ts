@@ -43,7 +43,9 @@ export async function certify(
     throw misconfigured(
       'fulcio-unprepared',
       `Fulcio needs ${proof === null ? 'a proof of possession from the node' : 'an identity token'}, and there is none.`,
-      'Give the courier an identity token and the node its Sigstore subject, or leave Fulcio out.',
+      proof === null
+        ? 'A node makes one with each bundle while sigstore.fulcio and sigstore.identity are set, and none later: run `courier --once` with a configuration without sigstore.fulcio for this one.'
+        : 'Give the courier an identity token, or leave sigstore.fulcio out.',
     );
   }
   requireFit(token, { ...(request.tokenTerms ?? usualTerms), subject: proof.subject });

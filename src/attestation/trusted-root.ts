@@ -2,6 +2,7 @@
 // https://github.com/sigstore/protobuf-specs/blob/main/protos/sigstore_trustroot.proto
 
 import type { KeyObject } from 'node:crypto';
+import type { TransparencyLogEntry } from '@sigstore/bundle';
 import { TrustedRoot } from '@sigstore/protobuf-specs';
 import { type TrustMaterial, toTrustMaterial } from '@sigstore/verify';
 import { exitStatus, Failure } from '../host/failure.ts';
@@ -31,4 +32,21 @@ export function parseTrustedRoot(json: unknown): TrustedRoot {
 /** The root, and the one key that a bundle without a certificate may be signed with. */
 export function trustMaterial(root: TrustedRoot | null, key: KeyObject): TrustMaterial {
   return toTrustMaterial(root ?? TrustedRoot.fromJSON({}), () => ({ publicKey: key, validFor: () => true }));
+}
+
+/**
+ * Whether an entry is of a log whose key was not in use when it was timestamped. The library asks that by the time that the log signed;
+ * a log of version 2 signs none.
+ */
+export function outOfUse(
+  root: TrustedRoot,
+  entries: readonly TransparencyLogEntry[],
+  stamped: readonly Date[],
+): boolean {
+  const logs = toTrustMaterial(root).tlogs;
+  return entries.some(({ inclusionPromise, logId }) => {
+    const log = logs.find(({ logID }) => logId !== undefined && logID.equals(logId.keyId));
+    if (inclusionPromise !== undefined || log === undefined) return false;
+    return stamped.some((time) => time < log.validFor.start || time > log.validFor.end);
+  });
 }

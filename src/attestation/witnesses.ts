@@ -12,7 +12,7 @@ import {
   Verifier,
 } from '@sigstore/verify';
 import { reasonOf } from '../host/failure.ts';
-import { trustMaterial } from './trusted-root.ts';
+import { outOfUse, trustMaterial } from './trusted-root.ts';
 import type { Appraisal } from './verdict.ts';
 
 export interface SigstoreClaims {
@@ -58,8 +58,8 @@ export function examine(x: Examination): Examined {
   const key = x.key ?? certificate?.key ?? null;
   if (key === null) return { claims: claimsWithoutKey(certificate) };
 
-  const transparency = appraiseTransparency(x, key);
   const stamps = appraiseTimestamps(x, key);
+  const transparency = appraiseTransparency(x, key, stamps.times);
   const times = [...stamps.times, ...transparency.times];
   const identity = appraiseIdentity(x, key, certificate, {
     entries: transparency.appraisal.result === 'failed' ? [] : x.bundle.verificationMaterial.tlogEntries,
@@ -105,17 +105,23 @@ function appraiseSignature(
   );
 }
 
-function appraiseTransparency(x: Examination, key: KeyObject): { appraisal: Appraisal; times: Date[] } {
+function appraiseTransparency(
+  x: Examination,
+  key: KeyObject,
+  stamped: readonly Date[],
+): { appraisal: Appraisal; times: Date[] } {
   const entries: TransparencyLogEntry[] = x.bundle.verificationMaterial.tlogEntries;
   const nothing = (appraisal: Appraisal) => ({ appraisal, times: [] });
   if (entries.length === 0)
-    return nothing(notProven('no transparency log has recorded this bundle (pending)'));
+    return nothing(notProven(`no transparency log has recorded this bundle${pending(x)}`));
   if (x.root === null) return nothing(notProven('no trusted root given'));
 
   const wrong = refusal(() => verify(x, key, { entries }, { tlogThreshold: entries.length }));
   if (wrong !== null) return nothing(failed(wrong));
   const times = entries.filter(({ inclusionPromise }) => inclusionPromise !== undefined).map(integratedTime);
   if (times.some((time) => isFuture(x, time))) return nothing(failed('the log entry lies in the future'));
+  if (outOfUse(x.root, entries, stamped))
+    return nothing(failed('the key of the log was not in use when this was timestamped'));
   const indexes = entries.map(({ logIndex }) => logIndex).join(', ');
   return { appraisal: proven(`recorded in the transparency log at index ${indexes}`), times };
 }
@@ -123,7 +129,7 @@ function appraiseTransparency(x: Examination, key: KeyObject): { appraisal: Appr
 function appraiseTimestamps(x: Examination, key: KeyObject): { appraisal: Appraisal; times: Date[] } {
   const stamps = timestampsOf(x.bundle);
   const nothing = (appraisal: Appraisal) => ({ appraisal, times: [] });
-  if (stamps.length === 0) return nothing(notProven('no timestamp authority has signed a time (pending)'));
+  if (stamps.length === 0) return nothing(notProven(`no timestamp authority has signed a time${pending(x)}`));
   if (x.root === null) return nothing(notProven('no trusted root given'));
 
   const wrong = refusal(() => verify(x, key, { stamps }, { timestampThreshold: stamps.length }));
@@ -160,7 +166,8 @@ function appraiseIdentity(
   timing: Timing,
 ): Appraisal {
   if (certificate === undefined) return failed('the certificate cannot be read');
-  if (certificate === null) return notProven('signed by a bare key: no certificate names a signer (pending)');
+  if (certificate === null)
+    return notProven(`signed by a bare key: no certificate names a signer${pending(x)}`);
   if (!certificate.key.equals(key)) return failed('the certificate is for another key than the enrolled one');
   if (x.root === null) return notProven('no trusted root given');
   if (!timing.timed) {
@@ -188,6 +195,13 @@ export function policyFor(identity: ExpectedIdentity): VerificationPolicy {
     subjectAlternativeName: new RegExp(`^(?:${pattern})$`, flags),
     extensions: { issuer: identity.issuer },
   };
+}
+
+/** Signed by the node alone so far. The courier countersigns once: what is missing after that is not to come. */
+function pending({ bundle }: Examination): string {
+  const { content, tlogEntries } = bundle.verificationMaterial;
+  const bare = content.$case === 'publicKey' && tlogEntries.length === 0 && timestampsOf(bundle).length === 0;
+  return bare ? ' (pending)' : '';
 }
 
 function standIn(x: Examination, label: string, service: string, appraisal: Appraisal): Appraisal {

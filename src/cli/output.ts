@@ -13,8 +13,11 @@ export function printJson(document: unknown): void {
   process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
 }
 
-/** What others wrote, in a form that does nothing to a terminal. */
-export const plain = (text: string): string => text.replaceAll(/\p{Cc}/gu, '?');
+/**
+ * What others wrote, in a form that does nothing to a terminal: no control characters, no ends of lines or paragraphs, and nothing
+ * that turns the direction of what follows it (Unicode Standard Annex 9, section 2).
+ */
+export const plain = (text: string): string => text.replaceAll(/[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/gu, '?');
 
 /** As `plain`, of every string in a document: it is cheaper to do so for all than to know which of them others wrote. */
 export function plainly<T>(document: T): T;

@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import canonicalize from 'canonicalize';
 import { z } from 'zod';
-import { Failure } from '../host/failure.ts';
+import { type ExitStatus, exitStatus, Failure } from '../host/failure.ts';
 
 export const bundleFormat = 'esoteric-appliance-bundle/1';
 export const predicateType = 'urn:esoteric-appliance:forensic-bundle:1';
@@ -160,18 +160,30 @@ export function decodeManifest(bytes: Uint8Array): Manifest {
     text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
     value = JSON.parse(text);
   } catch {
-    throw manifestInvalid('it is not JSON in UTF-8');
+    throw undecodable('it is not JSON in UTF-8');
+  }
+  const format = formatOf(value);
+  if (format !== undefined && format !== bundleFormat) {
+    throw undecodable(`its format is ${JSON.stringify(format)}, and only ${bundleFormat} is known here`);
   }
   const checked = manifestSchema.safeParse(value);
-  if (!checked.success) throw manifestInvalid(z.prettifyError(checked.error));
-  if (`${canonicalize(value)}\n` !== text) throw manifestInvalid('it is not in canonical form (RFC 8785)');
+  if (!checked.success) throw undecodable(z.prettifyError(checked.error));
+  if (`${canonicalize(value)}\n` !== text) throw undecodable('it is not in canonical form (RFC 8785)');
   return checked.data;
 }
 
-function manifestInvalid(reason: string): Failure {
+/** What a later version may have made, told apart from what is none. */
+const formatOf = (value: unknown): string | undefined =>
+  z.object({ format: z.string().max(100) }).safeParse(value).data?.format;
+
+/** Bad evidence. */
+const undecodable = (reason: string): Failure => manifestInvalid(reason, exitStatus.rejected);
+
+function manifestInvalid(reason: string, status: ExitStatus = exitStatus.failed): Failure {
   return new Failure(
     'manifest-invalid',
     `The manifest of the bundle is not valid: ${reason.replaceAll('\n', ' ')}.`,
+    { status },
   );
 }
 
@@ -184,6 +196,9 @@ export function archiveName(node: string, sequence: number, created: string): st
     remedy: 'Give the node a name of letters, digits and hyphens.',
   });
 }
+
+/** Bytes of a signature file that are read; those of a node have some ten thousand. */
+export const largestStatement = 4 << 20;
 
 /** The second of the two files, beside the archive. An encrypted archive has that of the archive in it. */
 export const sigstoreName = (archive: string): string => `${archive.replace(/\.age$/, '')}.sigstore.json`;

@@ -45,7 +45,7 @@ export function appraiseGaps(
   }
   const explained = givenUp.filter(({ from, to }) => gaps.some((gap) => from <= gap.to && gap.from <= to));
   const words = explained.map((one) => ` ${rangeWords(one)} given up, says record ${one.record}.`);
-  const before = told.filter(({ fate, to }) => fate === 'made' && to < first).length;
+  const before = new Set(told.flatMap(({ fate, to }) => (fate === 'made' && to < first ? [to] : []))).size;
   const earlier = before === 0 ? '' : ` Of ${before} made before, this says nothing.`;
   const all =
     numbers.length < 2

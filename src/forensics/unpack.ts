@@ -69,7 +69,7 @@ export async function readArchive(
           plain += chunk.length;
           sum = crc32(chunk, sum);
           if (plain > 1 << 20 && plain > limits.ratio * seen.bytes) {
-            throw invalid(`it expands more than ${limits.ratio} times`);
+            throw beyond(`it expands more than ${limits.ratio} times`, 'ratio');
           }
           reader.take(chunk);
         }
@@ -103,7 +103,8 @@ async function* counted(
     }
     const deflated = chunk.subarray(Math.max(0, gzipHeader.length - seen.bytes));
     seen.bytes += chunk.length;
-    if (seen.bytes > limits.archiveBytes) throw invalid(`it is larger than ${limits.archiveBytes} bytes`);
+    if (seen.bytes > limits.archiveBytes)
+      throw beyond(`it is larger than ${limits.archiveBytes} bytes`, 'archive_bytes');
     const held = Buffer.concat([seen.tail, deflated]);
     const passed = Math.max(0, held.length - gzipTrailerBytes);
     seen.tail = held.subarray(passed);
@@ -191,15 +192,19 @@ class TarReader {
     if (this.#clashes(folded)) throw invalid(`${JSON.stringify(path)} is both a file and a folder`);
     this.#names.add(folded);
     this.#total += size;
-    if (this.#names.size > this.#limits.members) throw invalid(`it has over ${this.#limits.members} members`);
+    if (this.#names.size > this.#limits.members) {
+      throw beyond(`it has over ${this.#limits.members} members`, 'members');
+    }
     if (this.#total > this.#limits.contentBytes) {
-      throw invalid(`its content is larger than ${this.#limits.contentBytes} bytes`);
+      throw beyond(`its content is larger than ${this.#limits.contentBytes} bytes`, 'content_bytes');
     }
     const keeping = this.#keep(path);
     const kept = keeping === true ? [] : undefined;
     const sink = typeof keeping === 'function' ? keeping : undefined;
     if (kept !== undefined) this.#kept += size;
-    if (this.#kept > this.#limits.keptBytes) throw invalid(`${JSON.stringify(path)} is too large to look at`);
+    if (this.#kept > this.#limits.keptBytes) {
+      throw beyond(`${JSON.stringify(path)} is too large to look at`, 'kept_bytes');
+    }
     this.#current = { path, size, hash: createHash('sha256'), kept, sink };
     this.#content = size;
     this.#padding = (block - (size % block)) % block;
@@ -265,6 +270,10 @@ const typeNames: Record<string, string> = {
   g: 'global extended header',
   L: 'long name',
 };
+
+/** Nothing need be wrong with it: whoever made it may have collected more than the relying party takes in. */
+const beyond = (reason: string, limit: string): Failure =>
+  invalid(`${reason}, the limit \`${limit}\` of the policy`);
 
 function invalid(reason: string): Failure {
   return new Failure('archive-invalid', `The archive is not valid: ${reason}.`, {

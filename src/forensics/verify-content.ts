@@ -79,9 +79,17 @@ export function appraiseCustody(
   }
   if (followed?.problem !== undefined) return failed(followed.problem);
   const told = followed === null ? '' : ` The TPM was told of it up to record ${followed.value}.`;
-  return proven(
-    `The custody log is a whole chain of ${sequence} records that ends in the stated head.${told}`,
+  const detail = `The custody log is a whole chain of ${sequence} records that ends in the stated head.${told}`;
+  // What the TPM signs of its head is not about this archive: from an earlier day, it says nothing of what it was told since.
+  const begun = custody.records.findLast(
+    ({ event, detail }) => event === bundleBegun && detail.sequence === manifest?.sequence,
   );
+  if (followed !== null && begun !== undefined && followed.value < begun.sequence) {
+    return notProven(
+      `${detail} But a node tells it of the beginning of a bundle, here record ${begun.sequence}.`,
+    );
+  }
+  return proven(detail);
 }
 
 /** Truncation shows only against a head held elsewhere. That of the enrolment is too old to prove much, but must be there. */

@@ -36,6 +36,14 @@ describe('the custody head in the TPM', () => {
     readonly head: { readonly sequence: number };
     readonly tpm: { readonly followed: number } | null;
   }
+  const chainOf = async (archive: string) => {
+    const enrolment = `${node.stateDirectory}/enrolment.json`;
+    const { claims } = await esotericJson<{ claims: { claim: string; result: string; detail: string }[] }>(
+      ['verify', archive, '--enrolment', enrolment, '--allow-bypassed'],
+      { accept: [0, 3] },
+    );
+    return claims.find(({ claim }) => claim === 'custody chain');
+  };
   const check = () => esotericJson<Check>(['custody', 'check', ...node.arguments], { accept: [0, 3] });
   beforeAll(async () => {
     node = await labNode(scratch, 'anchored', { tpm: true });
@@ -83,6 +91,12 @@ describe('the custody head in the TPM', () => {
     await node.run();
     expect(node.log).toMatch(/alert {4}\S+: the custody log was rewritten/);
     expect((await standing())[1]).toBeUndefined();
+    const { archive, problems } = await node.ask<BundleMade>(['collect-forensics']);
+    expect(problems).toContainEqual(expect.stringMatching(/^custody log: .*another history/));
+    expect(await chainOf(archive)).toMatchObject({
+      result: 'failed',
+      detail: 'The TPM was told another history than this custody log.',
+    });
     await node.stop();
     writeFileSync(log(), whole);
     await node.run();
@@ -105,14 +119,7 @@ describe('the custody head in the TPM', () => {
     expect(node.log.slice(told)).not.toContain('the custody log was rewritten');
     const { archive } = await node.ask<BundleMade>(['collect-forensics']);
     expect(await standing()).toEqual([before + 2, before + 2]);
-    const enrolment = `${node.stateDirectory}/enrolment.json`;
-    const { claims } = await esotericJson<{ claims: { claim: string; result: string; detail: string }[] }>(
-      ['verify', archive, '--enrolment', enrolment, '--allow-bypassed'],
-      { accept: [0, 3] },
-    );
-    const chain = claims.find(({ claim }) => claim === 'custody chain');
-    expect(chain?.result).toBe('proven');
-    expect(chain?.detail).toMatch(/TPM/);
+    expect(await chainOf(archive)).toMatchObject({ result: 'proven', detail: expect.stringMatching(/TPM/) });
     await node.stop();
   });
 });

@@ -10,6 +10,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -17,6 +18,7 @@ import { basename, join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { generateX25519Identity, identityToRecipient } from 'age-encryption';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { directorySource } from '../../src/appliance/bundle-sources.ts';
 import type { BundleMade } from '../../src/appliance/evidence.ts';
 import type { Verification } from '../../src/appliance/verify.ts';
 import { type ManyReport, type Verified, verifyAt } from '../../src/appliance/verify-many.ts';
@@ -180,6 +182,21 @@ describe('a directory', () => {
     ]);
     // An altered one is no word of the node: it is left out of the comparison.
     expect(report.nodes[0]?.bundles).toEqual([basename(made.archive)]);
+  });
+
+  it('is what lies in it, and not where a link leads', () => {
+    const directory = scratch.at('linked');
+    mkdirSync(join(directory, 'folder'), { recursive: true });
+    mkdirSync(scratch.at('elsewhere'));
+    const inside = join('folder', 'a-000001-20261120T160000Z.tar.gz');
+    writeFileSync(join(directory, inside), '');
+    writeFileSync(scratch.at('elsewhere', 'b-000001-20261120T160000Z.tar.gz'), '');
+    symlinkSync(scratch.at('elsewhere'), join(directory, 'link'));
+    symlinkSync('.', join(directory, 'folder', 'loop'));
+    using source = directorySource(directory);
+    expect(source.archives).toEqual([inside]);
+    const unreadable = expect.objectContaining({ code: 'directory-unreadable', status: 2 }) as Error;
+    expect(() => directorySource(scratch.at('nowhere'))).toThrow(unreadable);
   });
 
   it('in which an archive is missing beside its statement is rejected', async () => {

@@ -7,7 +7,7 @@ import type { Status } from '../../src/appliance/status.ts';
 import { makeStatement, parseStatement } from '../../src/attestation/statement.ts';
 import { unsignedBundle } from '../../src/attestation/unsigned.ts';
 import { claimNames, type VerifyReport } from '../../src/forensics/claims.ts';
-import { type Assurance, decodeManifest } from '../../src/forensics/format.ts';
+import { type Assurance, decodeManifest, largestStatement } from '../../src/forensics/format.ts';
 import { packBundle } from '../../src/forensics/pack.ts';
 import { readArchive } from '../../src/forensics/unpack.ts';
 import { defaultVerifyPolicy } from '../../src/forensics/verify-policy.ts';
@@ -214,6 +214,7 @@ stand_ins = ["fulcio", "rekor", "timestamp authority"]
       ['null', 'null'],
       ['array', '[1, 2]'],
       ['foreign', readFileSync(other.sigstore, 'utf8')],
+      ['huge', `${readFileSync(bundle.sigstore, 'utf8')}${' '.repeat(largestStatement)}`],
     ];
     for (const [name, content] of cases) {
       const archive = copyOf(bundle, `statement-${name}`);
@@ -345,6 +346,7 @@ describe('verify, of a bundle made with bypasses', () => {
 
   it('ends with 2 for what the relying party itself got wrong, and names it', async () => {
     writeFileSync(scratch.at('no.json'), 'not JSON');
+    writeFileSync(scratch.at('null.json'), 'null');
     mkdirSync(scratch.at('empty'));
     writeFileSync(scratch.at('other.json'), '{"format": "something/1"}');
     const cases: [string[], string][] = [
@@ -355,10 +357,13 @@ describe('verify, of a bundle made with bypasses', () => {
       [[bundle.archive, '--enrolment', scratch.at('no.json')], 'enrolment-invalid'],
       [[bundle.archive, '--enrolment', scratch.at('other.json')], 'enrolment-invalid'],
       [[bundle.archive, '--trusted-root', scratch.at('no.json')], 'file-invalid'],
+      [[bundle.archive, '--trusted-root', scratch.at('null.json')], 'file-invalid'],
       [[bundle.archive, '--trusted-root', scratch.at('nowhere.json')], 'file-missing'],
       [[bundle.archive, '--policy', scratch.at('nowhere.toml')], 'config-missing'],
       [[bundle.archive, '--case-key', scratch.at('nowhere.key')], 'case-key-unreadable'],
       [[bundle.archive, '--known-head', 'yesterday'], 'usage'],
+      [[bundle.sigstore], 'usage'],
+      [[bundle.archive, '--sigstore-bundle', scratch.at('nowhere.json')], 'file-missing'],
     ];
     for (const [words, code] of cases) {
       const { status, stdout, stderr } = await esoteric(['verify', ...words, '--json']);

@@ -140,7 +140,9 @@ describe('the courier', () => {
       code: 'fulcio-unprepared',
       retryable: false,
     });
-    expect((await failureOf({ proofOfPossession: null })).message).toContain('proof of possession');
+    const unproven = await failureOf({ proofOfPossession: null });
+    expect(unproven.message).toContain('proof of possession');
+    expect(unproven.remedy).toMatch(/`courier --once` .* without sigstore\.fulcio for this one/);
   });
 
   it('refuses a token that Fulcio could not take, tells why and what to do, and asks nobody', async () => {

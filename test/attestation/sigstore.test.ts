@@ -136,6 +136,20 @@ describe('a countersigned bundle', () => {
     expect(new Set(Object.values(results(verify({ bundle }))))).toEqual(new Set(['proven']));
   });
 
+  it('was not recorded by a log of version 2 whose key had been retired by then', async () => {
+    const bundle = await countersign(request({ rekorVersion: 2 }));
+    const retired = structuredClone(lab.trustedRoot) as {
+      tlogs: { publicKey: { validFor: { start: string; end?: string } } }[];
+    };
+    for (const { publicKey } of retired.tlogs)
+      publicKey.validFor = { start: '2020-01-01T00:00:00Z', end: '2021-01-01T00:00:00Z' };
+    expect(verify({ bundle, trustedRoot: retired }).claims).toMatchObject({
+      transparency: { result: 'failed', detail: expect.stringContaining('not in use') },
+      time: { result: 'proven' },
+      signature: { result: 'proven' },
+    });
+  });
+
   it('proves who signed even to someone without the enrolment record', () => {
     expect(results(verify({ publicKeyPem: null }))).toMatchObject({
       signature: 'proven',
@@ -192,6 +206,19 @@ describe('a countersigned bundle', () => {
     expect(new Set(Object.values(results(verdict)))).toEqual(new Set(['proven']));
     expect(verdict.claims.time.detail).toContain('transparency log signed its time');
     expect(results(verify({ bundle, standIns: ['rekor'] })).time).toBe('not-proven');
+  });
+
+  it('waits for nothing more, whichever services were asked', async () => {
+    const alone = await Promise.all([
+      countersign(request({ fulcio: undefined, rekor: undefined })),
+      countersign(request({ fulcio: undefined, tsa: undefined })),
+      countersign(request({ rekor: undefined, tsa: undefined })),
+    ]);
+    for (const bundle of alone) {
+      const { claims } = verify({ bundle });
+      expect(Object.values(claims).map(({ result }) => result)).toContain('not-proven');
+      expect(JSON.stringify(claims)).not.toContain('pending');
+    }
   });
 
   it('does not prove its signer where nobody signed a time', async () => {

@@ -4,6 +4,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   utimesSync,
@@ -15,6 +16,7 @@ import { gunzipSync, gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { Header } from 'tar';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { BundleOnHand } from '../../src/appliance/bundle-on-hand.ts';
 import {
   archiveName,
   bundleFormat,
@@ -289,12 +291,16 @@ describe('reading', () => {
     expect(await refusal(bomb, { contentBytes: 1 << 30 })).toMatch(
       /too large to look at|expands more than 100 times/,
     );
-    expect(await refusal(bomb)).toMatch(/content is larger/);
+    expect(await refusal(bomb)).toMatch(
+      /content is larger than .* bytes, the limit `content_bytes` of the policy/,
+    );
     const ratio = readArchive(bomb, { ...limits, contentBytes: 1 << 30 }, () => false);
-    await expect(ratio).rejects.toThrow(/expands more than 100 times/);
+    await expect(ratio).rejects.toThrow(/expands more than 100 times, the limit `ratio`/);
     const many = craft(Array.from({ length: 21 }, (_, at) => ({ path: `file-${at}` })));
-    expect(await refusal(many)).toMatch(/over 20 members/);
-    expect(await refusal(many, { archiveBytes: 100 })).toMatch(/larger than 100 bytes/);
+    expect(await refusal(many)).toMatch(/over 20 members, the limit `members`/);
+    expect(await refusal(many, { archiveBytes: 100 })).toMatch(
+      /larger than 100 bytes, the limit `archive_bytes`/,
+    );
   });
 
   it('meets any bytes with a verdict, never with another exception', async () => {
@@ -353,5 +359,24 @@ describe('the format', () => {
       );
     }
     expect(() => encodeManifest({ ...manifest, node: '' })).toThrow(/manifest/);
+  });
+
+  it('names a format that it does not know, and leaves nothing of such a bundle in a directory', async () => {
+    const { manifest } = stage('m', { 'a.txt': 'a' });
+    const later = Buffer.from(encodeManifest(manifest)).toString().replace('/1"', '/2"');
+    const archive = join(directory, 'later.tar.gz');
+    const bytes = craft([
+      { path: 'manifest.json', content: later },
+      { path: 'a.txt', content: 'a' },
+    ]);
+    writeFileSync(archive, bytes);
+    const into = join(directory, 'opened');
+    const opened = BundleOnHand.open({ archive, directory: into, allowBypassed: true });
+    await expect(opened).rejects.toMatchObject({
+      code: 'manifest-invalid',
+      status: 3,
+      message: expect.stringContaining(`"esoteric-appliance-bundle/2", and only ${bundleFormat} is known`),
+    });
+    expect(readdirSync(into)).toEqual([]);
   });
 });

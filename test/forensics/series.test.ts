@@ -247,6 +247,9 @@ describe('a fork', () => {
     expect(claims.forks.detail).toMatch(
       /^bundle 3 and bundle 2 tell two histories from record 4 on: maintenance-begun at .*, and bundle-begun at /,
     );
+    // Both histories tell of the first.
+    const later = await compare(second, other);
+    expect(later['sequence gaps'].detail).toContain('Of 1 made before');
   });
 });
 

@@ -1,7 +1,7 @@
 // What the TPM's counters, its custody head and a zeroize certificate add to a verdict, and what is said when they do not fit.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { Appraisal } from '../../src/forensics/claims.ts';
 import type { BundlePredicate } from '../../src/forensics/format.ts';
@@ -9,6 +9,7 @@ import { verifyBundle } from '../../src/forensics/verify.ts';
 import { defaultVerifyPolicy } from '../../src/forensics/verify-policy.ts';
 import {
   appraisers,
+  beginHistory,
   type CertificateChoices,
   makeSample,
   type Sample,
@@ -94,7 +95,7 @@ describe('the bundle counter', () => {
     expect(await claimOf('sequence', borrowed)).toMatchObject({ result: 'failed' });
   });
 
-  it('says nothing where the node was enrolled without it, or the TPM did not answer', async () => {
+  it('says nothing where the node was enrolled without it', async () => {
     const sample = await sampleOf();
     const { tpm } = sample.enrolment;
     if (tpm === null) throw new Error('the sample has a TPM');
@@ -105,8 +106,15 @@ describe('the bundle counter', () => {
       result: 'proven',
       detail,
     });
-    const silent = await sampleOf({ predicate: (predicate) => ({ ...predicate, nv: null }) });
-    expect(await claimOf('sequence', silent)).toMatchObject({ result: 'proven', detail });
+  });
+
+  it('is missed, with the custody head, where the node was enrolled with them: nobody gets rid of them by leaving them out', async () => {
+    for (const nv of [null, undefined]) {
+      const silent = await sampleOf({ predicate: (predicate) => ({ ...predicate, nv }) });
+      const detail = expect.stringContaining('does not show what the TPM of this node holds');
+      for (const claim of ['sequence', 'custody chain', 'zeroize'] as const)
+        expect(await claimOf(claim, silent)).toMatchObject({ result: 'not-proven', detail });
+    }
   });
 });
 
@@ -118,14 +126,27 @@ describe('the custody head in the TPM', () => {
     });
   });
 
+  it('is not what it was when an earlier bundle was made', async () => {
+    const history = beginHistory(mkdtempSync(join(tmpdir(), 'ea-verify-nv-')));
+    scratch.push(dirname(history.custody));
+    const { nv: earlier } = (await sampleOf({ history, sequence: 7 })).predicate;
+    const replayed = withNv((nv) => ({ ...nv, custody: earlier?.custody ?? nv.custody }));
+    expect(
+      await claimOf('custody chain', await sampleOf({ history, sequence: 8, ...replayed })),
+    ).toMatchObject({
+      result: 'not-proven',
+      detail: expect.stringMatching(/told of it up to record 2\. But .* here record 4\./),
+    });
+  });
+
   it('contradicts a log of which it was told another history', async () => {
     const forged = await sampleOf({ events: [['stopped', {}]] });
     const genuine = await sampleOf();
-    const claim = await claimOf(
-      'custody chain',
-      await sampleOf(withNv((nv) => ({ ...nv, custody: { ...nv.custody, attest: custodyOf(forged) } }))),
+    const contradicted = await sampleOf(
+      withNv((nv) => ({ ...nv, custody: { ...nv.custody, attest: custodyOf(forged) } })),
     );
-    expect(claim.result).toBe('failed');
+    expect((await claimOf('custody chain', contradicted)).result).toBe('failed');
+    expect((await claimOf('zeroize', contradicted)).result).toBe('not-proven');
     expect((await claimOf('custody chain', genuine)).result).toBe('proven');
   });
 });
