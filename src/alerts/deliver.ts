@@ -23,14 +23,17 @@ export interface DelivererOptions {
   readonly outbox: Outbox;
   /** By identifier: a Map, or anything that opens on demand. */
   readonly channels: { get(id: string): Channel | undefined };
-  /** Uploads a bundle and reads it back. Rejects with anything; retried unless it is a permanent DeliveryFailure. */
-  readonly bundle: (payload: unknown, signal: AbortSignal, key: string) => Promise<void>;
+  /**
+   * Uploads a bundle and reads it back; calls `moved` whenever some of it has got through. Rejects with anything; retried unless it is
+   * a permanent DeliveryFailure.
+   */
+  readonly bundle: (payload: unknown, signal: AbortSignal, key: string, moved: () => void) => Promise<void>;
   /** Sends under way at once in each lane. Default 4. */
   readonly concurrency?: number;
   /** Of one alert to one channel. Default 10,000. */
   readonly timeoutMilliseconds?: number;
-  /** Of one bundle. Default 600,000. */
-  readonly bundleTimeoutMilliseconds?: number;
+  /** Of one bundle, without any of it moving: a large one takes hours over a thin line. Default 1,800,000. */
+  readonly bundleStallMilliseconds?: number;
   /** Between looks into the outbox in `loop`. Default 200. */
   readonly pollMilliseconds?: number;
   /** For what is under way when `loop` is told to stop. Default 2000. */
@@ -122,10 +125,14 @@ export class Deliverer {
     const limit =
       job.kind === 'alert'
         ? (this.#options.timeoutMilliseconds ?? 10_000)
-        : (this.#options.bundleTimeoutMilliseconds ?? 600_000);
-    const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(limit)]);
+        : (this.#options.bundleStallMilliseconds ?? 1_800_000);
+    using patience = new Patience(limit);
+    const signal = AbortSignal.any([this.#stop.signal, patience.signal]);
     try {
-      await orAbort(this.#send(job, signal), signal);
+      await orAbort(
+        this.#send(job, signal, () => patience.renew()),
+        signal,
+      );
     } catch (error) {
       if (!this.#stop.signal.aborted) this.#recordFailure(job, error, signal.aborted ? limit : undefined);
       return false;
@@ -137,8 +144,8 @@ export class Deliverer {
     return true;
   }
 
-  async #send(job: QueuedJob, signal: AbortSignal): Promise<void> {
-    if (job.kind === 'bundle') return this.#options.bundle(job.payload, signal, job.key);
+  async #send(job: QueuedJob, signal: AbortSignal, moved: () => void): Promise<void> {
+    if (job.kind === 'bundle') return this.#options.bundle(job.payload, signal, job.key, moved);
     const channel = this.#options.channels.get(job.channel);
     if (channel === undefined) {
       throw DeliveryFailure.refused(`The channel ${job.channel} is no longer configured.`);
@@ -150,7 +157,9 @@ export class Deliverer {
     const { permanent, retryAfterMilliseconds } =
       error instanceof DeliveryFailure ? error : { permanent: false, retryAfterMilliseconds: 0 };
     const sentence =
-      timedOutAfter === undefined ? sentenceOf(error) : `Nothing acknowledged it within ${timedOutAfter} ms.`;
+      timedOutAfter === undefined
+        ? sentenceOf(error)
+        : `${job.kind === 'alert' ? 'Nothing acknowledged it' : 'None of it moved'} within ${timedOutAfter} ms.`;
     const record = (): JobState =>
       this.#options.outbox.failed(job.id, sentence, permanent, retryAfterMilliseconds);
     this.#record(job, sentence, record);
@@ -184,6 +193,28 @@ export class Deliverer {
 }
 
 const laneOf = (job: QueuedJob): string => (job.kind === 'alert' ? `alert ${job.channel}` : 'bundle');
+
+/** A signal that aborts after a time, counted anew whenever it is renewed. */
+class Patience implements Disposable {
+  readonly #over = new AbortController();
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(milliseconds: number) {
+    this.#timer = setTimeout(() => this.#over.abort(), milliseconds);
+  }
+
+  get signal(): AbortSignal {
+    return this.#over.signal;
+  }
+
+  renew(): void {
+    this.#timer.refresh();
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+  }
+}
 
 /** Settles with `work`, or rejects when `signal` aborts, so that nothing that ignores it can block a lane. */
 async function orAbort(work: Promise<unknown>, signal: AbortSignal): Promise<void> {

@@ -67,6 +67,7 @@ const schema = `
 const longestWait = 3_600_000;
 
 export class Outbox implements Disposable {
+  readonly #path: string;
   readonly #database: DatabaseSync;
   readonly #clock: () => number;
   readonly #random: () => number;
@@ -77,6 +78,7 @@ export class Outbox implements Disposable {
    * @throws Failure `outbox-unusable`.
    */
   constructor(path: string, clock: () => number = Date.now, options: OutboxOptions = {}) {
+    this.#path = path;
     this.#clock = clock;
     this.#random = options.random ?? Math.random;
     this.#window = options.deduplicationMilliseconds ?? Number.POSITIVE_INFINITY;
@@ -92,7 +94,7 @@ export class Outbox implements Disposable {
 
   /**
    * Adds jobs, all or none, on disk when it returns. A duplicate (same kind, key and channel; see `isDuplicate`) adds nothing.
-   * Returns how many were added.
+   * Returns how many were added. @throws Failure `outbox-unusable`, as all that writes here: a full disk.
    */
   enqueue(...jobs: Job[]): number {
     return this.#transaction(() => jobs.filter((job) => this.#add(job)).length);
@@ -212,26 +214,21 @@ export class Outbox implements Disposable {
 
   /** Makes all queued jobs due at once. Returns how many. */
   flush(): number {
-    return Number(this.#database.prepare(`UPDATE job SET due = 0 WHERE state = 'queued'`).run().changes);
+    return this.#changed(`UPDATE job SET due = 0 WHERE state = 'queued'`);
   }
 
   /** Makes the bundles that are queued due at once. Returns how many. */
   hastenBundles(): number {
-    return Number(
-      this.#database.prepare(`UPDATE job SET due = 0 WHERE state = 'queued' AND kind = 'bundle'`).run()
-        .changes,
-    );
+    return this.#changed(`UPDATE job SET due = 0 WHERE state = 'queued' AND kind = 'bundle'`);
   }
 
   /** Queues the dead-lettered again, with fresh limits. Returns how many. */
   retryDead(): number {
     const now = this.#clock();
-    return Number(
-      this.#database
-        .prepare(
-          `UPDATE job SET state = 'queued', attempts = 0, enqueued = ?, due = ?, ended = NULL WHERE state = 'dead-lettered'`,
-        )
-        .run(now, now).changes,
+    return this.#changed(
+      `UPDATE job SET state = 'queued', attempts = 0, enqueued = ?, due = ?, ended = NULL WHERE state = 'dead-lettered'`,
+      now,
+      now,
     );
   }
 
@@ -239,15 +236,21 @@ export class Outbox implements Disposable {
     if (this.#database.isOpen) this.#database.close();
   }
 
+  #changed(statement: string, ...values: number[]): number {
+    return this.#transaction(() => Number(this.#database.prepare(statement).run(...values).changes));
+  }
+
   #transaction<T>(work: () => T): T {
-    this.#database.exec('BEGIN IMMEDIATE');
     try {
+      this.#database.exec('BEGIN IMMEDIATE');
       const result = work();
       this.#database.exec('COMMIT');
       return result;
     } catch (error) {
       if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
-      throw error;
+      throw (error as NodeJS.ErrnoException).code === 'ERR_SQLITE_ERROR'
+        ? unusable(this.#path, error)
+        : error;
     }
   }
 }

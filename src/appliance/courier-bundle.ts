@@ -41,11 +41,14 @@ export async function deliverBundle(
     job,
     identity,
     signal,
+    moved,
   }: {
     readonly key: string;
     readonly job: BundleJob;
     readonly identity: CourierIdentity;
     readonly signal: AbortSignal;
+    /** Called whenever some of it has got through. */
+    readonly moved: () => void;
   },
 ): Promise<void> {
   if (!existsSync(job.archive)) await giveUp(config, layout, job, signal);
@@ -53,7 +56,10 @@ export async function deliverBundle(
     throw withRemedy(error);
   });
   if (job.upload === '') return;
-  const delivered = await deliver(deliveryOf(config, layout, { job, sigstore, signal }));
+  const delivered = await deliver({
+    ...deliveryOf(config, layout, { job, sigstore, signal }),
+    onProgress: moved,
+  });
   // Before the outbox forgets the job: a kill in between delivers once more, which finds all there and changes nothing.
   writeReceipt(layout.receipts, {
     kind: 'delivered',

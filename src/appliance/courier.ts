@@ -67,8 +67,8 @@ export async function runCourier(config: Config, options: CourierOptions): Promi
     new Deliverer({
       outbox,
       channels: new Map([...channels].map(([id, { channel }]) => [id, channel])),
-      bundle: (payload, signal, key) =>
-        deliverBundle(config, layout, { key, job: payload as BundleJob, identity, signal }),
+      bundle: (payload, signal, key, moved) =>
+        deliverBundle(config, layout, { key, job: payload as BundleJob, identity, signal, moved }),
       report: (event) => {
         options.log(eventLine(event));
         if (event.state === 'dead-lettered' && event.severity !== undefined)
@@ -100,12 +100,16 @@ export async function runCourier(config: Config, options: CourierOptions): Promi
   }
   const lasting = deliverer();
   const delivering = lasting.loop(options.signal, options.log);
+  /** What was in the way last time, so that it is told once. */
+  let trouble = '';
   while (!options.signal.aborted) {
     try {
       takeIn((id) => lasting.isUnderWay(id));
+      trouble = '';
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
-      options.log(error.message);
+      if (error.message !== trouble) options.log(error.message);
+      trouble = error.message;
     }
     await delay(config.courier.poll_milliseconds, undefined, { signal: options.signal }).catch(() => {});
   }

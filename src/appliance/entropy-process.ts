@@ -7,6 +7,7 @@ import { SecretArena } from '../host/arena.ts';
 import { hardenProcess } from '../host/hardening.ts';
 import { shareNativeHeaps } from '../host/heap.ts';
 import type { Config } from './config.ts';
+import { orNoOutput } from './no-output.ts';
 import { requireUnzeroized, wipeWithNode } from './unzeroized.ts';
 
 export interface OwnPool {
@@ -14,8 +15,16 @@ export interface OwnPool {
   readonly arena: SecretArena;
 }
 
-/** @throws Failure `zeroized` (status 4) on a zeroized node, else what `body` throws. */
+/** @throws Failure `zeroized` on a zeroized node, or why there is no seed (both status 4), else what `body` throws. */
 export async function withOwnPool<T>(
+  config: Config,
+  sources: readonly string[] | undefined,
+  body: (own: OwnPool) => Promise<T>,
+): Promise<T> {
+  return await orNoOutput(() => ownPool(config, sources, body));
+}
+
+async function ownPool<T>(
   config: Config,
   sources: readonly string[] | undefined,
   body: (own: OwnPool) => Promise<T>,

@@ -54,7 +54,10 @@ export function keepHouse(
   recordReceipts(node, lately);
   const { spool_bytes: bytes, spool_days: days } = config.courier;
   limitSpool(layout.spool, { bytes, ageMilliseconds: days * day }, ({ key, severity, why }) =>
-    tellGivenUp({ key, channel: '', severity, why: `${why} of the spool` }, { ...node, lately }),
+    tellGivenUp(
+      { key, channel: '', severity, why: `Given up because of its ${why}, by the limits of the spool.` },
+      { ...node, lately },
+    ),
   );
   limitBundles(node, Date.now(), settled);
 }

@@ -168,8 +168,8 @@ export function tellGivenUp(
   custody.append(alertGivenUp, given);
   lately.add();
   const { key, channel, why } = given;
-  const place = channel === '' ? 'the spool' : channel;
-  announcer?.event('ALERT_GIVEN_UP', `The alert ${key} will not be sent (${place}): ${why}`, {
+  const to = channel === '' ? '' : ` to ${channel}`;
+  announcer?.event('ALERT_GIVEN_UP', `The alert ${key} will not be sent${to}: ${why}`, {
     key,
     channel,
     why,

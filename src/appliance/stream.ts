@@ -4,6 +4,7 @@ import { Sink, type StreamOptions, streamRandom } from '../entropy/outputs/strea
 import { Failure } from '../host/failure.ts';
 import type { Config } from './config.ts';
 import { askNodeForBytes, isRunning } from './control.ts';
+import { orNoOutput } from './no-output.ts';
 import { stateLayout } from './node-record.ts';
 import { requireUnzeroized, unzeroizedDoor } from './unzeroized.ts';
 
@@ -19,14 +20,15 @@ export interface StreamRequest extends StreamOptions {
 
 /**
  * Writes to a descriptor and returns how many bytes of output were taken.
- * @throws Failure `zeroized` (status 4) on a zeroized node, also in the middle; `output-cut-off`; `entropy-unhealthy`.
+ * @throws Failure `zeroized` on a zeroized node, also in the middle, and `entropy-…` where there is no good seed (both status 4);
+ * `output-cut-off`.
  */
 export async function streamTo(config: Config, asked: StreamRequest, fd: number): Promise<number> {
   requireUnzeroized(config);
   const request: StreamRequest = { ...asked, admit: unzeroizedDoor(config) };
   const { control } = stateLayout(config.node.state_dir);
   if (request.sources === undefined && (await isRunning(control))) {
-    const { written, cutOff } = await relay(control, request, fd);
+    const { written, cutOff } = await orNoOutput(() => relay(control, request, fd));
     if (!cutOff) return written;
     // The node stops its output before it writes down why: memory goes first, the disk last.
     for (const deadline = Date.now() + verdictMilliseconds; Date.now() < deadline; await sleep(20))

@@ -22,6 +22,8 @@ export interface UploadRow {
   readonly error: string | null;
   /** As the custody log has it, by the courier's word; null where it does not tell, or not yet. */
   readonly delivered: { readonly where: string; readonly at: string; readonly record: number } | null;
+  /** Delivered, and the receipt lies ready: a node that runs, or collects, takes it into its custody log. */
+  readonly receiptWaits: boolean;
 }
 
 export interface Uploads {
@@ -49,6 +51,7 @@ export function uploadsOf(config: Config): Uploads {
   const layout = stateLayout(config.node.state_dir);
   const rows = outboxRows(config).filter(({ kind }) => kind === 'bundle');
   const receipts = receiptsIn(config);
+  const waiting = new Set(namesIn(layout.receipts));
   return {
     target: uploadTarget(config),
     stuck: stuckOf(rows),
@@ -60,6 +63,7 @@ export function uploadsOf(config: Config): Uploads {
       partsSent: state === 'queued' ? partsSent(layout.uploads, key) : null,
       error,
       delivered: receipts.get(Number(/\d+$/.exec(key)?.[0])) ?? null,
+      receiptWaits: waiting.has(`delivered-${key}.json`),
     })),
     spooled: namesIn(layout.spool).filter((name) => /^\d+-\d+-\d+-bundle-.*\.json$/.test(name)).length,
   };

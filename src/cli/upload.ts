@@ -18,13 +18,18 @@ const status = command(
     printLine(`Bundles go to ${target}.`);
     if (bundles.length === 0) printLine('No bundle has been handed to the courier yet.');
     for (const line of table(
-      bundles.map(({ key, state, attempts, nextAttempt, partsSent, error, delivered }) => [
+      bundles.map(({ key, state, attempts, nextAttempt, partsSent, error, delivered, receiptWaits }) => [
         key,
         paint(state === 'delivered' ? 'green' : 'yellow', state),
         `${attempts} ${attempts === 1 ? 'attempt' : 'attempts'}`,
         nextAttempt === null ? '' : `next ${nextAttempt}`,
         partsSent === null ? '' : `${partsSent} ${partsSent === 1 ? 'part' : 'parts'} there`,
-        error ?? (delivered === null ? '' : `${delivered.where} (custody record ${delivered.record})`),
+        error ??
+          (delivered !== null
+            ? `${delivered.where} (custody record ${delivered.record})`
+            : receiptWaits
+              ? 'its receipt waits for the node, which was not running'
+              : ''),
       ]),
     )) {
       printLine(line);

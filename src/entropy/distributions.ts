@@ -62,6 +62,8 @@ export abstract class Distributions {
 
   /** Of parameters above 0. */
   beta(a: number, b: number): number {
+    require(a > 0 && b > 0, 'parameters are above 0');
+    if (a <= 1 && b <= 1) return this.#smallBeta(a, b);
     const x = this.gamma(a);
     return x / (x + this.gamma(b));
   }
@@ -115,8 +117,18 @@ export abstract class Distributions {
     if (probability === 1) return 1;
     return Math.max(1, Math.ceil(Math.log1p(-this.float()) / Math.log1p(-probability)));
   }
+
+  /** Jöhnk's (1964), in logarithms: gammas of small shapes would both be zero. */
+  #smallBeta(a: number, b: number): number {
+    for (;;) {
+      const x = Math.log1p(-this.float()) / a;
+      const y = Math.log1p(-this.float()) / b;
+      if (Math.exp(x) + Math.exp(y) <= 1) return 1 / (1 + Math.exp(y - x));
+    }
+  }
 }
 
-function require(holds: boolean, what: string): void {
+/** @throws RangeError where a parameter is not in its domain. */
+export function require(holds: boolean, what: string): void {
   if (!holds) throw new RangeError(what);
 }

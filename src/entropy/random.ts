@@ -1,6 +1,7 @@
 // Random values for programs: bytes, typed arrays, integers without bias, floats, choices and shuffles, from any supply of random bytes.
-// Distributions other than the uniform one are in distributions.ts. After the example of NumPy's Generator, under JavaScript's names.
-import { Distributions } from './distributions.ts';
+// Distributions other than the uniform one are in distributions.ts and the two beside it. After the example of NumPy's Generator, under JavaScript's names.
+import { CountDistributions, totalOf } from './distributions-counts.ts';
+import { permuteEach, permuteSlices, type Shaped } from './shaped.ts';
 
 /** Fills all of `out`, or throws and leaves zeros. */
 export type Supply = (out: Uint8Array) => void;
@@ -20,16 +21,12 @@ const elements = {
 export type Element = keyof typeof elements;
 type ArrayOf<E extends Element> = InstanceType<(typeof elements)[E]>;
 
-/** `array` holds the values row by row (C order). */
-export interface Shaped<A> {
-  readonly array: A;
-  readonly shape: readonly number[];
-}
+export type { Shaped } from './shaped.ts';
 
 export interface ChoiceOptions {
-  /** How many; one value rather than an array unless given. */
+  /** Whether an item may come more than once. Default false. */
   readonly replace?: boolean;
-  /** Of each item, not negative, not all zero; they need not add up to one. Only with replacement. */
+  /** Of each item, not negative, not all zero; they need not add up to one. Without replacement, of those that are left. */
   readonly weights?: readonly number[];
 }
 
@@ -39,7 +36,7 @@ const two24 = 2 ** 24;
 const two32 = 2 ** 32;
 const two53 = 2 ** 53;
 
-export class Random extends Distributions {
+export class Random extends CountDistributions {
   readonly #supply: Supply;
   readonly #block = new Uint8Array(blockLength);
   readonly #view = new DataView(this.#block.buffer);
@@ -68,11 +65,24 @@ export class Random extends Distributions {
    * (`float32`) or 2^-53 (`float64`).
    */
   array<E extends Element>(element: E, ...shape: number[]): Shaped<ArrayOf<E>> {
-    const length = shape.reduce((product, side) => product * requireCount(side), 1);
-    const array = new elements[element](length) as ArrayOf<E>;
+    const array = new elements[element](lengthOf(shape)) as ArrayOf<E>;
     if (array instanceof Float64Array) this.#fillFloats(array, () => this.float());
     else if (array instanceof Float32Array) this.#fillFloats(array, () => (this.uint32() >>> 8) / two24);
     else this.fill(array);
+    return { array, shape };
+  }
+
+  /**
+   * Of any distribution in any shape, `sample('uint8', [3, 4], () => random.integer(0, 10))`: one draw for each element. A typed
+   * array stores what it can: integers wrap around.
+   */
+  sample<E extends Element>(
+    element: E,
+    shape: readonly number[],
+    draw: () => ArrayOf<E>[number],
+  ): Shaped<ArrayOf<E>> {
+    const array = new elements[element](lengthOf(shape)) as ArrayOf<E>;
+    for (let i = 0; i < array.length; i++) array[i] = draw();
     return { array, shape };
   }
 
@@ -88,7 +98,7 @@ export class Random extends Distributions {
    * From `low` to below `high`, all equally likely (by rejection, so without any bias).
    * @throws RangeError where the range is empty, or not of safe integers.
    */
-  integer(low: number, high: number): number {
+  override integer(low: number, high: number): number {
     const range = high - low;
     if (!(Number.isSafeInteger(low) && Number.isSafeInteger(high) && range > 0 && range <= two53))
       throw new RangeError('low and high are safe integers, high above low, at most 2^53 apart');
@@ -135,8 +145,7 @@ export class Random extends Distributions {
     requireCount(count);
     if (items.length === 0 && count > 0) throw new RangeError('there is nothing to choose from');
     if (weights !== undefined) {
-      if (!replace) throw new RangeError('weights are for choices with replacement');
-      return this.#weighted(items, count, weights);
+      return this.#weighted(items, count, { weights, replace });
     }
     if (replace) return Array.from({ length: count }, () => items[this.integer(0, items.length)] as T);
     if (count > items.length)
@@ -162,6 +171,22 @@ export class Random extends Distributions {
     );
   }
 
+  /** A copy whose slices along an axis (0: the first) are in random order, each slice whole. @throws RangeError: no such axis. */
+  permuteSlices<A extends ArrayBufferView & { [index: number]: unknown; slice(): A }>(
+    values: Shaped<A>,
+    axis = 0,
+  ): Shaped<A> {
+    return permuteSlices(values, axis, this);
+  }
+
+  /** A copy in which each line along an axis is in a random order of its own. @throws RangeError: no such axis. */
+  permuteEach<A extends ArrayBufferView & { [index: number]: unknown; slice(): A }>(
+    values: Shaped<A>,
+    axis = 0,
+  ): Shaped<A> {
+    return permuteEach(values, axis, this);
+  }
+
   #fillFloats<T extends Float32Array | Float64Array>(out: T, next: () => number): T {
     for (let i = 0; i < out.length; i++) out[i] = next();
     return out;
@@ -171,22 +196,25 @@ export class Random extends Distributions {
     this.#admit();
   }
 
-  #weighted<T>(items: readonly T[], count: number, weights: readonly number[]): T[] {
-    if (
-      weights.length !== items.length ||
-      weights.some((weight) => !(weight >= 0 && Number.isFinite(weight)))
-    )
-      throw new RangeError('there is one weight for each item, none negative');
-    const sums: number[] = [];
-    let total = 0;
-    for (const weight of weights) {
-      total += weight;
-      sums.push(total);
-    }
-    if (!(total > 0)) throw new RangeError('not all weights are zero');
+  #weighted<T>(
+    items: readonly T[],
+    count: number,
+    { weights, replace }: Required<Pick<ChoiceOptions, 'weights' | 'replace'>>,
+  ): T[] {
+    if (weights.length !== items.length) throw new RangeError('there is one weight for each item');
+    if (count === 0) return [];
+    const left = [...weights];
+    let sums = runningSums(left);
+    if (!replace && count > left.filter((weight) => weight > 0).length)
+      throw new RangeError(`${count} of these items cannot be chosen without replacement`);
     return Array.from({ length: count }, () => {
-      const point = this.float() * total;
-      return items[sums.findIndex((sum) => point < sum)] as T;
+      const point = this.float() * (sums.at(-1) ?? 0);
+      const at = sums.findIndex((sum) => point < sum);
+      if (!replace) {
+        left[at] = 0;
+        if (left.some((weight) => weight > 0)) sums = runningSums(left);
+      }
+      return items[at] as T;
     });
   }
 
@@ -227,6 +255,19 @@ export class Random extends Distributions {
     this.#block.fill(0, this.#at, this.#at + bytes);
     this.#at += bytes;
   }
+}
+
+function runningSums(weights: readonly number[]): number[] {
+  totalOf(weights);
+  let sum = 0;
+  return weights.map((weight) => {
+    sum += weight;
+    return sum;
+  });
+}
+
+function lengthOf(shape: readonly number[]): number {
+  return shape.reduce((product, side) => product * requireCount(side), 1);
 }
 
 function swap(items: { [index: number]: unknown }, one: number, other: number): void {

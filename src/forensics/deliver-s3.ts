@@ -29,13 +29,16 @@ const longestUpload = 86_400_000;
 
 /** @returns what lies there now, of each file. Goes once to another region, where the store says that the bucket is there. */
 export async function deliverToS3(target: S3Target, delivery: Delivery): Promise<Delivered[]> {
-  const { signal } = delivery;
+  const { signal, idleMilliseconds } = delivery;
   const credentials = await delivery.credentials();
-  return await withClient({ target, use: 'upload', credentials, signal }, async (client, place) => {
-    const delivered: Delivered[] = [];
-    for (const file of delivery.files) delivered.push(await deliverOne(client, file, place, delivery));
-    return delivered;
-  });
+  return await withClient(
+    { target, use: 'upload', credentials, idleMilliseconds, signal },
+    async (client, place) => {
+      const delivered: Delivered[] = [];
+      for (const file of delivery.files) delivered.push(await deliverOne(client, file, place, delivery));
+      return delivered;
+    },
+  );
 }
 
 /** Clears away the parts of files that are gone. The store is asked only where there are any. */

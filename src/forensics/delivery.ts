@@ -30,6 +30,8 @@ export interface Delivery {
   readonly stateDirectory?: string;
   /** Of one part of a large upload; what is not larger goes in one request. Default 8 MiB, more for huge files. */
   readonly partBytes?: number;
+  /** A connection to the store on which nothing moves for so long is given up, and the request made again. Default 300,000. */
+  readonly idleMilliseconds?: number;
   readonly signal: AbortSignal;
   readonly onProgress?: (progress: DeliveryProgress) => void;
 }

@@ -10,7 +10,11 @@ const silent = { debug() {}, info() {}, warn() {}, error() {} };
  * With the credentials that were given; else with those that the SDK's own chain finds: environment, shared configuration,
  * web identity, container, instance.
  */
-async function connect(target: S3Target, credentials: UploadCredentials | undefined): Promise<S3Client> {
+async function connect(
+  target: S3Target,
+  credentials: UploadCredentials | undefined,
+  idleMilliseconds = 300_000,
+): Promise<S3Client> {
   const { S3Client } = await import('@aws-sdk/client-s3');
   return new S3Client({
     region: target.region,
@@ -18,7 +22,8 @@ async function connect(target: S3Target, credentials: UploadCredentials | undefi
     logger: silent,
     requestChecksumCalculation: 'WHEN_SUPPORTED',
     responseChecksumValidation: 'WHEN_SUPPORTED',
-    requestHandler: { connectionTimeout: 10_000, requestTimeout: 120_000, throwOnRequestTimeout: true },
+    // None for a whole request: over a thin line a part takes minutes. The kernel holds some MB of it, which pass in silence.
+    requestHandler: { connectionTimeout: 10_000, socketTimeout: idleMilliseconds },
     ...(target.endpoint === undefined ? {} : { endpoint: target.endpoint, forcePathStyle: true }),
   });
 }
@@ -32,17 +37,19 @@ export async function withClient<T>(
     target,
     use,
     credentials,
+    idleMilliseconds,
     signal,
   }: {
     readonly target: S3Target;
     readonly use: S3Use;
     readonly credentials?: UploadCredentials | undefined;
+    readonly idleMilliseconds?: number | undefined;
     readonly signal: AbortSignal;
   },
   work: (client: S3Client, target: S3Target) => Promise<T>,
 ): Promise<T> {
   const attempt = async (place: S3Target): Promise<T> => {
-    const client = await connect(place, credentials);
+    const client = await connect(place, credentials, idleMilliseconds);
     try {
       return await work(client, place);
     } finally {

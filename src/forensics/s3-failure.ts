@@ -33,7 +33,9 @@ export function s3Failure(error: unknown, target: S3Target, use: S3Use): Failure
   const name = error instanceof Error ? error.name : '';
   const status = httpStatus(error);
   const place = target.endpoint ?? `S3 in ${target.region}`;
-  const said = `${name}: ${reasonOf(error)}`;
+  // A store gives no reason to HEAD, nor does a proxy that answers in its place; the SDK then has words of its own.
+  const mute = name === 'Unknown';
+  const said = mute ? `${status ?? 'an answer'} without a reason` : `${name}: ${reasonOf(error)}`;
   const failure = (code: string, message: string, remedy: string) =>
     new Failure(code, message, { ...(use === 'upload' ? { kept } : {}), remedy, cause: error });
   if (/checksum mismatch/i.test(reasonOf(error)))
@@ -64,7 +66,7 @@ export function s3Failure(error: unknown, target: S3Target, use: S3Use): Failure
   if (status !== undefined) {
     return failure(
       `${use}-refused`,
-      `${place} refused the ${use} with ${status} (${said}).`,
+      `${place} refused the ${use} with ${status}${mute ? ', and without a reason' : ` (${said})`}.`,
       'Wait, or look at the state of the store if it stays so.',
     );
   }

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Channel, openChannel } from '../../src/alerts/channel.ts';
@@ -155,6 +156,29 @@ describe('the deliverer', () => {
       attempts: 1,
       error: 'Nothing acknowledged it within 50 ms.',
     });
+  });
+
+  it('gives a bundle all the time it needs while some of it moves, and no more', async () => {
+    outbox.enqueue({ kind: 'bundle', key: 'alpha-000003', payload: { archive: '/a' } });
+    const slow = async (steps: number, moved: () => void): Promise<void> => {
+      for (let step = 0; step < steps; step++) {
+        await delay(100);
+        moved();
+      }
+    };
+    const bundleStallMilliseconds = 600;
+    const stalling: DelivererOptions['bundle'] = async (_, signal, _key, moved) => {
+      await slow(2, moved);
+      await delay(600_000, undefined, { signal });
+    };
+    await deliverer({ bundle: stalling, bundleStallMilliseconds }).runOnce();
+    expect(outbox.status()[0]).toMatchObject({ state: 'queued', error: 'None of it moved within 600 ms.' });
+    now += 60_000;
+    await deliverer({
+      bundle: (_, _signal, _key, moved) => slow(15, moved),
+      bundleStallMilliseconds,
+    }).runOnce();
+    expect(outbox.counts().delivered).toBe(1);
   });
 
   it('hands bundles on, and retries them whatever goes wrong', async () => {

@@ -1,5 +1,7 @@
 import { mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Outbox } from '../../src/alerts/outbox.ts';
 import { Announcer } from '../../src/appliance/announce.ts';
 import { configSchema } from '../../src/appliance/config-schema.ts';
 import { tellInterrupted } from '../../src/appliance/incident.ts';
@@ -69,6 +71,27 @@ describe('a custody log on a full disk', () => {
     const key = `alpha-zeroize-${custody.head().sequence}`;
     expect(raised).toEqual([key, key]);
   });
+});
+
+it('an outbox on a full disk says so, keeps what it has, and goes on once there is room', async () => {
+  const disk = await SmallDisk.create(scratch.at('outbox'), 1 << 20);
+  try {
+    using outbox = new Outbox(join(disk.path, 'outbox.sqlite'));
+    const job = (key: string) => ({ kind: 'bundle', key, payload: { archive: 'x'.repeat(20_000) } }) as const;
+    outbox.enqueue(job('first'));
+    disk.fill();
+    const full = expect.objectContaining({
+      code: 'outbox-unusable',
+      message: expect.stringContaining('disk is full'),
+      remedy: expect.stringContaining('free space'),
+    });
+    expect(() => outbox.enqueue(job('second'))).toThrow(full);
+    disk.relieve();
+    outbox.enqueue(job('second'));
+    expect(outbox.status().map(({ key }) => key)).toEqual(['second', 'first']);
+  } finally {
+    await disk[Symbol.asyncDispose]();
+  }
 });
 
 describe('a node whose disk is full', () => {

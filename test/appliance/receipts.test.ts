@@ -380,6 +380,9 @@ describe('alerts in the spool', () => {
     expect(left()).toEqual(['old-and-critical', 'alpha-bundle-000007', 'c']);
     const given = events().filter(({ event }) => event === 'alert-given-up');
     expect(given.map(({ detail }) => detail.key)).toEqual(['old', 'a', 'b']);
+    expect(given.map(({ detail }) => detail.why)).toEqual(
+      ['age', 'size', 'size'].map((what) => `Given up because of its ${what}, by the limits of the spool.`),
+    );
     expect(told).toHaveLength(3);
     keepHouse(recording());
     expect(told).toHaveLength(3);

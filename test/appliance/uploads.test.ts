@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { Outbox } from '../../src/alerts/outbox.ts';
+import { writeReceipt } from '../../src/alerts/receipts.ts';
 import { dropJob } from '../../src/alerts/spool.ts';
 import { loadConfig } from '../../src/appliance/config.ts';
 import { stateLayout } from '../../src/appliance/node-record.ts';
@@ -54,4 +55,15 @@ it('one that failed is shown with its reason, its parts and its next attempt, wh
   expect(outbox.due(Date.now())).toEqual([]);
   expect(retryUploads(config())).toEqual({ due: 1 });
   expect(outbox.due(Date.now()).map((due) => due.key)).toEqual([key]);
+});
+
+it('one whose receipt no node has taken yet is shown so', () => {
+  const { outbox: path, receipts } = stateLayout(directory);
+  using outbox = new Outbox(path);
+  outbox.enqueue(job);
+  outbox.delivered(outbox.due(Date.now())[0]?.id ?? 0);
+  expect(uploadsOf(config()).bundles[0]).toMatchObject({ delivered: null, receiptWaits: false });
+  const file = { name: 'a', where: 's3://evidence/a', size: 1, sha256: 'a'.repeat(64) };
+  writeReceipt(receipts, { kind: 'delivered', key, at: '2026-11-20T10:00:00Z', files: [file] });
+  expect(uploadsOf(config()).bundles[0]).toMatchObject({ delivered: null, receiptWaits: true });
 });

@@ -54,6 +54,12 @@ describe('random bytes and arrays', () => {
       expectMean(floats, 0.5, Math.sqrt(1 / 12));
     }
     expect(() => random.array('uint8', -1)).toThrow(RangeError);
+    const dice = random.sample('uint8', [50, 20], () => random.integer(1, 7));
+    expect(dice.shape).toEqual([50, 20]);
+    expect(new Set(dice.array)).toEqual(new Set([1, 2, 3, 4, 5, 6]));
+    expect(random.sample('bigint64', [2], () => random.bigint(-5n, -4n)).array).toEqual(
+      BigInt64Array.of(-5n, -5n),
+    );
     expect(() => random.bytes(1.5)).toThrow(RangeError);
   });
 });
@@ -170,7 +176,60 @@ describe('choosing and shuffling', () => {
     expectShares(counts, [0.25, 0, 0.75]);
     expect(() => random.choice([1, 2], { weights: [1] })).toThrow(RangeError);
     expect(() => random.choice([1, 2], { weights: [0, 0] })).toThrow(RangeError);
-    expect(() => random.choices([1, 2], 1, { weights: [1, 1] })).toThrow(RangeError);
+    expect(() => random.choice([1, 2], { weights: [1e308, 1e308] })).toThrow(RangeError);
+  });
+
+  it('chooses by weight without replacement: each in its turn, of those that are left', () => {
+    const counts = new Map<string, number>();
+    for (let i = 0; i < 30_000; i++) {
+      const key = random.choices(['a', 'b', 'c', 'd'], 2, { weights: [1, 2, 0, 3] }).join('');
+      counts.set(key, (counts.get(key) ?? 0) + 1);
+    }
+    const keys = ['ab', 'ad', 'ba', 'bd', 'da', 'db'];
+    expect([...counts.keys()].sort()).toEqual(keys);
+    // The first by its share of six, the second by its share of what is left.
+    const shares = [2 / 5, 3 / 5, 1 / 4, 3 / 4, 1 / 3, 2 / 3].map(
+      (second, i) => (second * ([1, 1, 2, 2, 3, 3][i] ?? 0)) / 6,
+    );
+    expectShares(
+      keys.map((key) => counts.get(key) ?? 0),
+      shares,
+    );
+    expect(random.choices(['a', 'b', 'c'], 2, { weights: [1, 0, 1] }).sort()).toEqual(['a', 'c']);
+    expect(random.choices(['a', 'b'], 0, { weights: [1, 1] })).toEqual([]);
+    expect(() => random.choices(['a', 'b', 'c'], 3, { weights: [1, 0, 1] })).toThrow(RangeError);
+  });
+
+  it('permutes along an axis: slices whole, or each line by itself', () => {
+    const values = { array: Uint8Array.from({ length: 24 }, (_, i) => i), shape: [2, 3, 4] };
+    const at = (array: Uint8Array, i: number, j: number, k: number) => array[12 * i + 4 * j + k] ?? -1;
+    const count = (orders: Map<string, number>, key: string) => orders.set(key, (orders.get(key) ?? 0) + 1);
+    const slices = new Map<string, number>();
+    for (let n = 0; n < 1200; n++) {
+      const { array } = random.permuteSlices(values, 1);
+      const order = [0, 1, 2].map((j) => Math.floor(at(array, 0, j, 0) / 4));
+      const whole = array.every(
+        (value, n) =>
+          value === at(values.array, Math.floor(n / 12), order[Math.floor(n / 4) % 3] ?? -1, n % 4),
+      );
+      count(slices, whole ? order.join('') : 'torn');
+    }
+    expect([...slices.keys()].sort()).toEqual(['012', '021', '102', '120', '201', '210']);
+    expectShares([...slices.values()], new Array(6).fill(1 / 6));
+
+    const lines = new Map<string, number>();
+    for (let n = 0; n < 3600; n++) {
+      const { array } = random.permuteEach(values, 1);
+      const order = (i: number, k: number) =>
+        [0, 1, 2].map((j) => (at(array, i, j, k) - 12 * i - k) / 4).join('');
+      count(lines, `${order(0, 0)} ${order(1, 3)}`);
+    }
+    expect(lines.size).toBe(36); // Two lines, independently.
+    expectShares([...lines.values()], new Array(36).fill(1 / 36));
+    expect([...random.permuteEach(values, 2).array].sort((a, b) => a - b)).toEqual([...values.array]);
+    expect([...values.array]).toEqual([...values.array].sort((a, b) => a - b)); // Not changed.
+    expect(() => random.permuteEach(values, 3)).toThrow(RangeError);
+    expect(() => random.permuteSlices(values, -1)).toThrow(RangeError);
   });
 
   it('shuffles so that every order is equally likely, arrays of any kind', () => {

@@ -3,8 +3,11 @@ import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type Delivery, deliver, parseUploadUrl } from '../../src/forensics/deliver.ts';
 import { type Fault, type S3Server, startS3 } from '../lab/s3.ts';
@@ -13,6 +16,7 @@ const credentials = { accessKeyId: 'COURIER', secretAccessKey: 'courier-secret' 
 const names = ['alpha-7-20261120T100000Z.tar.gz', 'alpha-7-20261120T100000Z.tar.gz.sigstore.json'];
 const partBytes = 5 << 20;
 const archive = randomBytes(2 * partBytes + 12_345);
+const long = process.env.ESOTERIC_LONG !== undefined;
 let s3: S3Server;
 let directory: string;
 let stateDirectory: string;
@@ -200,6 +204,56 @@ describe('in the end there is one good copy', () => {
     s3.onRequest = undefined;
     await insist();
     expectOneGoodCopy();
+  });
+});
+
+/** A store behind a thin line: it takes so many bytes a second, and gives back what the files hold. */
+async function slowStore(bytesPerSecond: number): Promise<Server> {
+  const server = createServer(async (request, response) => {
+    let free = 0;
+    for await (const chunk of request as AsyncIterable<Buffer>) {
+      free = Math.max(free, Date.now()) + (chunk.length / bytesPerSecond) * 1000;
+      await delay(free - Date.now());
+    }
+    const file = files.find((path) => request.url?.split('?')[0]?.endsWith(`/${basename(path)}`)) ?? '';
+    response.end(request.method === 'GET' ? readFileSync(file) : '');
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return server;
+}
+
+describe('time', () => {
+  it.skipIf(!long)(
+    `is what a thin line gets: a request may take longer than silence is borne${long ? '' : ' (skipped: set ESOTERIC_LONG=1)'}`,
+    { timeout: 60_000 },
+    async () => {
+      // More than kernels keep in buffers, through which it passes in silence.
+      writeFileSync(files[0] ?? '', randomBytes(48 << 20));
+      const store = await slowStore(16 << 20);
+      try {
+        const { port } = store.address() as AddressInfo;
+        const through = url.replace(/http:.*/, `http://127.0.0.1:${port}`);
+        const begun = Date.now();
+        const [delivered] = await run({ idleMilliseconds: 1500, partBytes: 64 << 20 }, through);
+        expect(delivered?.size).toBe(48 << 20);
+        expect(Date.now() - begun).toBeGreaterThan(2900);
+      } finally {
+        store.close();
+      }
+    },
+  );
+
+  it('is not what a store gets that says nothing', async () => {
+    s3.faults.failNext(100, 'hang');
+    await expect(run({ idleMilliseconds: 300 })).rejects.toMatchObject({ code: 'upload-unreachable' });
+  });
+});
+
+it('a refusal without a reason is told in plain words', async () => {
+  s3.faults.failNext(100, 503, 'HEAD');
+  await expect(run()).rejects.toMatchObject({
+    code: 'upload-refused',
+    message: expect.stringMatching(/refused the upload with 503, and without a reason\.$/),
   });
 });
 
