@@ -7,6 +7,7 @@ import { Failure, reasonOf } from '../host/failure.ts';
 import { listInterfaces } from '../host/netlink.ts';
 import { outboxRows } from './alerts.ts';
 import type { Config } from './config.ts';
+import { checkPolicies } from './doctor-policies.ts';
 import { checkTpm } from './doctor-tpm.ts';
 import { requireEvidenceSettings } from './evidence.ts';
 import { type Finding, missing, ok } from './finding.ts';
@@ -23,6 +24,7 @@ export async function examine(config: Config): Promise<Finding[]> {
     await checkProgram('WireGuard tools', 'wg', ['--version'], 'wireguard-tools'),
     await checkWireGuard(),
     checkInterfaces(config),
+    checkPolicies(),
     await checkProgram('journal', 'journalctl', ['--version'], 'systemd'),
     checkHardwareGenerator(),
     await checkEvidence(config),
