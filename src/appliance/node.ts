@@ -179,7 +179,11 @@ export class Node implements AsyncDisposable {
     );
     await this.#serve();
     this.#guard = this.#cleanup.use(this.#standGuard());
-    announcer.event('NODE_STARTED', `Node ${record.node} is running.`);
+  }
+
+  /** Tells that it runs: once whoever waits for that can ask it. */
+  ready(): void {
+    this.announcer.event('NODE_STARTED', `Node ${this.record.node} is running.`);
     this.#collecting.start();
   }
 

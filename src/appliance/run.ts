@@ -38,6 +38,7 @@ export async function runNode(config: Config, options: RunOptions): Promise<void
   await using _courier = config.courier.spawn
     ? startCourier(options, courierVariables)
     : { [Symbol.asyncDispose]: async () => {} };
+  node.ready();
   options.onReady?.(node);
   if (!options.signal.aborted) await once(options.signal, 'abort');
   options.log('Stopping: links are removed, memory is wiped.');
@@ -59,6 +60,24 @@ const text = (value: unknown): string | undefined => (typeof value === 'string' 
 function number(value: unknown, name: string, low: number, high: number): number {
   if (typeof value === 'number' && value >= low && value <= high) return value;
   throw new Failure('usage', `${name} must be a number from ${low} to ${high}.`, {
+    status: exitStatus.usage,
+  });
+}
+
+function whole(value: unknown, name: string, low: number, high: number): number {
+  if (Number.isInteger(value)) return number(value, name, low, high);
+  throw new Failure('usage', `${name} must be a whole number from ${low} to ${high}.`, {
+    status: exitStatus.usage,
+  });
+}
+
+/** Of what is recorded for good: somebody will want to know why. */
+function reasonIn(params: Record<string, unknown>): string {
+  const reason = text(params.reason)?.trim() ?? '';
+  if (reason !== '') return reason;
+  throw new Failure('usage', 'The reason is empty; it goes into the custody log.', {
+    kept: 'Nothing was done.',
+    remedy: 'Say why, with --reason.',
     status: exitStatus.usage,
   });
 }
@@ -89,17 +108,17 @@ function methodsOf(node: Node): Methods {
       const interfaces = Array.isArray(params.interfaces) ? params.interfaces.map(String) : [];
       return node.maintenance.begin({
         interfaces,
-        seconds: number(params.seconds, 'The duration', 1, 86_400),
-        flaps: number(params.flaps, 'The number of flaps', 1, 1000),
-        reason: text(params.reason) ?? '',
+        seconds: whole(params.seconds, 'The duration', 1, 86_400),
+        flaps: whole(params.flaps, 'The number of flaps', 1, 1000),
+        reason: reasonIn(params),
       });
     },
     'maintenance-end': async () => node.maintenance.end(),
     'maintenance-forbid': async (params) =>
-      node.maintenance.forbid(number(params.seconds, 'The duration', 1, 604_800), text(params.reason) ?? ''),
+      node.maintenance.forbid(whole(params.seconds, 'The duration', 1, 604_800), reasonIn(params)),
     'maintenance-allow': async () => node.maintenance.allow(),
     'maintenance-settle': async (params) =>
-      node.maintenance.settle(text(params.what) ?? '', text(params.reason) ?? ''),
+      node.maintenance.settle(text(params.what) ?? '', reasonIn(params)),
     zeroize: async (params) => {
       const level = text(params.level);
       if (level !== undefined && !levels.includes(level as ZeroizeLevel)) {
