@@ -106,7 +106,8 @@ describe('the bundle counter', () => {
       detail,
     });
     const silent = await sampleOf({ predicate: (predicate) => ({ ...predicate, nv: null }) });
-    expect(await claimOf('sequence', silent)).toMatchObject({ result: 'proven', detail });
+    // The log that it rests on is then not proven to be all of it.
+    expect(await claimOf('sequence', silent)).toMatchObject({ result: 'not-proven', detail });
   });
 });
 
@@ -127,6 +128,19 @@ describe('the custody head in the TPM', () => {
     );
     expect(claim.result).toBe('failed');
     expect((await claimOf('custody chain', genuine)).result).toBe('proven');
+  });
+
+  it('is asked for where the node was enrolled with it: a bundle that leaves it out shows no whole history', async () => {
+    const silent = await sampleOf({ predicate: (predicate) => ({ ...predicate, nv: null }) });
+    expect(await claimOf('custody chain', silent)).toMatchObject({
+      result: 'not-proven',
+      detail: expect.stringContaining('does not say what the TPM was told of it'),
+    });
+    const { tpm } = silent.enrolment;
+    if (tpm === null) throw new Error('the sample has a TPM');
+    const { nv: _nv, ...without } = tpm;
+    const older = { ...silent.enrolment, tpm: without };
+    expect((await claimOf('custody chain', silent, { enrolment: older })).result).toBe('proven');
   });
 });
 
