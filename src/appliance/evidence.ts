@@ -214,7 +214,7 @@ async function fillBundle(context: EvidenceContext, request: BundleRequest, begu
   progress('packing');
   const packed = await packBundle(work, manifest, archive, recipients);
   progress('signing');
-  const { head } = checkChain(readCollected(work, custodyPath));
+  const { head } = checkChain(readCollected(work, custodyPath), custody.alive);
   const signed = await signBundle(context, manifest, packed, name, {
     custodyHead: { ...head },
     anchored,
@@ -224,6 +224,7 @@ async function fillBundle(context: EvidenceContext, request: BundleRequest, begu
   shareWithCourier(context.config, archive, sigstore);
   const problems = [
     ...(trouble === undefined ? [] : [`TPM: ${trouble.why}`]),
+    ...(anchored?.rewritten === undefined ? [] : [`custody log: ${anchored.rewritten}`]),
     ...collected.collectors
       .filter(({ status }) => status === 'failed' || status === 'truncated')
       .map(({ name, detail }) => `${name}: ${detail}`),

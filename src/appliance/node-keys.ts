@@ -1,7 +1,7 @@
 // The node's use of its TPM: what only the keys in there can do. One connection, renewed where the interlock had to take it over.
 import { createHash } from 'node:crypto';
 import { type Anchor, anchoredSoFar, anchorsOf, unanchored } from '../custody/anchor.ts';
-import { checkChain } from '../custody/chain.ts';
+import type { ChainCheck } from '../custody/chain.ts';
 import type { SecretArena, SecretBuffer } from '../host/arena.ts';
 import { Failure } from '../host/failure.ts';
 import { pinnedStorageRoot } from '../keys/anchors.ts';
@@ -41,6 +41,8 @@ export interface Anchored {
   /** Of the last record whose hash the TPM holds. */
   readonly sequence: number;
   readonly certification: SignedAttest | null;
+  /** Why the TPM was told nothing of this log: it was told another history, which is what is certified then. */
+  readonly rewritten?: string;
 }
 
 /** Against which a reset of the TPM and wrong authorizations show. */
@@ -176,8 +178,19 @@ export class NodeKeys implements AsyncDisposable {
    * hash of the last such record.
    * @throws Failure `custody-rewritten` where the TPM was told another history than the log.
    */
-  anchorCustody(log: Uint8Array): Promise<Anchored> {
+  anchorCustody(log: ChainCheck): Promise<Anchored> {
     return this.#inTurn((tpm) => this.#anchor(tpm, log));
+  }
+
+  /** Certifies what the index holds as it is, over the hash of the last record that the log would have it told. */
+  certifyCustody(log: ChainCheck): Promise<SignedAttest | null> {
+    const { custodyIndex, ak } = this.#anchors;
+    return this.#inTurn(async (tpm) => {
+      const last = anchorsOf(log).at(-1);
+      if (last === undefined) return null;
+      await using attestor = await tpm.at(ak.handle);
+      return await tpm.nvCertify(custodyIndex, attestor, last.hash);
+    });
   }
 
   /** States the content of the node's counters over `qualifyingData`. */
@@ -196,7 +209,7 @@ export class NodeKeys implements AsyncDisposable {
    * The last record of the log that the TPM was told of; 0 where it was told of none. The log is read when nothing is being extended.
    * @throws as `anchorCustody`.
    */
-  custodyFollowed(readLog: () => Uint8Array): Promise<number> {
+  custodyFollowed(readLog: () => ChainCheck): Promise<number> {
     return this.#inTurn(async (tpm) => {
       const { anchors, done } = await this.#anchored(tpm, readLog());
       return anchors[done - 1]?.sequence ?? 0;
@@ -211,9 +224,9 @@ export class NodeKeys implements AsyncDisposable {
   }
 
   /** What the log asks for, and how many of that the TPM has had. */
-  async #anchored(tpm: Tpm, log: Uint8Array): Promise<{ readonly anchors: Anchor[]; readonly done: number }> {
+  async #anchored(tpm: Tpm, log: ChainCheck): Promise<{ readonly anchors: Anchor[]; readonly done: number }> {
     const { custodyIndex } = this.#anchors;
-    const anchors = anchorsOf(checkChain(log));
+    const anchors = anchorsOf(log);
     const { attributes } = await tpm.nvPublic(custodyIndex);
     const held = attributes.includes('written') ? await tpm.nvRead(custodyIndex) : unanchored;
     const done = anchoredSoFar(anchors, held);
@@ -221,7 +234,7 @@ export class NodeKeys implements AsyncDisposable {
     return { anchors, done };
   }
 
-  async #anchor(tpm: Tpm, log: Uint8Array): Promise<Anchored> {
+  async #anchor(tpm: Tpm, log: ChainCheck): Promise<Anchored> {
     const { custodyIndex, ak } = this.#anchors;
     const { anchors, done } = await this.#anchored(tpm, log);
     for (const { hash } of anchors.slice(done)) await tpm.nvExtend(custodyIndex, hash);

@@ -93,6 +93,7 @@ export class Node implements AsyncDisposable {
     this.arena = this.#cleanup.use(arena);
     this.maintenance = this.#maintain();
     this.striking = this.#readyToStrike();
+    this.custody.alive = () => this.striking.armed?.alive();
     this.#collecting = new Collecting({
       ...this.#standing,
       make: (request, onProgress) => makeBundle({ ...this.#evidence, onProgress }, request),
@@ -287,8 +288,11 @@ export class Node implements AsyncDisposable {
 
   /** The head of the custody log, into the TPM. */
   #anchor(): Promise<Anchored | undefined> {
-    return anchorCustody(this.#tpm, this.layout, (failure) =>
-      alertRewritten(this.announcer, this.record, failure),
+    return anchorCustody(
+      this.#tpm,
+      this.layout,
+      (failure) => alertRewritten(this.announcer, this.record, failure),
+      this.custody.alive,
     );
   }
 

@@ -37,6 +37,14 @@ describe('the custody head in the TPM', () => {
     readonly tpm: { readonly followed: number } | null;
   }
   const check = () => esotericJson<Check>(['custody', 'check', ...node.arguments], { accept: [0, 3] });
+  const chainOf = async (archive: string) => {
+    const enrolment = `${node.stateDirectory}/enrolment.json`;
+    const { claims } = await esotericJson<{ claims: { claim: string; result: string; detail: string }[] }>(
+      ['verify', archive, '--enrolment', enrolment, '--allow-bypassed'],
+      { accept: [0, 3] },
+    );
+    return claims.find(({ claim }) => claim === 'custody chain');
+  };
   beforeAll(async () => {
     node = await labNode(scratch, 'anchored', { tpm: true });
     await node.ask(['provision', '--profile', profile('leaf')]);
@@ -83,7 +91,18 @@ describe('the custody head in the TPM', () => {
     await node.run();
     expect(node.log).toMatch(/alert {4}\S+: the custody log was rewritten/);
     expect((await standing())[1]).toBeUndefined();
-    await node.stop();
+    // Also to whoever has but a bundle of it, of the running node or of the stopped one.
+    for (const running of [true, false]) {
+      const { archive, problems } = await node.ask<BundleMade>(['collect-forensics']);
+      expect(problems).toContain(
+        'custody log: The TPM was told another history than the one in the custody log.',
+      );
+      expect(await chainOf(archive)).toMatchObject({
+        result: 'failed',
+        detail: 'The TPM was told another history than this custody log.',
+      });
+      if (running) await node.stop();
+    }
     writeFileSync(log(), whole);
     await node.run();
     const [asked, had] = await standing();
@@ -105,12 +124,7 @@ describe('the custody head in the TPM', () => {
     expect(node.log.slice(told)).not.toContain('the custody log was rewritten');
     const { archive } = await node.ask<BundleMade>(['collect-forensics']);
     expect(await standing()).toEqual([before + 2, before + 2]);
-    const enrolment = `${node.stateDirectory}/enrolment.json`;
-    const { claims } = await esotericJson<{ claims: { claim: string; result: string; detail: string }[] }>(
-      ['verify', archive, '--enrolment', enrolment, '--allow-bypassed'],
-      { accept: [0, 3] },
-    );
-    const chain = claims.find(({ claim }) => claim === 'custody chain');
+    const chain = await chainOf(archive);
     expect(chain?.result).toBe('proven');
     expect(chain?.detail).toMatch(/TPM/);
     await node.stop();
