@@ -1,8 +1,11 @@
 import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import { loadConfig } from '../../src/appliance/config.ts';
+import { examine } from '../../src/appliance/doctor.ts';
 import { checkPolicies } from '../../src/appliance/doctor-policies.ts';
 import { policyPath } from '../../src/appliance/policies.ts';
+import { addCable, enterOwnNetwork } from '../lab/namespace.ts';
 import { Scratch } from './scene.ts';
 
 const scratch = new Scratch();
@@ -30,4 +33,21 @@ describe('doctor, of the policies', () => {
       expect(checkPolicies(at)).toMatchObject({ result: 'missing', detail: expect.stringContaining(name) });
     },
   );
+});
+
+describe('doctor, of the interfaces', () => {
+  it('says that `any` is none where nothing is physical, so that no cable could zeroize the node', async () => {
+    enterOwnNetwork();
+    await addCable('near0', 'far0');
+    const findingOf = async (interfaces: string) => {
+      const overrides = { stateDir: scratch.at('state'), noTpm: true, noSigstore: true, interfaces };
+      return (await examine(loadConfig({ overrides }))).find(({ check }) => check === 'interfaces');
+    };
+    expect(await findingOf('any')).toMatchObject({
+      result: 'missing',
+      detail: expect.stringContaining('none is watched, so no cable can zeroize this node'),
+      remedy: expect.stringContaining('near0'),
+    });
+    expect(await findingOf('any,near0')).toMatchObject({ result: 'ok' });
+  });
 });
