@@ -21,7 +21,7 @@ Each event goes to stderr as a line for people, and as fields to
 
 - **journald**, in the namespace of \`journal.namespace\`: \`journalctl EVENT_TYPE=ZEROIZE\`, \`journalctl -o json NODE_ID=alpha\`;
 - a file of **JSON lines**, where \`journal.events_file\` names one: \`{time, node, event, severity, message, details}\`. It is opened anew
-  for each line, so that it can be rotated at any time;
+  for each line, so that it can be rotated at any time. What it does not take is lost there; that, and when it takes lines again, the others are told;
 - **stdout**, the same lines, where a container without journald was started for \`run\` (\`journal.events_stdout\`: \`auto\`, \`on\` or \`off\`).
 
 | field of the journal | holds |

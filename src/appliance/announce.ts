@@ -37,7 +37,7 @@ export class Announcer implements Disposable {
     const { namespace, events_file: file, events_stdout: output } = config.journal;
     this.#journal = new JournalWriter(namespace === '' ? {} : { namespace });
     this.#sinks = [
-      ...(file === '' ? [] : [fileSink(file)]),
+      ...(file === '' ? [] : [fileSink(file, (why) => this.#fileTrouble(file, why))]),
       ...(output === 'on' || (output === 'auto' && isContainersOwn()) ? [outputSink(process.stdout)] : []),
     ];
   }
@@ -116,6 +116,12 @@ export class Announcer implements Disposable {
 
   #giveUp({ key }: Alert, why: string): void {
     this.event('ALERT_GIVEN_UP', `The alert ${key} will not be sent: ${why}`, { key, channel: '', why });
+  }
+
+  /** Those who watch the file take its silence for quiet, so the others are told. */
+  #fileTrouble(file: string, why: string | undefined): void {
+    if (why === undefined) this.note('notice', `Events go to ${file} again.`);
+    else this.note('error', `Events do not reach ${file}: ${why}.`, { file, why });
   }
 
   #tell(event: EventName, severity: Severity, message: string, details: Details): void {

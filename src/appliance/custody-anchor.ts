@@ -1,5 +1,5 @@
 // Brings the custody log's head into the TPM, and tells when the TPM knows another history. Never stops what it belongs to.
-import { wholeLog } from '../custody/segments.ts';
+import { checkLog } from '../custody/segments.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
 import type { Announcer } from './announce.ts';
 import type { Config } from './config.ts';
@@ -14,13 +14,14 @@ export async function anchorCustody(
   keys: NodeKeys | null,
   layout: StateLayout,
   rewritten: (failure: Failure) => void,
+  alive?: () => void,
 ): Promise<Anchored | undefined> {
   try {
-    return await keys?.anchorCustody(wholeLog(layout.custody));
+    return await keys?.anchorCustody(checkLog(layout.custody, alive));
   } catch (error) {
     if (!(error instanceof Failure) || error.code !== 'custody-rewritten') return undefined;
     rewritten(error);
-    const certification = await keys?.certifyCustody(wholeLog(layout.custody)).catch(() => null);
+    const certification = await keys?.certifyCustody(checkLog(layout.custody, alive)).catch(() => null);
     return { sequence: 0, certification: certification ?? null, problem: error.message };
   }
 }

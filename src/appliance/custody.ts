@@ -8,7 +8,7 @@ import {
   checkRollback,
 } from '../custody/chain.ts';
 import { CustodyNames } from '../custody/names.ts';
-import { wholeLog } from '../custody/segments.ts';
+import { checkLog, wholeLog } from '../custody/segments.ts';
 import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
 import { unprovisioned } from '../keys/lifecycle.ts';
 import type { Config } from './config.ts';
@@ -68,7 +68,7 @@ async function followedByTpm(config: Config): Promise<number | null> {
   const { tpm } = readNodeRecord(layout);
   if (tpm === null) return null;
   await using keys = await NodeKeys.open(config, tpm, 'leave');
-  return await keys.custodyFollowed(() => wholeLog(layout.custody));
+  return await keys.custodyFollowed(() => checkLog(layout.custody));
 }
 
 /**

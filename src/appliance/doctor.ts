@@ -5,8 +5,10 @@ import { SecretArena } from '../host/arena.ts';
 import { runChild } from '../host/child.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
 import { listInterfaces } from '../host/netlink.ts';
+import { watchedInterfaces } from '../interlock/watched.ts';
 import { outboxRows } from './alerts.ts';
 import type { Config } from './config.ts';
+import { checkPolicies } from './doctor-policies.ts';
 import { checkTpm } from './doctor-tpm.ts';
 import { requireEvidenceSettings } from './evidence.ts';
 import { type Finding, missing, ok } from './finding.ts';
@@ -23,6 +25,7 @@ export async function examine(config: Config): Promise<Finding[]> {
     await checkProgram('WireGuard tools', 'wg', ['--version'], 'wireguard-tools'),
     await checkWireGuard(),
     checkInterfaces(config),
+    checkPolicies(),
     await checkProgram('journal', 'journalctl', ['--version'], 'systemd'),
     checkHardwareGenerator(),
     await checkEvidence(config),
@@ -145,10 +148,16 @@ function checkInterfaces(config: Config): Finding {
       `Name some of ${present.join(', ')} with -I.`,
     );
   }
+  const none = 'is watched, so no cable can zeroize this node';
   if (config.node.interfaces.length === 0) {
-    return missing('interfaces', 'none is watched, so no cable can zeroize this node', 'Name them with -I.');
+    return missing('interfaces', `none ${none}`, 'Name them with -I.');
   }
-  return ok('interfaces', config.node.interfaces.join(', '));
+  const named = config.node.interfaces.join(', ');
+  if (config.node.interfaces.includes('any') && watchedInterfaces(config.node.interfaces).length === 0) {
+    const remedy = `Plug one in, or name one of ${present.join(', ')} with -I: those have no device behind them.`;
+    return missing('interfaces', `${named}: none is physical here, and none ${none}`, remedy);
+  }
+  return ok('interfaces', named);
 }
 
 function checkHardwareGenerator(): Finding {

@@ -38,7 +38,9 @@ export function poolNews(
   };
 }
 
-function bodyOf(state: PoolState, { sources, why }: EntropyStatus): string {
+function bodyOf(state: PoolState, { sources, why, pausedFor }: EntropyStatus): string {
+  if (state === 'unhealthy' && pausedFor !== undefined)
+    return `No noise is collected (${pausedFor}), and the last seed has served as long as it may.\nOutput comes back by itself when the window ends.`;
   const down = sources.filter(({ credit, state: now }) => credit > 0 && now !== 'healthy');
   return [
     `The pool is ${state}${why === undefined ? '' : `: ${why}`}.`,

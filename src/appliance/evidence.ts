@@ -214,7 +214,7 @@ async function fillBundle(context: EvidenceContext, request: BundleRequest, begu
   progress('packing');
   const packed = await packBundle(work, manifest, archive, recipients);
   progress('signing');
-  const { head } = checkChain(readCollected(work, custodyPath));
+  const { head } = checkChain(readCollected(work, custodyPath), custody.alive);
   const signed = await signBundle(context, manifest, packed, name, {
     custodyHead: { ...head },
     anchored,

@@ -11,6 +11,7 @@ import type { StateLayout } from './node-record.ts';
 import { type ProbedNode, probesOf } from './probes.ts';
 import { recordPast } from './record.ts';
 import { RemoteCommands } from './remote-commands.ts';
+import { wordsOf } from './told-cause.ts';
 
 export interface GuardedNode extends ProbedNode {
   readonly layout: StateLayout;
@@ -89,7 +90,8 @@ export class NodeGuard implements Disposable {
       throw new Failure('usage', 'A confidence is a number from 0 to 1.', { status: exitStatus.usage });
     }
     const verdict = this.#lookout.observe('prediction', confidence);
-    if (verdict === 'strike') recordPast(this.#node, 'predicted', { source, confidence });
+    // Also where it is only told: the log is what says whose it was.
+    if (verdict !== 'nothing') recordPast(this.#node, 'predicted', { source, confidence });
     return { verdict };
   }
 
@@ -107,13 +109,14 @@ export class NodeGuard implements Disposable {
   #tell(cause: Cause, value: number): void {
     const { record, announcer, collect } = this.#node;
     const { severity, bundle } = this.#consequence(cause);
+    const { seen, look } = wordsOf(cause, value);
     recordPast(this.#node, 'cause-told', { cause, value });
-    announcer.event('CAUSE_OBSERVED', `${cause} was observed (value ${value}).`, { cause, value });
+    announcer.event('CAUSE_OBSERVED', `${cause} was observed: ${seen}.`, { cause, value });
     const alert = {
       key: `${record.node}-${cause}-${randomUUID().slice(0, 8)}`,
       severity,
       title: `${record.node}: ${cause}`,
-      body: `${cause} was observed (value ${value}). The policy says to tell it, so nothing was wiped.`,
+      body: `${cause} was observed: ${seen}. The policy says to tell it, so nothing was wiped.\n${look}`,
       facts: { cause, value: `${value}` },
     };
     announcer.alert(alert, bundle ? 'with its own bundle' : 'without a bundle');

@@ -7,7 +7,7 @@ import { writeDurably } from '../host/durable.ts';
 import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
 import { bootMilliseconds, utcNow } from '../host/time.ts';
 import type { Interlock } from '../interlock/interlock.ts';
-import type { MaintenanceWindow, WindowClosed, WindowRequest } from '../interlock/window.ts';
+import type { MaintenanceWindow, OpenedWindow, WindowClosed, WindowRequest } from '../interlock/window.ts';
 import type { Announcer } from './announce.ts';
 import { type Asked, type Asking, askedOf, askingEvents, type LinkKeys, type Want, wants } from './asked.ts';
 import type { NodeRecord, StateLayout } from './node-record.ts';
@@ -94,7 +94,7 @@ export class Maintenance {
   }
 
   /** @throws Failure `maintenance-forbidden`, and as `Interlock.openWindow`. */
-  begin(request: WindowRequest): MaintenanceWindow {
+  begin(request: WindowRequest): OpenedWindow {
     const { forbidden } = this;
     if (forbidden !== null) {
       throw new Failure(
@@ -106,7 +106,7 @@ export class Maintenance {
         },
       );
     }
-    const window = this.#options.interlock().openWindow(request);
+    const { flapsThisHour, ...window } = this.#options.interlock().openWindow(request);
     try {
       this.#options.custody.append('maintenance-began', { ...window });
     } catch (error) {
@@ -120,7 +120,7 @@ export class Maintenance {
       seconds,
       flaps,
     });
-    return window;
+    return { ...window, flapsThisHour };
   }
 
   end(): MaintenanceWindow {

@@ -1,7 +1,7 @@
 // The node's use of its TPM: what only the keys in there can do. One connection, renewed where the interlock had to take it over.
 import { createHash } from 'node:crypto';
 import { type Anchor, anchoredSoFar, anchorsOf, unanchored } from '../custody/anchor.ts';
-import { checkChain } from '../custody/chain.ts';
+import type { ChainCheck } from '../custody/chain.ts';
 import type { SecretArena, SecretBuffer } from '../host/arena.ts';
 import { Failure } from '../host/failure.ts';
 import { pinnedStorageRoot } from '../keys/anchors.ts';
@@ -178,13 +178,13 @@ export class NodeKeys implements AsyncDisposable {
    * hash of the last such record.
    * @throws Failure `custody-rewritten` where the TPM was told another history than the log.
    */
-  anchorCustody(log: Uint8Array): Promise<Anchored> {
+  anchorCustody(log: ChainCheck): Promise<Anchored> {
     return this.#inTurn((tpm) => this.#anchor(tpm, log));
   }
 
   /** States what the TPM holds of the custody log, over the last record that the log asks it to hold, whether it does or not. */
-  certifyCustody(log: Uint8Array): Promise<SignedAttest | null> {
-    return this.#inTurn((tpm) => this.#certifyHead(tpm, anchorsOf(checkChain(log))));
+  certifyCustody(log: ChainCheck): Promise<SignedAttest | null> {
+    return this.#inTurn((tpm) => this.#certifyHead(tpm, anchorsOf(log)));
   }
 
   /** States the content of the node's counters over `qualifyingData`. */
@@ -203,7 +203,7 @@ export class NodeKeys implements AsyncDisposable {
    * The last record of the log that the TPM was told of; 0 where it was told of none. The log is read when nothing is being extended.
    * @throws as `anchorCustody`.
    */
-  custodyFollowed(readLog: () => Uint8Array): Promise<number> {
+  custodyFollowed(readLog: () => ChainCheck): Promise<number> {
     return this.#inTurn(async (tpm) => {
       const { anchors, done } = await this.#anchored(tpm, readLog());
       return anchors[done - 1]?.sequence ?? 0;
@@ -218,9 +218,9 @@ export class NodeKeys implements AsyncDisposable {
   }
 
   /** What the log asks for, and how many of that the TPM has had. */
-  async #anchored(tpm: Tpm, log: Uint8Array): Promise<{ readonly anchors: Anchor[]; readonly done: number }> {
+  async #anchored(tpm: Tpm, log: ChainCheck): Promise<{ readonly anchors: Anchor[]; readonly done: number }> {
     const { custodyIndex } = this.#anchors;
-    const anchors = anchorsOf(checkChain(log));
+    const anchors = anchorsOf(log);
     const { attributes } = await tpm.nvPublic(custodyIndex);
     const held = attributes.includes('written') ? await tpm.nvRead(custodyIndex) : unanchored;
     const done = anchoredSoFar(anchors, held);
@@ -228,7 +228,7 @@ export class NodeKeys implements AsyncDisposable {
     return { anchors, done };
   }
 
-  async #anchor(tpm: Tpm, log: Uint8Array): Promise<Anchored> {
+  async #anchor(tpm: Tpm, log: ChainCheck): Promise<Anchored> {
     const { custodyIndex } = this.#anchors;
     const { anchors, done } = await this.#anchored(tpm, log);
     for (const { hash } of anchors.slice(done)) await tpm.nvExtend(custodyIndex, hash);

@@ -93,6 +93,7 @@ export class Node implements AsyncDisposable {
     this.arena = this.#cleanup.use(arena);
     this.maintenance = this.#maintain();
     this.striking = this.#readyToStrike();
+    this.custody.alive = () => this.striking.armed?.alive();
     this.#collecting = new Collecting({
       ...this.#standing,
       make: (request, onProgress) => makeBundle({ ...this.#evidence, onProgress }, request),
@@ -179,7 +180,11 @@ export class Node implements AsyncDisposable {
     );
     await this.#serve();
     this.#guard = this.#cleanup.use(this.#standGuard());
-    announcer.event('NODE_STARTED', `Node ${record.node} is running.`);
+  }
+
+  /** Tells that it runs: once whoever waits for that can ask it. */
+  ready(): void {
+    this.announcer.event('NODE_STARTED', `Node ${this.record.node} is running.`);
     this.#collecting.start();
   }
 
@@ -283,8 +288,11 @@ export class Node implements AsyncDisposable {
 
   /** The head of the custody log, into the TPM. */
   #anchor(): Promise<Anchored | undefined> {
-    return anchorCustody(this.#tpm, this.layout, (failure) =>
-      alertRewritten(this.announcer, this.record, failure),
+    return anchorCustody(
+      this.#tpm,
+      this.layout,
+      (failure) => alertRewritten(this.announcer, this.record, failure),
+      this.custody.alive,
     );
   }
 

@@ -1,5 +1,5 @@
 // What a node looks at from time to time: its own threads, the clock, the virtual machine, noise, links, MACsec, the TPM.
-import type { EntropyStatus } from '../entropy/status.ts';
+import { type EntropyStatus, noiseHasFailed } from '../entropy/status.ts';
 import { requireChild } from '../host/child.ts';
 import { bootMilliseconds } from '../host/time.ts';
 import { Uevents } from '../host/uevents.ts';
@@ -70,7 +70,7 @@ function noiseProbe(
     if (now === undefined) return {};
     for (const event of entropyEvents(before, now)) onEvent(...event);
     before = now;
-    return { 'entropy-failed': now.state === 'unhealthy' ? 1 : 0 };
+    return { 'entropy-failed': noiseHasFailed(now) ? 1 : 0 };
   };
 }
 

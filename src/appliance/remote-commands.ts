@@ -14,6 +14,8 @@ import {
 import type { Config } from './config.ts';
 import type { StateLayout } from './node-record.ts';
 
+type Refusal = Extract<CommandVerdict, { refused: string }>['refused'] | 'no key is configured';
+
 export interface RemoteCommandsOptions {
   readonly config: Config;
   readonly layout: StateLayout;
@@ -40,7 +42,7 @@ export class RemoteCommands {
   /** @throws Failure `command-refused` with the reason; what is accepted has been handed on. */
   obey(text: string, from: string): RemoteCommand {
     const { node, onAccepted, onRefused } = this.#options;
-    const verdict: CommandVerdict | { readonly refused: string } =
+    const verdict: CommandVerdict | { readonly refused: Refusal } =
       this.#key === undefined
         ? { refused: 'no key is configured' }
         : judgeCommand(text, { node, key: this.#key, lastNumber: this.#lastNumber() });
@@ -48,8 +50,7 @@ export class RemoteCommands {
       onRefused(verdict.refused, from);
       throw new Failure('command-refused', `The command was refused: ${verdict.refused}.`, {
         kept: 'Nothing was done.',
-        remedy:
-          'Sign it with the key of interlock.command_key, for this node, with a number not used before.',
+        remedy: this.#remedyOf(verdict.refused),
       });
     }
     this.#keep(verdict.accepted.number);
@@ -73,6 +74,21 @@ export class RemoteCommands {
         if (!(error instanceof Failure)) throw error;
       }
     }
+  }
+
+  #remedyOf(refused: Refusal): string {
+    const last = this.#lastNumber();
+    return {
+      'no key is configured': 'Name the public key of whoever may command in interlock.command_key.',
+      malformed: 'Give the whole output of `esoteric-appliance remote sign`, as it was printed.',
+      'not for this node': `Sign it for this node: --node ${this.#options.node}.`,
+      'wrong signature':
+        'Sign it with the private key to interlock.command_key; what was signed cannot be edited.',
+      replayed:
+        last === Number.MAX_SAFE_INTEGER
+          ? `Remove ${this.#options.layout.commandNumber}, which cannot be read; then sign it with a number above all that were used.`
+          : `Sign it with a number above ${last}, the last that was obeyed, such as the time: --number $(date +%s).`,
+    }[refused];
   }
 
   #keep(number: number): void {

@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { wholeLog } from '../custody/segments.ts';
+import { checkLog } from '../custody/segments.ts';
 import { dropDeliveryVariables } from '../host/environment.ts';
 import { exitStatus, Failure } from '../host/failure.ts';
 import { levels, type ZeroizeLevel } from '../interlock/causes.ts';
@@ -38,6 +38,7 @@ export async function runNode(config: Config, options: RunOptions): Promise<void
   await using _courier = config.courier.spawn
     ? startCourier(options, courierVariables)
     : { [Symbol.asyncDispose]: async () => {} };
+  node.ready();
   options.onReady?.(node);
   if (!options.signal.aborted) await once(options.signal, 'abort');
   options.log('Stopping: links are removed, memory is wiped.');
@@ -59,6 +60,24 @@ const text = (value: unknown): string | undefined => (typeof value === 'string' 
 function number(value: unknown, name: string, low: number, high: number): number {
   if (typeof value === 'number' && value >= low && value <= high) return value;
   throw new Failure('usage', `${name} must be a number from ${low} to ${high}.`, {
+    status: exitStatus.usage,
+  });
+}
+
+function whole(value: unknown, name: string, low: number, high: number): number {
+  if (Number.isInteger(value)) return number(value, name, low, high);
+  throw new Failure('usage', `${name} must be a whole number from ${low} to ${high}.`, {
+    status: exitStatus.usage,
+  });
+}
+
+/** Of what is recorded for good: somebody will want to know why. */
+function reasonIn(params: Record<string, unknown>): string {
+  const reason = text(params.reason)?.trim() ?? '';
+  if (reason !== '') return reason;
+  throw new Failure('usage', 'The reason is empty; it goes into the custody log.', {
+    kept: 'Nothing was done.',
+    remedy: 'Say why, with --reason.',
     status: exitStatus.usage,
   });
 }
@@ -89,17 +108,17 @@ function methodsOf(node: Node): Methods {
       const interfaces = Array.isArray(params.interfaces) ? params.interfaces.map(String) : [];
       return node.maintenance.begin({
         interfaces,
-        seconds: number(params.seconds, 'The duration', 1, 86_400),
-        flaps: number(params.flaps, 'The number of flaps', 1, 1000),
-        reason: text(params.reason) ?? '',
+        seconds: whole(params.seconds, 'The duration', 1, 86_400),
+        flaps: whole(params.flaps, 'The number of flaps', 1, 1000),
+        reason: reasonIn(params),
       });
     },
     'maintenance-end': async () => node.maintenance.end(),
     'maintenance-forbid': async (params) =>
-      node.maintenance.forbid(number(params.seconds, 'The duration', 1, 604_800), text(params.reason) ?? ''),
+      node.maintenance.forbid(whole(params.seconds, 'The duration', 1, 604_800), reasonIn(params)),
     'maintenance-allow': async () => node.maintenance.allow(),
     'maintenance-settle': async (params) =>
-      node.maintenance.settle(text(params.what) ?? '', text(params.reason) ?? ''),
+      node.maintenance.settle(text(params.what) ?? '', reasonIn(params)),
     zeroize: async (params) => {
       const level = text(params.level);
       if (level !== undefined && !levels.includes(level as ZeroizeLevel)) {
@@ -115,7 +134,7 @@ function methodsOf(node: Node): Methods {
       node.guard.predict(text(params.source) ?? 'unknown', number(params.confidence, 'The confidence', 0, 1)),
     approve: async (params) => await node.approve(text(params.approval) ?? ''),
     'custody-followed': async () =>
-      (await node.keys?.custodyFollowed(() => wholeLog(node.layout.custody))) ?? null,
+      (await node.keys?.custodyFollowed(() => checkLog(node.layout.custody, node.custody.alive))) ?? null,
     collect: async (params, caller) => await node.collect(bundleRequest(params), caller.progress),
     'collect-preview': async (params, caller) => await node.preview(bundleRequest(params), caller.progress),
     stream: async (params, caller) => {

@@ -2,7 +2,7 @@ import { Command } from '@commander-js/extra-typings';
 import type { Asked } from '../appliance/asked.ts';
 import type { Status } from '../appliance/status.ts';
 import type { Forbidden } from '../appliance/windows.ts';
-import type { MaintenanceWindow } from '../interlock/window.ts';
+import type { MaintenanceWindow, OpenedWindow } from '../interlock/window.ts';
 import { type CommonOptions, command, configOf, ending } from './command.ts';
 import { printJson, printLine, table } from './output.ts';
 
@@ -26,7 +26,7 @@ const begin = command('begin', 'open a window in which flaps are planned (root o
   .action((options) =>
     ending(options.json, async () => {
       const { interface: names, ...common } = options;
-      const window = await askControl<MaintenanceWindow>(common, 'maintenance-begin', {
+      const window = await askControl<OpenedWindow>(common, 'maintenance-begin', {
         interfaces: names?.split(',') ?? [],
         seconds: Number(options.duration),
         flaps: Number(options.flaps),
@@ -39,6 +39,10 @@ const begin = command('begin', 'open a window in which flaps are planned (root o
       printLine(
         `Window open on ${window.interfaces.join(', ')} for ${window.seconds} s and ${window.flaps} flap(s).`,
       );
+      if (window.flapsThisHour < window.flaps)
+        printLine(
+          `Within this hour ${window.flapsThisHour} of them are allowed (interlock.planned_flaps_per_hour): one more ends the window, and zeroizes where the cable is then still down.`,
+        );
     }),
   );
 

@@ -57,9 +57,13 @@ export function reportFailure(thrown: unknown, json: boolean): ExitStatus {
   const failure =
     thrown instanceof Failure
       ? thrown
-      : new Failure('internal', `Something unexpected happened: ${reasonOf(thrown)}`, {
-          remedy: 'Please report this, with the command and what ESOTERIC_DEBUG=1 prints.',
-        });
+      : isDenied(thrown)
+        ? new Failure('permission-denied', `This takes rights that you do not have: ${reasonOf(thrown)}.`, {
+            remedy: 'Repeat the command as the user that the files belong to (root, for those of a node).',
+          })
+        : new Failure('internal', `Something unexpected happened: ${reasonOf(thrown)}`, {
+            remedy: 'Please report this, with the command and what ESOTERIC_DEBUG=1 prints.',
+          });
   if (json) printJson({ error: failure.toJSON() });
   else {
     logLine(`${paint(['red', 'bold'], 'error', process.stderr)}  ${plainLines(failure.message)}`);
@@ -69,6 +73,9 @@ export function reportFailure(thrown: unknown, json: boolean): ExitStatus {
   if (process.env.ESOTERIC_DEBUG === '1' && thrown instanceof Error) logLine(thrown.stack ?? '');
   return failure.status;
 }
+
+const isDenied = (thrown: unknown): boolean =>
+  thrown instanceof Error && ['EACCES', 'EPERM'].includes((thrown as NodeJS.ErrnoException).code ?? '');
 
 /** Failures have lines of their own, and may name what others wrote. */
 const plainLines = (text: string): string => text.split('\n').map(plain).join('\n');

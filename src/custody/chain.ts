@@ -37,11 +37,14 @@ export const emptyHead: CustodyHead = { sequence: 0, hash: emptyHash };
 export const hashLine = (line: string | Uint8Array): string =>
   createHash('sha256').update(line).digest('hex');
 
+/** So many lines are read, in some milliseconds, between two calls of `alive`. */
+export const linesAtOnce = 256;
+
 /**
- * Checks every line. A chain that was cut at its end is still whole in itself: that shows only against a head held
+ * Checks every line; years of them take seconds, so `alive` is called now and then. A chain that was cut at its end is still whole in itself: that shows only against a head held
  * elsewhere (`checkRollback`).
  */
-export function checkChain(bytes: Uint8Array): ChainCheck {
+export function checkChain(bytes: Uint8Array, alive: () => void = () => {}): ChainCheck {
   const records: CustodyRecord[] = [];
   let head = emptyHead;
   for (let start = 0, number = 1; start < bytes.length; number += 1) {
@@ -52,6 +55,7 @@ export function checkChain(bytes: Uint8Array): ChainCheck {
       return { ok: false, records, head, problem: `Line ${number} of the custody log is broken: ${record}.` };
     }
     records.push(record);
+    if (number % linesAtOnce === 0) alive();
     head = { sequence: record.sequence, hash: hashLine(line) };
     start = newline + 1;
   }

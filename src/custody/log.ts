@@ -17,7 +17,14 @@ import canonicalize from 'canonicalize';
 import { syncDirectory } from '../host/durable.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
 import { utcNow } from '../host/time.ts';
-import { type CustodyHead, type CustodyRecord, emptyHead, hashLine, parseRecord } from './chain.ts';
+import {
+  type CustodyHead,
+  type CustodyRecord,
+  emptyHead,
+  hashLine,
+  linesAtOnce,
+  parseRecord,
+} from './chain.ts';
 import { CustodyNames } from './names.ts';
 import { moveAside, segmentsOf, wholeLog } from './segments.ts';
 
@@ -26,6 +33,8 @@ const longestFile = 16 << 20;
 
 export class CustodyLog implements Disposable {
   readonly path: string;
+  /** Called now and then while `records` reads, which takes seconds of a log of years. */
+  alive: () => void = () => {};
   readonly #clock: () => string;
   readonly #names: CustodyNames;
   readonly #limit: number;
@@ -86,11 +95,12 @@ export class CustodyLog implements Disposable {
    * line that is none.
    */
   *records(): Iterable<CustodyRecord> {
-    const bytes = wholeLog(this.path);
+    const bytes = wholeLog(this.path, this.alive);
     for (let start = 0; start < bytes.length; ) {
       const newline = bytes.indexOf(0x0a, start);
       if (newline === -1) return;
       const record = this.#parse(bytes.subarray(start, newline));
+      if (record.sequence % linesAtOnce === 0) this.alive();
       yield { ...record, detail: this.#names.resolve(record.detail) };
       start = newline + 1;
     }

@@ -3,6 +3,7 @@
 import { existsSync, readdirSync, readFileSync, renameSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { syncDirectory } from '../host/durable.ts';
+import { type ChainCheck, checkChain } from './chain.ts';
 
 /** `custody.jsonl` -> `custody-000000001234.jsonl`, after the number of its last record. */
 function segmentName(path: string, last: number): string {
@@ -26,8 +27,17 @@ export function moveAside(path: string, last: number): string {
   return segment;
 }
 
-/** The bytes of the whole log. */
-export function wholeLog(path: string): Buffer {
+/** The bytes of the whole log. `alive` is called after each of its files. */
+export function wholeLog(path: string, alive: () => void = () => {}): Buffer {
   const files = [...segmentsOf(path), ...(existsSync(path) ? [path] : [])];
-  return Buffer.concat(files.map((file) => readFileSync(file)));
+  const read = files.map((file) => {
+    const bytes = readFileSync(file);
+    alive();
+    return bytes;
+  });
+  return Buffer.concat(read);
 }
+
+/** The whole log as its chain says it is; `alive` as in `checkChain`. */
+export const checkLog = (path: string, alive?: () => void): ChainCheck =>
+  checkChain(wholeLog(path, alive), alive);

@@ -251,7 +251,8 @@ export class EntropyPool implements AsyncDisposable {
     if (this.#arena.zeroized) throw zeroizedFailure('Random output');
     if (this.#stopping) throw new Failure('entropy-stopped', 'The entropy pool has been stopped.');
     if (!this.#seedIfDue()) throw notReady();
-    if (!this.#fresh) throw unhealthy(this.#lanes.lost);
+    if (!this.#fresh)
+      throw this.#paused === undefined ? unhealthy(this.#lanes.lost) : outlasted(this.#paused);
     return this.#seeds;
   }
 
@@ -332,6 +333,16 @@ const uncredited = (): Failure =>
       kept: 'Nothing has been given out.',
       remedy:
         'Choose more of them; `esoteric-appliance probe SOURCE` says what one is worth on this machine.',
+    },
+  );
+
+const outlasted = (pausedFor: string): Failure =>
+  new Failure(
+    'entropy-unhealthy',
+    `Random output has stopped: no noise is collected (${pausedFor}), and the last seed has served as long as it may.`,
+    {
+      kept: 'Nothing has been given out beyond the reseed limit.',
+      remedy: 'End the window with `esoteric-appliance maintenance end`: output then comes back by itself.',
     },
   );
 

@@ -40,6 +40,10 @@ export interface EntropyStatus {
   readonly credited: number;
 }
 
+/** Whether output has stopped for want of good noise; not while a maintenance window keeps it from being collected. */
+export const noiseHasFailed = ({ state, pausedFor }: Pick<EntropyStatus, 'state' | 'pausedFor'>): boolean =>
+  state === 'unhealthy' && pausedFor === undefined;
+
 export function poolState(facts: {
   readonly zeroized: boolean;
   readonly stopped: boolean;

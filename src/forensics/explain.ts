@@ -77,7 +77,7 @@ const explanations: Readonly<Record<Explanation['claim'], Omit<Explanation, 'cla
   },
   'custody chain': {
     says: 'The custody log is whole, ends where the statement says, and is the history that the TPM was told.',
-    needs: bound,
+    needs: `${bound}; what the TPM was told, certified by it, where the node was enrolled with that index`,
     failed: 'Records were taken out, altered or rewritten. What stands before the break may still be true.',
   },
   'custody rollback': {

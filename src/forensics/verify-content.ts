@@ -65,7 +65,7 @@ function differs(file: ManifestFile, { members }: Evidence): string | undefined 
 
 /** The log is a whole chain that ends in the stated head, and the history that the TPM was told. */
 export function appraiseCustody(
-  { custody, predicate, manifest }: Evidence,
+  { custody, predicate, manifest, enrolment }: Evidence,
   followed: NvTestimony['custody'],
 ): Appraisal {
   if (custody === null) return notProven('The bundle holds no custody log.');
@@ -78,6 +78,10 @@ export function appraiseCustody(
     return failed(`The custody log ends at record ${custody.head.sequence}, which is not the stated head.`);
   }
   if (followed?.problem !== undefined) return failed(followed.problem);
+  if (followed === null && enrolment?.tpm?.nv !== undefined)
+    return notProven(
+      `The custody log is a whole chain of ${sequence} records that ends in the stated head, but the bundle does not say what the TPM was told of it.`,
+    );
   const told = followed === null ? '' : ` The TPM was told of it up to record ${followed.value}.`;
   const detail = `The custody log is a whole chain of ${sequence} records that ends in the stated head.${told}`;
   // What the TPM signs of its head is not about this archive: from an earlier day, it says nothing of what it was told since.
@@ -119,7 +123,7 @@ export function appraiseRollback(
 
 /** The number of the bundle is the one that the custody log gave out last, and above the last that was seen. */
 export function appraiseSequence(
-  { custody, manifest }: Evidence,
+  { custody, manifest, predicate }: Evidence,
   chain: Appraisal,
   previous: number | undefined,
   counter: NvTestimony['sequence'],
@@ -144,7 +148,9 @@ export function appraiseSequence(
   if (steps.some((step) => !(step >= 0))) return failed('The bundle numbers in the custody log go back.');
   if (steps.includes(0)) return notProven('The custody log began a bundle of one number twice.');
   if (chain.result === 'not-proven')
-    return notProven(`The custody log began bundle ${sequence}, but ${noStatement}.`);
+    return notProven(
+      `The custody log began bundle ${sequence}, but ${predicate === null ? noStatement : 'it is not proven to be the whole history'}.`,
+    );
   const stood = counter === null ? '' : ' The TPM’s counter stood at it.';
   return proven(`The custody log began bundle ${sequence} last, and each number once.${stood}`);
 }

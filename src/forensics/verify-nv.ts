@@ -9,8 +9,6 @@ import type { Evidence } from './verify.ts';
 export type Testimony<T> = { readonly value: T; readonly problem?: undefined } | { readonly problem: string };
 
 export interface NvTestimony {
-  /** The node was enrolled with its indices, and the bundle shows none of them. */
-  readonly withheld: boolean;
   readonly sequence: Testimony<bigint> | null;
   readonly armed: Testimony<bigint> | null;
   /** The last record of the custody log that the TPM was told of. */
@@ -23,12 +21,9 @@ type Certification = NonNullable<BundlePredicate['nv']>['sequence'];
 export function readNv(evidence: Evidence, appraisers: Pick<Appraisers, 'nvCertification'>): NvTestimony {
   const nv = evidence.predicate?.nv ?? null;
   const enrolled = evidence.enrolment?.tpm ?? null;
-  if (nv === null || enrolled?.nv === undefined) {
-    return { withheld: enrolled?.nv !== undefined, sequence: null, armed: null, custody: null };
-  }
+  if (nv === null || enrolled?.nv === undefined) return { sequence: null, armed: null, custody: null };
   const archive = Buffer.from(evidence.archiveSha256, 'hex');
   return {
-    withheld: false,
     sequence: readCounter(nv.sequence, enrolled, enrolled.nv.sequence, archive, appraisers),
     armed: readCounter(nv.armed, enrolled, enrolled.nv.armed, archive, appraisers),
     custody: readCustody(evidence, nv.custody, enrolled, enrolled.nv.custody, appraisers),

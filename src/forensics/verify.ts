@@ -97,24 +97,23 @@ export async function appraiseBundle<E extends Enrolment>(
   const custody = appraiseCustody(evidence, nv.custody);
   const bound = evidence.sigstore.claims.signature.result === 'proven' || tpm.quoteHolds;
   const unbound = bound ? undefined : 'But it is not proven that anybody signed the statement.';
-  const untold = nv.withheld
-    ? 'But the bundle does not show what the TPM of this node holds of it.'
-    : undefined;
+  const doubted = {
+    proven: undefined,
+    failed: 'But the custody log itself failed.',
+    'not-proven': 'But the custody log is not proven to be the whole history.',
+  };
   const results = {
     ...evidence.sigstore.claims,
     ...tpm.claims,
     'TPM identity': weakened(tpm.claims['TPM identity'], unbound),
     'archive integrity': appraiseArchive(evidence, bound),
     manifest: weakened(appraiseManifest(evidence), unbound),
-    'custody chain': weakened(custody, unbound ?? untold),
+    'custody chain': weakened(custody, unbound),
     'custody rollback': appraiseRollback(evidence, custody, input.knownHead),
-    sequence: weakened(
-      appraiseSequence(evidence, custody, input.previousSequence, nv.sequence),
-      unbound ?? untold,
-    ),
+    sequence: weakened(appraiseSequence(evidence, custody, input.previousSequence, nv.sequence), unbound),
     zeroize: weakened(
       appraiseZeroize(evidence, tpm.simulated, appraisers),
-      unbound ?? (custody.result === 'failed' ? 'But the custody log itself failed.' : untold),
+      unbound ?? doubted[custody.result],
     ),
     redaction: weakened(appraiseRedaction(evidence, input.caseKey), unbound),
   };

@@ -121,9 +121,11 @@ const expectation: z.core.$ZodErrorMap = (issue) => {
     case 'too_small':
     case 'too_big': {
       const unit = issue.origin === 'string' ? ' characters' : issue.origin === 'array' ? ' elements' : '';
-      const [bound, words] =
-        issue.code === 'too_small' ? [issue.minimum, 'at least'] : [issue.maximum, 'at most'];
-      return `${words} ${bound}${unit}`;
+      const [bound, words, beyond] =
+        issue.code === 'too_small'
+          ? [issue.minimum, 'at least', 'more than']
+          : [issue.maximum, 'at most', 'less than'];
+      return `${issue.inclusive === false ? beyond : words} ${bound}${unit}`;
     }
     case 'invalid_union':
       return 'options' in issue && Array.isArray(issue.options)

@@ -12,7 +12,13 @@ import { type StagePlan, Stages } from './stages.ts';
 import type { WatcherEvent } from './watch.ts';
 import { defaultSysfs, watchedInterfaces } from './watched.ts';
 import type { WatcherInput } from './watcher.ts';
-import { type MaintenanceWindow, type WindowClosed, type WindowRequest, Windows } from './window.ts';
+import {
+  type MaintenanceWindow,
+  type OpenedWindow,
+  type WindowClosed,
+  type WindowRequest,
+  Windows,
+} from './window.ts';
 
 export interface InterlockOptions {
   readonly arena: SecretArena;
@@ -119,7 +125,7 @@ export class Interlock implements AsyncDisposable {
   }
 
   /** @throws as `Windows.open`. */
-  openWindow(request: WindowRequest): MaintenanceWindow {
+  openWindow(request: WindowRequest): OpenedWindow {
     return this.#windows.open(request);
   }
 
@@ -222,6 +228,11 @@ export class Interlock implements AsyncDisposable {
 
   #wake(): void {
     write(this.#wakeup, new Uint8Array([1, 0, 0, 0, 0, 0, 0, 0]), 8);
+  }
+
+  /** In the midst of long work of the main thread, which keeps its timers from running: it works, so it lives. */
+  alive(): void {
+    Atomics.store(this.#board.words, word.mainBeat, this.#board.now());
   }
 
   #heartbeat(): void {

@@ -41,13 +41,14 @@ export const interlockPolicySchema = z
     for (const name of causes) {
       const given = cause[name];
       if (given === undefined || isObserved(name)) continue;
-      const refuse = (key: string, message: string): void =>
-        context.addIssue({ code: 'custom', path: ['cause', name, key], message });
+      const refuse = (key: string | readonly string[], message: string): void =>
+        context.addIssue({ code: 'custom', path: ['cause', name, ...[key].flat()], message });
       if (given.debounce_milliseconds > 0)
         refuse('debounce_milliseconds', 'no debounce: this cause counts at once');
       if (given.threshold !== 1) refuse('threshold', 'no threshold: this cause counts at once');
-      if ([given.level, ...Object.values(given.roles)].includes('none'))
-        refuse('level', 'a level that wipes: this cause cannot be told only');
+      const wipes = 'a level that wipes: this cause cannot be told only';
+      if (given.level === 'none') refuse('level', wipes);
+      for (const [role, at] of Object.entries(given.roles)) if (at === 'none') refuse(['roles', role], wipes);
     }
   });
 export type InterlockPolicy = z.output<typeof interlockPolicySchema>;

@@ -15,6 +15,11 @@ export interface MaintenanceWindow {
 
 export type WindowRequest = Omit<MaintenanceWindow, 'opened'>;
 
+export interface OpenedWindow extends MaintenanceWindow {
+  /** How many of its flaps the hourly limit allows; the next one ends the window. */
+  readonly flapsThisHour: number;
+}
+
 export type WindowEnd = 'operator' | 'expired' | 'limit' | 'zeroized';
 
 export interface WindowClosed {
@@ -54,7 +59,7 @@ export class Windows {
    * @throws Failure `window-open` when one is open; `interface-missing`; `window-refused` beyond the hourly limit;
    *   `nothing-watched`; `zeroized`.
    */
-  open(request: WindowRequest): MaintenanceWindow {
+  open(request: WindowRequest): OpenedWindow {
     const { words } = this.#board;
     if (Atomics.load(words, word.phase) !== phase.armed) throw zeroizedFailure('A maintenance window');
     if (this.#watched.length === 0) {
@@ -73,7 +78,9 @@ export class Windows {
       });
     }
     const names =
-      request.interfaces.length === 0 ? this.#watched.map((link) => link.name) : request.interfaces;
+      request.interfaces.length === 0
+        ? this.#watched.map((link) => link.name)
+        : [...new Set(request.interfaces)];
     const mask = names.reduce((bits, name) => bits | (1 << this.#positionOf(name)), 0);
     for (const name of names) {
       if (this.#planned.recent(name) >= this.#options.plannedFlapsPerHour) {
@@ -98,7 +105,7 @@ export class Windows {
       flaps: request.flaps,
       opened: new Date().toISOString(),
     };
-    return this.#window;
+    return { ...this.#window, flapsThisHour: Math.min(request.flaps, allowance - 1) };
   }
 
   /** Closes the window now; an interface that fell in it and has not come back then counts as flapped. */

@@ -1,6 +1,7 @@
 // Where events go beside journald: a file of JSON lines for a SIEM, and standard output in a container, which has no journald. A sink
-// that fails is told to nobody but the others: an event must never hold back what it tells of.
+// that fails never holds back what it tells of; that a file fails is said once, so that nobody takes silence for quiet.
 import { closeSync, constants, existsSync, openSync, writeSync } from 'node:fs';
+import { reasonOf } from '../host/failure.ts';
 import type { EventName, EventSeverity } from './events.ts';
 
 /** One event as a line of JSON has it; the field names are stable. */
@@ -18,18 +19,33 @@ export type EventSink = (line: EventLine) => void;
 
 const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW;
 
-/** Opened for each line, so that whoever rotates the file need tell nobody. */
-export function fileSink(path: string): EventSink {
+/**
+ * Opened for each line, so that whoever rotates the file need tell nobody. `onTrouble` hears why a line was lost, of the first in a row,
+ * and `undefined` when lines are taken again.
+ */
+export function fileSink(path: string, onTrouble: (why: string | undefined) => void): EventSink {
+  let failing = false;
   return (line) => {
-    try {
-      const fd = openSync(path, flags | constants.O_NONBLOCK, 0o640);
-      try {
-        writeSync(fd, `${JSON.stringify(line)}\n`);
-      } finally {
-        closeSync(fd);
-      }
-    } catch {}
+    const why = appended(path, `${JSON.stringify(line)}\n`);
+    const changed = (why !== undefined) !== failing;
+    failing = why !== undefined;
+    if (changed) onTrouble(why); // Last: what hears it may come here again.
   };
+}
+
+/** Undefined where it was written, else why not. */
+function appended(path: string, text: string): string | undefined {
+  try {
+    const fd = openSync(path, flags | constants.O_NONBLOCK, 0o640);
+    try {
+      writeSync(fd, text);
+      return undefined;
+    } finally {
+      closeSync(fd);
+    }
+  } catch (error) {
+    return reasonOf(error);
+  }
 }
 
 export const outputSink =

@@ -55,3 +55,20 @@ describe('an alert that the spool does not take', () => {
     expect(lines.join()).not.toContain('is kept');
   });
 });
+
+describe('a file of events that cannot be written', () => {
+  it('is told on the other ways, once, and holds nothing back', () => {
+    const lines: string[] = [];
+    const layout = stateLayout(scratch.at('deaf'));
+    const events_file = scratch.at('no-such-directory/events.jsonl');
+    const config = configSchema.parse({ node: { name: 'deaf' }, journal: { events_file } });
+    using announcer = new Announcer(config, layout, (line) => lines.push(line));
+    announcer.event('NODE_STARTED', 'Node deaf is running.');
+    announcer.event('BUFFER_PURGE', 'All was wiped.', { micros: 1 });
+    expect(lines).toHaveLength(3);
+    expect(lines[1]).toMatch(/error +Events do not reach .*events\.jsonl: ENOENT/);
+    mkdirSync(scratch.at('no-such-directory'));
+    announcer.event('NODE_STARTED', 'Node deaf is running.');
+    expect(lines.at(-1)).toContain('again');
+  });
+});

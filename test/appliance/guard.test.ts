@@ -72,6 +72,14 @@ command_directory = "${drop}"
     const replayed = await refusalOf(['remote', 'send', scratch.at('again.json'), ...node.arguments]);
     expect(replayed).toMatchObject({ status: 1, code: 'command-refused' });
     expect(replayed.message).toContain('replayed');
+    expect(replayed.remedy).toContain('a number above 9');
+    // Older than what was obeyed, though never used itself.
+    writeFileSync(scratch.at('older.json'), order(node.name, 8));
+    const older = await refusalOf(['remote', 'send', scratch.at('older.json'), ...node.arguments]);
+    expect(older).toMatchObject({ status: 1, remedy: expect.stringContaining('a number above 9') });
+    writeFileSync(scratch.at('astray.json'), order('somebody-else', 10));
+    const astray = await refusalOf(['remote', 'send', scratch.at('astray.json'), ...node.arguments]);
+    expect(astray.remedy).toContain(`--node ${node.name}`);
     expect((await node.status()).state).toBe('running');
     writeFileSync(scratch.at('next.json'), order(node.name, 10));
     expect(await node.ask(['remote', 'send', scratch.at('next.json')])).toMatchObject({ number: 10 });
@@ -90,6 +98,9 @@ describe('a prediction of a plug-in', () => {
     expect(await predict(0.95)).toEqual({ verdict: 'strike' });
     expect(await struck(node)).toBe('prediction');
     expect((await node.status()).zeroize).toMatchObject({ level: 'purge' });
+    expect(
+      (await custodyOf(node)).filter(({ event }) => event === 'predicted').map(({ detail }) => detail),
+    ).toEqual([{ source: 'a test', confidence: 0.95 }]);
   });
 });
 
@@ -108,6 +119,7 @@ describe('a clock that is set back under the daemon', () => {
     const told = (await custodyOf(node)).filter(({ event }) => event === 'cause-told');
     expect(told.map(({ detail }) => detail.cause)).toEqual(['clock-set-back']);
     expect(Number(told[0]?.detail.value)).toBeCloseTo(3600, 0);
+    expect(node.log).toContain('clock-set-back was observed: the clock was set back by 3600 s.');
     expect((await node.status()).state).toBe('running');
   });
 });

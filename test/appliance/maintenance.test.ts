@@ -121,6 +121,20 @@ describe('maintenance of a running node', () => {
     expect(shown.stdout.toString()).toContain('Anna replaces the cable (the operator ended it)');
   });
 
+  it('asks for whole numbers and a reason, and says what the hour leaves of the flaps', async () => {
+    for (const [wrong, words] of [
+      [['--flaps', '1.5', '--reason', 'r'], 'a whole number from 1 to 1000'],
+      [['--duration', '1.5', '--reason', 'r'], 'a whole number from 1 to 86400'],
+      [['--reason', ' '], 'The reason is empty'],
+    ] as const) {
+      const refused = await refusalOf(['maintenance', 'begin', ...wrong, ...node.arguments]);
+      expect(refused).toMatchObject({ status: 2, code: 'usage', message: expect.stringContaining(words) });
+    }
+    const { stdout } = await esoteric([...begin, '--flaps', '5', ...node.arguments]);
+    expect(stdout.toString()).toContain('Within this hour 2 of them are allowed');
+    await node.ask(['maintenance', 'end']);
+  });
+
   it('leaves no name in the log as it lies on disk and in bundles', async () => {
     const written = readFileSync(`${node.stateDirectory}/custody.jsonl`, 'utf8');
     expect(written).toContain('planned-flap');

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { BundleMade } from '../../src/appliance/evidence.ts';
+import { stateLayout } from '../../src/appliance/node-record.ts';
 import type { Status } from '../../src/appliance/status.ts';
 import type { CustodyRecord } from '../../src/custody/chain.ts';
 import type { VerifyReport } from '../../src/forensics/claims.ts';
@@ -102,11 +103,14 @@ describe('run', () => {
       { stdio: ['ignore', 'pipe', 'pipe'] },
     );
     let said = '';
+    let answersWhenItSaysSo: boolean | undefined;
     child.stderr.on('data', (chunk: Buffer) => {
       said += chunk.toString('utf8');
+      if (/ is running\./.test(said)) answersWhenItSaysSo ??= existsSync(stateLayout(state).control);
     });
     try {
       await until('it runs', () => (/ is running\./.test(said) ? true : undefined));
+      expect(answersWhenItSaysSo).toBe(true);
       expect(said).toMatch(/BYPASS {2}TPM[\s\S]*BYPASS {2}Sigstore/);
       const there = ['--state-dir', state, '--no-tpm', '--no-sigstore'];
       const status = await esotericJson<Status>(['status', ...there]);

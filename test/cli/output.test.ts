@@ -1,5 +1,6 @@
-import { describe, expect, it } from 'vitest';
-import { plain, plainly } from '../../src/cli/output.ts';
+import { readFileSync } from 'node:fs';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { plain, plainly, reportFailure } from '../../src/cli/output.ts';
 
 describe('what others wrote', () => {
   it('does nothing to a terminal, wherever in a document it stands', () => {
@@ -18,5 +19,30 @@ describe('what others wrote', () => {
       'a?b?c ?detpecca? ?x? ?.',
     );
     expect(plain('Jörg, 東京, שלום')).toBe('Jörg, 東京, שלום');
+  });
+});
+
+describe('a failure', () => {
+  afterEach(() => vi.restoreAllMocks());
+  const reported = (thrown: unknown): string => {
+    const written: string[] = [];
+    vi.spyOn(process.stderr, 'write').mockImplementation((text) => written.push(String(text)) > 0);
+    expect(reportFailure(thrown, false)).toBe(1);
+    return written.join('');
+  };
+
+  it('of the file system for want of rights is the caller’s affair, and no mistake of the program', () => {
+    const denied = Object.assign(new Error("EACCES: permission denied, open '/s/state.json'"), {
+      code: 'EACCES',
+    });
+    expect(reported(denied)).toMatch(/rights that you do not have: EACCES.*\nnext {3}Repeat the command as/);
+  });
+
+  it('that nobody expected asks to be reported', () => {
+    try {
+      readFileSync('/nonexistent');
+    } catch (error) {
+      expect(reported(error)).toContain('Something unexpected happened');
+    }
   });
 });

@@ -5,7 +5,9 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { noiseSources } from '../../src/entropy/catalogue.ts';
 import { parseCreditPolicy } from '../../src/entropy/credit.ts';
 import { EntropyPool, type PoolOptions } from '../../src/entropy/pool.ts';
+import { noiseHasFailed } from '../../src/entropy/status.ts';
 import { SecretArena } from '../../src/host/arena.ts';
+import type { Failure } from '../../src/host/failure.ts';
 import { monotonicMicros } from '../../src/host/time.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'ea-pool-'));
@@ -36,6 +38,15 @@ const stateOf = (pool: EntropyPool, name: string): string | undefined =>
   pool.status().sources.find((source) => source.name === name)?.state;
 const samplesOf = (pool: EntropyPool): number =>
   pool.status().sources.reduce((sum, { samples }) => sum + samples, 0);
+
+function outputOf(pool: EntropyPool): string {
+  try {
+    pool.read(new Uint8Array(32));
+    return 'given';
+  } catch (error) {
+    return (error as Failure).code;
+  }
+}
 
 async function until(condition: () => boolean, milliseconds = 8000): Promise<void> {
   const deadline = performance.now() + milliseconds;
@@ -117,6 +128,24 @@ describe('the entropy pool', () => {
     arena.wipe();
     expect(pool.status().state).toBe('zeroized');
     expect(pool.status().pausedFor).toBeUndefined();
+  });
+
+  it('stops in a window that lasts longer than a seed may serve, says so, and is back when the window ends', async () => {
+    using arena = openArena();
+    let ahead = 0;
+    await using pool = await start(arena, { clock: () => monotonicMicros() + ahead });
+    await pool.ready();
+    pool.pause('maintenance: long works');
+    // The rings may hold enough for a few seeds more.
+    await until(() => {
+      ahead += 3_600_000_001;
+      return pool.status().state === 'unhealthy' && outputOf(pool) === 'entropy-unhealthy';
+    });
+    expect(() => pool.read(new Uint8Array(32))).toThrow(/no noise is collected \(maintenance: long works\)/);
+    expect(noiseHasFailed(pool.status())).toBe(false); // No source has.
+    pool.resume();
+    await until(() => outputOf(pool) === 'given');
+    expect(pool.status().state).toBe('serving');
   });
 
   it('isolates a stuck source while the others go on, and takes it back after a restart', async () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { poolState } from '../../src/entropy/status.ts';
+import { noiseHasFailed, poolState } from '../../src/entropy/status.ts';
 
 const well = { zeroized: false, stopped: false, seeded: true, fresh: true, paused: false };
 const healthy = [{ state: 'healthy', credit: 1 }] as const;
@@ -33,5 +33,11 @@ describe('the state of the pool', () => {
     ['zeroized', { ...well, zeroized: true, stopped: true, sources: healthy }],
   ] as const)('is %s', (state, facts) => {
     expect(poolState(facts)).toBe(state);
+  });
+
+  it('is a failure of noise only where no window keeps it from being collected', () => {
+    expect(noiseHasFailed({ state: 'unhealthy' })).toBe(true);
+    expect(noiseHasFailed({ state: 'unhealthy', pausedFor: 'maintenance: long works' })).toBe(false);
+    expect(noiseHasFailed({ state: 'degraded' })).toBe(false);
   });
 });

@@ -11,6 +11,7 @@ const schema = z.strictObject({
   name: z.string().min(2).default('node'),
   count: z.int().max(9).default(1),
   ratio: z.number().default(0.5),
+  above: z.number().positive().default(1),
   on: z.boolean().default(true),
   colour: z.enum(['red', 'green']).default('red'),
   mac: z
@@ -53,6 +54,7 @@ describe('a TOML file that decides something', () => {
     ['count = "3"', 'x.toml:1: count: expected a number, found "3"'],
     ['count = 1.5', 'x.toml:1: count: expected a whole number, found 1.5'],
     ['count = 10', 'x.toml:1: count: expected at most 9, found 10'],
+    ['above = 0', 'x.toml:1: above: expected more than 0, found 0'],
     ['name = "a"', 'x.toml:1: name: expected at least 2 characters, found "a"'],
     ['name = 1979-05-27', 'x.toml:1: name: expected a string, found a date'],
     ['ratio = [1, 2]', 'x.toml:1: ratio: expected a number, found an array of 2'],

@@ -100,7 +100,7 @@ describe("an interlock policy of one's own", () => {
           [
             `a role that does not wipe for ${cause}`,
             with_('roles = { leaf = "none" }'),
-            `cause.${cause}.level`,
+            `cause.${cause}.roles.leaf: expected a level that wipes: this cause cannot be told only, found "none"`,
           ],
         ];
       }),

@@ -45,7 +45,8 @@ describe('the sinks of events', () => {
 
   it('write one line of JSON for each, also when the file is moved away meanwhile', () => {
     const path = join(directory, 'events.jsonl');
-    const sink = fileSink(path);
+    const troubles: (string | undefined)[] = [];
+    const sink = fileSink(path, (why) => troubles.push(why));
     sink(line);
     renameSync(path, `${path}.1`);
     sink(line);
@@ -53,11 +54,22 @@ describe('the sinks of events', () => {
     const written = [`${path}.1`, path].map((file) => readFileSync(file, 'utf8').split('\n').slice(0, -1));
     expect(written.map((lines) => lines.length)).toEqual([1, 2]);
     for (const text of written.flat()) expect(JSON.parse(text)).toEqual(line);
+    expect(troubles).toEqual([]);
   });
 
-  it('hold nothing back where there is no room for them', () => {
-    fileSink('/nonexistent/events.jsonl')(line);
-    fileSink(directory)(line);
+  it('hold nothing back where there is no room for them, and say so once, and when they are taken again', () => {
+    const troubles: (string | undefined)[] = [];
+    const path = join(directory, 'blocked.jsonl');
+    const sink = fileSink(path, (why) => troubles.push(why));
+    mkdirSync(path);
+    sink(line);
+    sink(line);
+    expect(troubles).toEqual([expect.stringContaining('EISDIR')]);
+    rmSync(path, { recursive: true });
+    sink(line);
+    sink(line);
+    expect(troubles).toEqual([expect.anything(), undefined]);
+    expect(readFileSync(path, 'utf8').split('\n')).toHaveLength(3);
   });
 
   it('know what a container without a journald was started for', () => {
