@@ -36,15 +36,17 @@ export async function provision(config: Config, options: ProvisionOptions = {}):
   const profile = profileOf(config, options.profile);
   const { mode, ek_ca: ekCa } = config.tpm;
   if (mode !== 'none' && ekCa !== '') readCertificates(ekCa); // A mistake in there shows before anything is made.
-  if (options.dryRun === true) return await dryRun(config, layout, wantedKeys(config, profile));
+  const lifecycle = new Lifecycle(layout.directory);
+  if (options.dryRun === true) {
+    requireUnzeroizedOr(options.rearm, lifecycle);
+    return await dryRun(config, layout, wantedKeys(config, profile));
+  }
   const { user } = config.courier;
   makeStateDirectories(layout, user === '' ? undefined : findUser(user));
   using _lock = holdLock(layout.lock, `The state directory ${layout.directory}`);
   using custody = CustodyLog.open(layout.custody);
-  const lifecycle = new Lifecycle(layout.directory);
   await finishLast(config, layout, custody, options.log ?? (() => {}));
-  const zeroized = lifecycle.read().state === 'zeroized';
-  if (zeroized && options.rearm !== true) throw zeroizedFailure('Provisioning');
+  const zeroized = requireUnzeroizedOr(options.rearm, lifecycle);
   requireFinished(layout);
   const result = await new ProvisioningRun(config, layout, profile, custody, options, zeroized)
     .complete()
@@ -60,6 +62,13 @@ export async function provision(config: Config, options: ProvisionOptions = {}):
     lifecycle.markSealed();
   }
   return result;
+}
+
+/** @returns whether it is zeroized, which it may be where it is to be armed anew. */
+function requireUnzeroizedOr(rearm: boolean | undefined, lifecycle: Lifecycle): boolean {
+  const zeroized = lifecycle.read().state === 'zeroized';
+  if (zeroized && rearm !== true) throw zeroizedFailure('Provisioning');
+  return zeroized;
 }
 
 /**

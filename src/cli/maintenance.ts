@@ -12,8 +12,12 @@ async function askControl<T>(
   params: Record<string, unknown> = {},
 ): Promise<T> {
   const { askNode } = await import('../appliance/control.ts');
+  return await askNode<T>(await controlOf(options), method, params);
+}
+
+async function controlOf(options: CommonOptions): Promise<string> {
   const { stateLayout } = await import('../appliance/node-record.ts');
-  return await askNode<T>(stateLayout((await configOf(options)).node.state_dir).control, method, params);
+  return stateLayout((await configOf(options)).node.state_dir).control;
 }
 
 const begin = command('begin', 'open a window in which flaps are planned (root only)', [
@@ -121,9 +125,12 @@ const list = command('list', 'the windows that there were, as the custody log te
       printJson({ windows, forbidden: await forbiddenOf(options) });
       return;
     }
+    const { isRunning } = await import('../appliance/control.ts');
+    // One that no record ends, of a node that does not run, has ended with it; the next start records that.
+    const unended = (await isRunning(await controlOf(options))) ? 'open' : 'with the node';
     const rows = windows.map(({ opened, ended, why, interfaces, reason, flapsUsed, flaps }) => [
       opened,
-      ended ?? 'open',
+      ended ?? unended,
       interfaces.join(', '),
       `${flapsUsed} of ${flaps}`,
       why === null ? reason : `${reason} (${why})`,

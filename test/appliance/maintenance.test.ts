@@ -174,8 +174,16 @@ describe('maintenance of a running node', () => {
     expect((await refusalOf(['maintenance', 'forbid', '--reason', 'x', ...node.arguments])).code).toBe(
       'window-open',
     );
+    const lastShown = async () =>
+      (await esoteric(['maintenance', 'list', ...node.arguments])).stdout
+        .toString()
+        .trim()
+        .split('\n')
+        .at(-1);
+    expect(await lastShown()).toMatch(/^\S+ +open /);
     node.kill();
     await node.stop();
+    expect(await lastShown()).toMatch(/^\S+ +with the node /);
     await node.run();
     expect((await list()).windows.at(-1)).toMatchObject({ why: 'its process ended', flapsUsed: 2 });
     expect(await refusalOf([...begin, ...node.arguments])).toMatchObject({ code: 'window-refused' });

@@ -136,8 +136,8 @@ url = "${webhook.url('json')}"
 
   it('refuses run and provision with status 4 once it has stopped, and still gives evidence', async () => {
     expect(await node.stop()).toBe(0);
-    for (const command of ['run', 'provision']) {
-      const refusal = await refusalOf([command, ...node.arguments]);
+    for (const command of [['run'], ['provision'], ['provision', '--dry-run']]) {
+      const refusal = await refusalOf([...command, ...node.arguments]);
       expect(refusal).toMatchObject({ status: 4, code: 'zeroized' });
       expect(refusal.remedy).toContain('--re-arm');
     }
