@@ -145,8 +145,18 @@ const tpm = z
     path: ['pcrs'],
   });
 
+/** Those of a device or an interface have its name behind theirs. */
+const sourceName = z.union(
+  [label, z.string().regex(/^(?:device|serial|packets):[\x21-\x7e]{1,255}$/)],
+  'the name or the family of a noise source, as `scan` lists them',
+);
+
 const entropy = z.strictObject({
-  sources: z.array(label).min(1).default(['all']).describe('Noise sources by name or family, or "all"'),
+  sources: z
+    .array(sourceName)
+    .min(1)
+    .default(['all'])
+    .describe('Noise sources by name or family, as `scan` lists them, or "all"'),
   http: z
     .array(hostAndPort)
     .default([])

@@ -50,7 +50,7 @@ keepalive = 25
 name = "wg1"
 address = "fd00::1/64"
 [entropy]
-sources = ["clock-jitter"]
+sources = ["clock-jitter", "device:/dev/ttyACM0"]
 http = ["10.66.0.1:8080", "[::1]:8080"]
 [sigstore]
 fulcio = "http://198.51.100.1:5555"
