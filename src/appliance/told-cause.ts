@@ -1,12 +1,8 @@
 // What an observed cause that is only told says to people: what was seen, and where to look. Its value means another thing in each.
-
-import type { Cause } from '../interlock/causes.ts';
-import { isObserved, type observedCauses } from '../interlock/causes.ts';
-
-type Observed = (typeof observedCauses)[number];
+import { type Cause, isObserved, type ObservedCause } from '../interlock/causes.ts';
 
 /** Pure. `value` as the probes have it (src/appliance/probes.ts). */
-const words: Readonly<Record<Observed, (value: string) => readonly [seen: string, look: string]>> = {
+const words: Readonly<Record<ObservedCause, (value: string) => readonly [seen: string, look: string]>> = {
   prediction: (value) => [
     `a plug-in foresees an attack, with a confidence of ${value}`,
     'Which plug-in it was is in `esoteric-appliance custody show`.',
@@ -52,6 +48,6 @@ const words: Readonly<Record<Observed, (value: string) => readonly [seen: string
 const rounded = (value: number): string => `${Number(value.toPrecision(3))}`;
 
 export function wordsOf(cause: Cause, value: number): { readonly seen: string; readonly look: string } {
-  const [seen, look] = isObserved(cause) ? words[cause as Observed](rounded(value)) : [`value ${value}`, ''];
+  const [seen, look] = isObserved(cause) ? words[cause](rounded(value)) : [`value ${value}`, ''];
   return { seen, look };
 }

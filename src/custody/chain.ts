@@ -41,8 +41,8 @@ export const hashLine = (line: string | Uint8Array): string =>
 export const linesAtOnce = 256;
 
 /**
- * Checks every line; years of them take seconds, so `alive` is called now and then. A chain that was cut at its end is still whole in itself: that shows only against a head held
- * elsewhere (`checkRollback`).
+ * Checks every line; years of them take seconds, so `alive` is called now and then. A chain that was cut at its end is still whole in
+ * itself: that shows only against a head held elsewhere (`checkRollback`).
  */
 export function checkChain(bytes: Uint8Array, alive: () => void = () => {}): ChainCheck {
   const records: CustodyRecord[] = [];

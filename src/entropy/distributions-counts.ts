@@ -1,8 +1,8 @@
 // The other distributions of counts that NumPy's Generator has, and those of several values at once.
 import { require } from './distributions.ts';
-import { MoreDistributions } from './distributions-more.ts';
+import { ContinuousDistributions } from './distributions-continuous.ts';
 
-export abstract class CountDistributions extends MoreDistributions {
+export abstract class CountDistributions extends ContinuousDistributions {
   /** From `low` to below `high`. */
   abstract integer(low: number, high: number): number;
 

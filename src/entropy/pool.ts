@@ -20,6 +20,7 @@ import {
   possibleCredit,
   unknownSource,
 } from './members.ts';
+import { notReady, outlasted, uncredited, unhealthy } from './no-seed.ts';
 import type { InducedFailure } from './rehearsal.ts';
 import type { SeedFile } from './seed-file.ts';
 import { sourceStatus } from './source-status.ts';
@@ -318,36 +319,3 @@ export class EntropyPool implements AsyncDisposable {
     use(index);
   }
 }
-
-const notReady = (): Failure =>
-  new Failure('entropy-not-ready', 'The entropy pool has not been seeded yet.', {
-    kept: 'Nothing has been given out.',
-    remedy: 'Try again in a moment; `esoteric-appliance pool` shows which noise sources are healthy.',
-  });
-
-const uncredited = (): Failure =>
-  new Failure(
-    'entropy-uncredited',
-    'The noise sources that are healthy are not credited enough for a seed.',
-    {
-      kept: 'Nothing has been given out.',
-      remedy:
-        'Choose more of them; `esoteric-appliance probe SOURCE` says what one is worth on this machine.',
-    },
-  );
-
-const outlasted = (pausedFor: string): Failure =>
-  new Failure(
-    'entropy-unhealthy',
-    `Random output has stopped: no noise is collected (${pausedFor}), and the last seed has served as long as it may.`,
-    {
-      kept: 'Nothing has been given out beyond the reseed limit.',
-      remedy: 'End the window with `esoteric-appliance maintenance end`: output then comes back by itself.',
-    },
-  );
-
-const unhealthy = (why = 'the noise sources have delivered no new seed in time'): Failure =>
-  new Failure('entropy-unhealthy', `Random output has stopped: ${why}.`, {
-    kept: 'Nothing has been given out beyond the reseed limit.',
-    remedy: 'Look at the noise sources with `esoteric-appliance pool`, then restart the node.',
-  });

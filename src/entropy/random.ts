@@ -1,5 +1,6 @@
 // Random values for programs: bytes, typed arrays, integers without bias, floats, choices and shuffles, from any supply of random bytes.
-// Distributions other than the uniform one are in distributions.ts and the two beside it. After the example of NumPy's Generator, under JavaScript's names.
+// Distributions other than the uniform one are in distributions.ts and the two beside it. After the example of NumPy's Generator, under
+// JavaScript's names.
 import { CountDistributions, totalOf } from './distributions-counts.ts';
 import { permuteEach, permuteSlices, type Shaped } from './shaped.ts';
 

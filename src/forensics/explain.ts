@@ -93,7 +93,7 @@ const explanations: Readonly<Record<Explanation['claim'], Omit<Explanation, 'cla
   },
   zeroize: {
     says: 'The node was not zeroized since it was armed; or it was, and the certificate of that is genuine.',
-    needs: 'the enrolment record, and what binds the archive',
+    needs: 'the enrolment record, what binds the archive, and a custody chain that is proven',
     failed: 'The certificate is missing, altered or of another zeroize.',
   },
   redaction: {

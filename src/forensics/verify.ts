@@ -82,6 +82,13 @@ export const verifyBundle = async <E extends Enrolment>(
   appraisers: Appraisers<E>,
 ): Promise<VerifyReport> => (await appraiseBundle(input, appraisers)).report;
 
+/** What is said of a claim that rests on a custody log of which this was found. */
+const doubts = {
+  proven: undefined,
+  failed: 'But the custody log itself failed.',
+  'not-proven': 'But the custody log is not proven to be the whole history.',
+} as const;
+
 /**
  * Appraises a bundle against what the relying party holds, and keeps what can be compared with other bundles of its node.
  * @throws Failure with status 2 for what the relying party itself brought and that cannot be used (a trusted root).
@@ -97,11 +104,6 @@ export async function appraiseBundle<E extends Enrolment>(
   const custody = appraiseCustody(evidence, nv.custody);
   const bound = evidence.sigstore.claims.signature.result === 'proven' || tpm.quoteHolds;
   const unbound = bound ? undefined : 'But it is not proven that anybody signed the statement.';
-  const doubted = {
-    proven: undefined,
-    failed: 'But the custody log itself failed.',
-    'not-proven': 'But the custody log is not proven to be the whole history.',
-  };
   const results = {
     ...evidence.sigstore.claims,
     ...tpm.claims,
@@ -113,7 +115,7 @@ export async function appraiseBundle<E extends Enrolment>(
     sequence: weakened(appraiseSequence(evidence, custody, input.previousSequence, nv.sequence), unbound),
     zeroize: weakened(
       appraiseZeroize(evidence, tpm.simulated, appraisers),
-      unbound ?? doubted[custody.result],
+      unbound ?? doubts[custody.result],
     ),
     redaction: weakened(appraiseRedaction(evidence, input.caseKey), unbound),
   };

@@ -45,7 +45,10 @@ export const observedCauses = [
   'tpm-changed',
 ] as const satisfies readonly Cause[];
 
-export const isObserved = (cause: Cause): boolean => observedCauses.some((known) => known === cause);
+export type ObservedCause = (typeof observedCauses)[number];
+
+export const isObserved = (cause: Cause): cause is ObservedCause =>
+  observedCauses.some((known) => known === cause);
 
 export const causeNumber = (cause: Cause): number => causes.indexOf(cause) + 1;
 export const causeNamed = (number: number): Cause | undefined => causes[number - 1];

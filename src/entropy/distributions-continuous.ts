@@ -2,7 +2,7 @@
 // normals and gammas. Parameters are checked; each method says its domain.
 import { Distributions, require } from './distributions.ts';
 
-export abstract class MoreDistributions extends Distributions {
+export abstract class ContinuousDistributions extends Distributions {
   /** Whose logarithm is normal, of that mean and deviation (not negative). */
   logNormal(mean = 0, deviation = 1): number {
     return Math.exp(this.gaussian(mean, deviation));
