@@ -33,8 +33,7 @@ export function multiMarkovOfBits(bits: Uint8Array): number {
       const context = 2 * (size + (now & (size - 1)));
       predictions[d] = better(counts[context] as number, counts[context + 1] as number);
     }
-    for (let d = sizes; d < depth; d++) predictions[d] = -1;
-    contest.judge(predictions, bits[i] as number);
+    contest.judge(predictions, bits[i] as number, sizes);
     past = now & 0x1_ffff;
   }
   return contest.score.minEntropy(2);

@@ -2,7 +2,8 @@
 // model with counting) and 6.3.10 (LZ78Y). Results are bits per symbol.
 //
 // Contexts are nodes of a trie that is entered with the newest symbol and goes back in time, so that the context of length d + 1 is a
-// child of that of length d; nodes and the symbols that followed them lie in hash tables of integers.
+// child of that of length d; nodes and the symbols that followed them lie in hash tables of integers. Most contexts are seen once: a node
+// that nothing has reached again stands for all longer contexts of its place too (a tail), and is unfolded when something does.
 import { lz78yOfBits, multiMarkovOfBits } from './bit-contexts.ts';
 import { Contest, Score } from './predictors.ts';
 
@@ -62,50 +63,114 @@ class IntegerTable {
 /** Contexts and how often which symbol followed each, with the most frequent follower (of equals, the greatest) at hand. Most contexts
  * have one follower all their life: a table counts the others only. */
 class ContextTree {
+  readonly #symbols: Uint8Array;
   readonly #children: IntegerTable;
   /** Of followers that are not the best of their context, by context and follower. */
   readonly #others: IntegerTable;
   /** By node: the best follower plus one, and its count. */
   #best: Int32Array;
   #bestCount: Int32Array;
+  /** By tail: the position of the symbol that followed it, and which of the lengths from its own on were entered (bit 0 for 1). A node
+   * that is no tail has position 0, which follows nothing. */
+  #tailAt: Int32Array;
+  #tailLengths: Int32Array;
   #nodes = 1;
+  /** The nodes of the contexts that `lookUp` and `unfold` found, shortest first, and how many. */
+  readonly path = new Int32Array(depth);
+  #known = 0;
+  /** What `lookUp` found for each length: the best follower, or -1, and its count. */
+  readonly predictions = new Int32Array(depth);
+  readonly counts = new Int32Array(depth);
 
-  /** For so many symbols; what grows does so from there. */
-  constructor(symbols: number) {
-    const nodes = Math.min(depth * symbols, mostNodesAtFirst);
+  constructor(symbols: Uint8Array) {
+    this.#symbols = symbols;
+    const nodes = Math.min(2 * symbols.length, mostNodesAtFirst);
     this.#children = new IntegerTable(nodes);
-    this.#others = new IntegerTable(Math.min(symbols, mostNodesAtFirst));
+    this.#others = new IntegerTable(Math.min(symbols.length, mostNodesAtFirst));
     this.#best = new Int32Array(nodes + 1);
     this.#bestCount = new Int32Array(nodes + 1);
+    this.#tailAt = new Int32Array(nodes + 1);
+    this.#tailLengths = new Int32Array(nodes + 1);
   }
 
-  /** Writes the nodes of the contexts of 1 to 16 symbols that end before `at` to `path`, -1 from the first that is not known. */
-  walk(symbols: Uint8Array, at: number, path: Int32Array): void {
+  /** Predicts the symbol at `at` from the contexts that end before it; returns how many lengths there are predictions for. */
+  lookUp(at: number): number {
+    const symbols = this.#symbols;
+    const longest = Math.min(depth, at);
     let node = 0;
-    for (let d = 0; d < depth; d++) {
-      node =
-        node === none || at - 1 - d < 0
-          ? none
-          : this.#children.get(node * 256 + (symbols[at - 1 - d] as number));
-      path[d] = node;
+    this.#known = 0;
+    for (let length = 1; length <= longest; length++) {
+      node = this.#children.get(node * 256 + (symbols[at - length] as number));
+      if (node === none) break;
+      this.path[length - 1] = node;
+      this.#known = length;
+      if (this.#tailAt[node] !== 0) return this.#lookAlong(node, at, length);
+      this.predictions[length - 1] = this.best(node);
+      this.counts[length - 1] = this.#bestCount[node] as number;
+    }
+    return this.#known;
+  }
+
+  #lookAlong(tail: number, at: number, from: number): number {
+    const symbols = this.#symbols;
+    const place = this.#tailAt[tail] as number;
+    const lengths = this.#tailLengths[tail] as number;
+    const follower = symbols[place] as number;
+    for (let length = from; ; length++) {
+      const entered = (lengths >>> (length - 1)) & 1;
+      this.predictions[length - 1] = entered === 1 ? follower : none;
+      this.counts[length - 1] = entered;
+      const isLast = lengths >>> length === 0 || at <= length;
+      if (isLast || symbols[at - length - 1] !== symbols[place - length - 1]) return length;
     }
   }
 
-  /** The node of the context of `size` symbols that ends before `at`; makes it, and those on the way, where it is not there. */
-  enter(symbols: Uint8Array, at: number, size: number, path: Int32Array): number {
-    for (let d = 0; d < size; d++) {
-      if (path[d] !== none) continue;
-      const parent = d === 0 ? 0 : (path[d - 1] as number);
-      const node = this.#nodes++;
-      if (node >= this.#best.length) this.#grow();
-      this.#children.set(parent * 256 + (symbols[at - 1 - d] as number), node);
-      path[d] = node;
+  /**
+   * After `lookUp` for the same `at`: makes nodes of all contexts that were found, and returns how many there are. The context of the
+   * next length has not been seen before.
+   */
+  unfold(at: number): number {
+    const symbols = this.#symbols;
+    let known = this.#known;
+    let node = known === 0 ? 0 : (this.path[known - 1] as number);
+    for (let place = this.#tailAt[node] as number; place !== 0; place = this.#tailAt[node] as number) {
+      const lengths = this.#tailLengths[node] as number;
+      this.#tailAt[node] = 0;
+      if (((lengths >>> (known - 1)) & 1) === 1) {
+        this.#best[node] = (symbols[place] as number) + 1;
+        this.#bestCount[node] = 1;
+      }
+      if (lengths >>> known === 0) break;
+      const symbol = symbols[place - known - 1] as number;
+      const child = this.#newTail(node, symbol, place, lengths);
+      if (at <= known || symbols[at - known - 1] !== symbol) break;
+      node = child;
+      this.path[known] = node;
+      known += 1;
     }
-    return path[size - 1] as number;
+    this.#known = known;
+    return known;
+  }
+
+  /** After `unfold`: enters the contexts of these lengths, all longer than what is known, as followed by the symbol at `at`. */
+  enterNew(at: number, lengths: number): void {
+    if (lengths === 0) return;
+    const known = this.#known;
+    const parent = known === 0 ? 0 : (this.path[known - 1] as number);
+    this.#newTail(parent, this.#symbols[at - known - 1] as number, at, lengths);
+  }
+
+  #newTail(parent: number, symbol: number, place: number, lengths: number): number {
+    const node = this.#nodes++;
+    if (node >= this.#best.length) this.#grow();
+    this.#children.set(parent * 256 + symbol, node);
+    this.#tailAt[node] = place;
+    this.#tailLengths[node] = lengths;
+    return node;
   }
 
   followedBy(node: number, symbol: number): boolean {
-    return node !== none && (this.best(node) === symbol || this.#others.get(node * 256 + symbol) > 0);
+    return this.best(node) === symbol || this.#others.get(node * 256 + symbol) > 0;
   }
 
   add(node: number, symbol: number): void {
@@ -128,48 +193,59 @@ class ContextTree {
 
   /** -1 where nothing has followed it. */
   best(node: number): number {
-    return node === none ? none : (this.#best[node] as number) - 1;
-  }
-
-  bestCount(node: number): number {
-    return node === none ? 0 : (this.#bestCount[node] as number);
+    return (this.#best[node] as number) - 1;
   }
 
   #grow(): void {
-    const best = new Int32Array(this.#best.length * 2);
-    const bestCount = new Int32Array(this.#best.length * 2);
-    best.set(this.#best);
-    bestCount.set(this.#bestCount);
-    this.#best = best;
-    this.#bestCount = bestCount;
+    const doubled = (before: Int32Array): Int32Array => {
+      const after = new Int32Array(before.length * 2);
+      after.set(before);
+      return after;
+    };
+    this.#best = doubled(this.#best);
+    this.#bestCount = doubled(this.#bestCount);
+    this.#tailAt = doubled(this.#tailAt);
+    this.#tailLengths = doubled(this.#tailLengths);
   }
 }
+
+/** Bits for the lengths from 1 to this one. */
+const lengthsUpTo = (length: number): number => (1 << length) - 1;
+const allLengths = lengthsUpTo(depth);
 
 export function multiMarkovModel(symbols: Uint8Array, alphabet: number): number {
   if (alphabet === 2) return multiMarkovOfBits(symbols);
   const mostEntries = 100_000;
-  const tree = new ContextTree(symbols.length);
-  const entries = new Int32Array(depth);
+  const tree = new ContextTree(symbols);
+  const { path, predictions } = tree;
   const contest = new Contest(depth);
-  const predictions = new Int32Array(depth);
-  let before = new Int32Array(depth).fill(none);
-  let now = new Int32Array(depth).fill(none);
-  tree.walk(symbols, 1, before);
+  // Pairs of a context and a follower, by length; and the lengths that have room for more.
+  const entries = new Int32Array(depth);
+  const mayFill = symbols.length > mostEntries;
+  let open = allLengths;
+  const count = (lengths: number): void => {
+    for (let d = 0; d < depth; d++) {
+      if (((lengths >>> d) & 1) === 0) continue;
+      entries[d] = (entries[d] as number) + 1;
+      if (entries[d] === mostEntries) open &= ~(1 << d);
+    }
+  };
   for (let i = 2; i < symbols.length; i++) {
     const last = symbols[i - 1] as number;
-    // `before`: contexts that end at i - 2, which `last` has followed.
-    const sizes = Math.min(depth, i - 1);
-    for (let d = 0; d < sizes; d++) {
-      if (!tree.followedBy(before[d] as number, last)) {
-        if ((entries[d] as number) >= mostEntries) continue;
-        entries[d] = (entries[d] as number) + 1;
+    const known = tree.unfold(i - 1);
+    let entered = 0;
+    for (let d = 0; d < known; d++) {
+      const node = path[d] as number;
+      if (!tree.followedBy(node, last)) {
+        if (((open >>> d) & 1) === 0) continue;
+        entered |= 1 << d;
       }
-      tree.add(tree.enter(symbols, i - 1, d + 1, before), last);
+      tree.add(node, last);
     }
-    tree.walk(symbols, i, now);
-    for (let d = 0; d < depth; d++) predictions[d] = d < sizes ? tree.best(now[d] as number) : none;
-    contest.judge(predictions, symbols[i] as number);
-    [before, now] = [now, before];
+    const longer = open & lengthsUpTo(Math.min(depth, i - 1)) & ~lengthsUpTo(known);
+    tree.enterNew(i - 1, longer);
+    if (mayFill) count(entered | longer);
+    contest.judge(predictions, symbols[i] as number, tree.lookUp(i));
   }
   return contest.score.minEntropy(alphabet);
 }
@@ -177,32 +253,47 @@ export function multiMarkovModel(symbols: Uint8Array, alphabet: number): number 
 export function lz78y(symbols: Uint8Array, alphabet: number): number {
   if (alphabet === 2) return lz78yOfBits(symbols);
   const mostEntries = 65_536;
-  const tree = new ContextTree(symbols.length);
+  const tree = new ContextTree(symbols);
+  const { path, predictions, counts } = tree;
   const score = new Score();
-  let entries = 0;
-  let before = new Int32Array(depth).fill(none);
-  let now = new Int32Array(depth).fill(none);
+  const mayFill = depth * symbols.length > mostEntries;
+  let room = mostEntries;
   for (let i = depth + 1; i < symbols.length; i++) {
     const last = symbols[i - 1] as number;
-    for (let size = depth; size >= 1; size--) {
-      // A node without followers lies on the way to a longer context only: it is not in the dictionary.
-      if (tree.best(before[size - 1] as number) === none) {
-        if (entries >= mostEntries) continue;
-        entries += 1;
-      }
-      tree.add(tree.enter(symbols, i - 1, size, before), last);
+    const known = tree.unfold(i - 1);
+    // A node without followers lies on the way to a longer context only: it is not in the dictionary.
+    let missing = allLengths & ~lengthsUpTo(known);
+    for (let d = 0; d < known; d++) if (tree.best(path[d] as number) === none) missing |= 1 << d;
+    if (mayFill) {
+      missing = greatest(missing, room);
+      room -= bitsIn(missing);
     }
-    tree.walk(symbols, i, now);
+    for (let d = 0; d < known; d++) {
+      const node = path[d] as number;
+      if (tree.best(node) !== none || ((missing >>> d) & 1) === 1) tree.add(node, last);
+    }
+    tree.enterNew(i - 1, missing & ~lengthsUpTo(known));
     let prediction = none;
     let mostOften = 0;
-    for (let size = depth; size >= 1; size--) {
-      const count = tree.bestCount(now[size - 1] as number);
-      if (count <= mostOften) continue;
-      prediction = tree.best(now[size - 1] as number);
-      mostOften = count;
+    for (let d = tree.lookUp(i) - 1; d >= 0; d--) {
+      if ((counts[d] as number) <= mostOften) continue;
+      prediction = predictions[d] as number;
+      mostOften = counts[d] as number;
     }
     score.count(prediction === symbols[i]);
-    [before, now] = [now, before];
   }
   return score.minEntropy(alphabet);
+}
+
+/** At most so many of its bits, the greatest. */
+function greatest(bits: number, most: number): number {
+  let kept = bits;
+  for (let excess = bitsIn(bits) - most; excess > 0; excess--) kept &= kept - 1;
+  return kept;
+}
+
+function bitsIn(bits: number): number {
+  let count = 0;
+  for (let rest = bits; rest !== 0; rest &= rest - 1) count += 1;
+  return count;
 }

@@ -66,12 +66,12 @@ export class Contest {
     this.#wins = new Int32Array(predictors);
   }
 
-  /** `predictions`: -1 for none. */
-  judge(predictions: Int32Array, actual: number): void {
+  /** `predictions`: -1 for none; those of the first so many predictors, the others have none. */
+  judge(predictions: Int32Array, actual: number, predicting = predictions.length): void {
     const wins = this.#wins;
     let winner = this.#winner;
-    this.score.count(predictions[winner] === actual);
-    for (let predictor = 0; predictor < predictions.length; predictor++) {
+    this.score.count(winner < predicting && predictions[winner] === actual);
+    for (let predictor = 0; predictor < predicting; predictor++) {
       if (predictions[predictor] !== actual) continue;
       const count = (wins[predictor] as number) + 1;
       wins[predictor] = count;
