@@ -9,7 +9,7 @@ import { type EventSink, fileSink, isContainersOwn, outputSink } from '../journa
 import { type EventName, events } from '../journal/events.ts';
 import { JournalWriter } from '../journal/write.ts';
 import type { Config } from './config.ts';
-import type { StateLayout } from './node-record.ts';
+import type { StateLayout } from './state-layout.ts';
 
 type Details = Readonly<Record<string, unknown>>;
 

@@ -10,7 +10,8 @@ import { approvalRequest, checkApproval, type Expectation, signApproval } from '
 import { type Approval, type ApprovalRequest, parseApproval } from '../keys/approval-format.ts';
 import type { PolicyAuthorities } from '../keys/policy.ts';
 import type { Tpm } from '../tpm/context.ts';
-import type { NodeRecord, StateLayout } from './node-record.ts';
+import type { NodeRecord } from './node-record.ts';
+import type { StateLayout } from './state-layout.ts';
 
 type Keys = NodeRecord['keys'];
 type NodeAnchors = NonNullable<NodeRecord['tpm']>;

@@ -20,7 +20,8 @@ import {
 } from './approvals.ts';
 import { developmentSigner } from './authorities.ts';
 import type { Config } from './config.ts';
-import type { NodeRecord, StateLayout } from './node-record.ts';
+import type { NodeRecord } from './node-record.ts';
+import type { StateLayout } from './state-layout.ts';
 
 type NodeAnchors = NonNullable<NodeRecord['tpm']>;
 

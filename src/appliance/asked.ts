@@ -5,7 +5,7 @@ import { type EnrolmentRecord, parseEnrolment } from '../attestation/enrolment.t
 import type { CustodyRecord } from '../custody/chain.ts';
 import { readIfPresent } from '../host/durable.ts';
 import type { Config } from './config.ts';
-import type { StateLayout } from './node-record.ts';
+import type { StateLayout } from './state-layout.ts';
 
 export const wants = ['rotate', 'appraise'] as const;
 export type Want = (typeof wants)[number];

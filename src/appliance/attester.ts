@@ -22,7 +22,8 @@ import { askNode, isRunning } from './control.ts';
 import { readEndorsement } from './endorsement.ts';
 import { enrolmentOf } from './enrolment.ts';
 import { NodeKeys } from './node-keys.ts';
-import { type NodeRecord, readNodeRecord, type StateLayout, stateLayout } from './node-record.ts';
+import { type NodeRecord, readNodeRecord } from './node-record.ts';
+import { type StateLayout, stateLayout } from './state-layout.ts';
 
 /** What of a node is needed to attest it; the running node and the command line have it alike. */
 export interface Attester {

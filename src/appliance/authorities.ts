@@ -9,7 +9,7 @@ import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
 import type { PolicyAuthorities } from '../keys/policy.ts';
 import { signerName } from '../tpm/external.ts';
 import type { Config } from './config.ts';
-import type { StateLayout } from './node-record.ts';
+import type { StateLayout } from './state-layout.ts';
 
 /** How `assurance` and its readers name the stand-ins. */
 export const developmentStandIn = {

@@ -6,7 +6,7 @@ import { isDiskFull } from '../forensics/member-file.ts';
 import { Room } from '../forensics/room.ts';
 import { Failure } from '../host/failure.ts';
 import type { Config } from './config.ts';
-import type { StateLayout } from './node-record.ts';
+import type { StateLayout } from './state-layout.ts';
 
 /** Who asks for a bundle: an operator, the interlock, a cause that the policy has told, an alert by its severity, the timer. */
 export type Trigger = 'hand' | 'zeroize' | 'observed' | 'alert' | 'timer';

@@ -10,7 +10,8 @@ import { type JournalSelection, journalArguments, readJournal } from '../journal
 import { unitSelection } from '../journal/units.ts';
 import type { Config } from './config.ts';
 import type { BundleRequest } from './evidence.ts';
-import type { NodeRecord, StateLayout } from './node-record.ts';
+import type { NodeRecord } from './node-record.ts';
+import type { StateLayout } from './state-layout.ts';
 
 export interface BundleSubject {
   readonly config: Config;

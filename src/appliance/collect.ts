@@ -16,8 +16,9 @@ import { keepHouse } from './housekeeping.ts';
 import { storedCertificate } from './incident.ts';
 import { stoppedCollectors } from './live-state.ts';
 import { NodeKeys } from './node-keys.ts';
-import { type NodeRecord, readNodeRecord, type StateLayout, stateLayout } from './node-record.ts';
+import { type NodeRecord, readNodeRecord } from './node-record.ts';
 import { type Preview, previewBundle } from './preview.ts';
+import { type StateLayout, stateLayout } from './state-layout.ts';
 
 /** Makes the directory for copies, if need be. @throws Failure `output-unusable`, usage. */
 export function requireOutput(directory: string): void {

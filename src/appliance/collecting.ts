@@ -7,7 +7,7 @@ import { bootMilliseconds } from '../host/time.ts';
 import type { Announcer } from './announce.ts';
 import type { Config } from './config.ts';
 import type { BundleMade, BundleRequest } from './evidence.ts';
-import type { StateLayout } from './node-record.ts';
+import type { StateLayout } from './state-layout.ts';
 
 export interface CollectingOptions {
   readonly config: Config;

@@ -19,8 +19,8 @@ import { utcNow } from '../host/time.ts';
 import type { Config } from './config.ts';
 import type { CourierIdentity } from './courier-identity.ts';
 import type { BundleJob } from './handover.ts';
-import type { StateLayout } from './node-record.ts';
 import { receiptFiles } from './receipts.ts';
+import type { StateLayout } from './state-layout.ts';
 
 /** Requests to Sigstore services give up after this; the delivery is tried again. */
 const sigstoreTimeout = 15_000;

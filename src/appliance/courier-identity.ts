@@ -12,7 +12,7 @@ import { type ExpectedToken, readToken } from '../attestation/identity-token.ts'
 import { exitStatus, Failure } from '../host/failure.ts';
 import type { Config } from './config.ts';
 import { howToSignIn, isOf, readLogin, writeLogin } from './identity-login.ts';
-import type { StateLayout } from './node-record.ts';
+import type { StateLayout } from './state-layout.ts';
 
 /** For each request by itself. */
 const timeoutMilliseconds = 15_000;

@@ -19,8 +19,8 @@ import type { Config } from './config.ts';
 import { deliverBundle, forgetGone, loadBeforeDropping } from './courier-bundle.ts';
 import { CourierIdentity } from './courier-identity.ts';
 import type { BundleJob } from './handover.ts';
-import { stateLayout } from './node-record.ts';
 import { packageRoot, policyPath } from './policies.ts';
+import { stateLayout } from './state-layout.ts';
 
 export interface CourierOptions {
   /** Deliver what is due once, then end. */

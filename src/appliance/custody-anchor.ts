@@ -4,7 +4,8 @@ import { Failure, reasonOf } from '../host/failure.ts';
 import type { Announcer } from './announce.ts';
 import type { Config } from './config.ts';
 import { type Anchored, NodeKeys } from './node-keys.ts';
-import type { NodeRecord, StateLayout } from './node-record.ts';
+import type { NodeRecord } from './node-record.ts';
+import type { StateLayout } from './state-layout.ts';
 
 /**
  * Undefined without a TPM that answers: the next anchoring makes up for it. Where the TPM knows another history, that is certified, so

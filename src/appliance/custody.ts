@@ -14,7 +14,8 @@ import { unprovisioned } from '../keys/lifecycle.ts';
 import type { Config } from './config.ts';
 import { askNode, isRunning } from './control.ts';
 import { NodeKeys } from './node-keys.ts';
-import { readNodeRecord, stateLayout } from './node-record.ts';
+import { readNodeRecord } from './node-record.ts';
+import { stateLayout } from './state-layout.ts';
 
 /**
  * The whole log and what its chain says; with `known`, also whether it still holds that head. Names are those that the node

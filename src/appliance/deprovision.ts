@@ -12,16 +12,10 @@ import { sealedKeysIn } from '../keys/sealed.ts';
 import { openTpm } from '../tpm/context.ts';
 import { requireUsable } from './anchoring.ts';
 import type { Config } from './config.ts';
-import {
-  type LockoutBefore,
-  lockoutSchema,
-  type NodeRecord,
-  readNodeRecord,
-  type StateLayout,
-  stateLayout,
-} from './node-record.ts';
+import { type LockoutBefore, lockoutSchema, type NodeRecord, readNodeRecord } from './node-record.ts';
 import { indexDefinitions, type OwnedObject, ownedBy, plannedBy, shareOf } from './ownership.ts';
 import { Progress } from './progress.ts';
+import { type StateLayout, stateLayout } from './state-layout.ts';
 
 export interface DeprovisionOptions {
   /** Without it nothing is done: what would go is told. */

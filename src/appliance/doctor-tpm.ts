@@ -7,7 +7,8 @@ import type { TpmProperties } from '../tpm/properties.ts';
 import { measuredPcrs, requireUsable } from './anchoring.ts';
 import type { Config } from './config.ts';
 import { type Finding, missing, ok } from './finding.ts';
-import { readNodeRecord, stateLayout } from './node-record.ts';
+import { readNodeRecord } from './node-record.ts';
+import { stateLayout } from './state-layout.ts';
 
 export async function checkTpm(config: Config): Promise<Finding[]> {
   if (config.tpm.mode === 'none') {

@@ -12,8 +12,9 @@ import { checkPolicies } from './doctor-policies.ts';
 import { checkTpm } from './doctor-tpm.ts';
 import { requireEvidenceSettings } from './evidence.ts';
 import { type Finding, missing, ok } from './finding.ts';
-import { readNodeRecord, stateLayout } from './node-record.ts';
+import { readNodeRecord } from './node-record.ts';
 import { appraiseProgram, kindNames, lacking } from './program.ts';
+import { stateLayout } from './state-layout.ts';
 import { askedOfStopped } from './status.ts';
 import { stuckOf, uploadTarget } from './uploads.ts';
 

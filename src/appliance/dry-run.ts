@@ -6,9 +6,10 @@ import { openTpm } from '../tpm/context.ts';
 import { lockoutBefore, requireUsable } from './anchoring.ts';
 import { assuranceOf, requireSameKind } from './assurance.ts';
 import type { Config } from './config.ts';
-import { type NodeRecord, readNodeRecord, type StateLayout } from './node-record.ts';
+import { type NodeRecord, readNodeRecord } from './node-record.ts';
 import { ownedObjects, sealedBlob, signingKeyBlob } from './ownership.ts';
 import type { ProvisionResult } from './provision-result.ts';
+import type { StateLayout } from './state-layout.ts';
 
 /**
  * `owns` is what would stand; `changed` what would be made of it.

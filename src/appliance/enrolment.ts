@@ -5,7 +5,8 @@ import type { EnrolmentRecord } from '../attestation/enrolment.ts';
 import { utcNow } from '../host/time.ts';
 import { type Anchors, handleText, pemOf } from '../keys/anchors.ts';
 import { readSealedKey } from '../keys/sealed.ts';
-import type { NodeRecord, StateLayout } from './node-record.ts';
+import type { NodeRecord } from './node-record.ts';
+import type { StateLayout } from './state-layout.ts';
 
 /**
  * The enrolment record of a provisioned node, as of now: `created` is when it was written, beside the custody head of then. `volatileKeys` are the public halves that a node without a TPM has made for

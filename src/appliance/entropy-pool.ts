@@ -3,7 +3,7 @@ import { type Grade, gradeOf } from '../entropy/grade.ts';
 import type { EntropyStatus } from '../entropy/status.ts';
 import type { Config } from './config.ts';
 import { askNode } from './control.ts';
-import { stateLayout } from './node-record.ts';
+import { stateLayout } from './state-layout.ts';
 
 /** The JSON contract of `pool --json` (docs/cli.md). */
 export interface PoolReport extends EntropyStatus {

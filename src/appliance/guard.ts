@@ -7,10 +7,10 @@ import { consequenceOf, type InterlockPolicy } from '../interlock/policy.ts';
 import type { Announcer } from './announce.ts';
 import type { BundleMade, BundleRequest } from './evidence.ts';
 import { type Decided, Lookout } from './lookout.ts';
-import type { StateLayout } from './node-record.ts';
 import { type ProbedNode, probesOf } from './probes.ts';
 import { recordPast } from './record.ts';
 import { RemoteCommands } from './remote-commands.ts';
+import type { StateLayout } from './state-layout.ts';
 import { wordsOf } from './told-cause.ts';
 
 export interface GuardedNode extends ProbedNode {

@@ -9,7 +9,8 @@ import type { CustodyLog } from '../custody/log.ts';
 import { bundleGivenUp, bundleMade, sigstoreName } from '../forensics/format.ts';
 import type { Signed } from './bundle-signing.ts';
 import type { Config } from './config.ts';
-import type { NodeRecord, StateLayout } from './node-record.ts';
+import type { NodeRecord } from './node-record.ts';
+import type { StateLayout } from './state-layout.ts';
 
 /** The job of the courier: countersign, upload, read back. Paths, and nothing secret. */
 export interface BundleJob {

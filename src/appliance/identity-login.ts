@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { readIfPresent, removeDurable, writeDurably } from '../host/durable.ts';
 import { Failure } from '../host/failure.ts';
 import type { Config } from './config.ts';
-import type { StateLayout } from './node-record.ts';
+import type { StateLayout } from './state-layout.ts';
 
 const schema = z.strictObject({
   format: z.literal('esoteric-appliance-identity/1'),

@@ -14,8 +14,9 @@ import type { ZeroizeOutcome } from '../interlock/outcome.ts';
 import type { Announcer } from './announce.ts';
 import type { BundleMade, BundleRequest } from './evidence.ts';
 import type { NodeKeys } from './node-keys.ts';
-import type { NodeRecord, StateLayout } from './node-record.ts';
+import type { NodeRecord } from './node-record.ts';
 import { recordPast } from './record.ts';
+import type { StateLayout } from './state-layout.ts';
 import { tellDeepened, tellZeroize } from './tell-zeroize.ts';
 import { certifyZeroize, type HeldKey } from './zeroize-certificate.ts';
 

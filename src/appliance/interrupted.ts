@@ -18,8 +18,9 @@ import { pinnedStorageRoot } from '../keys/anchors.ts';
 import { Lifecycle } from '../keys/lifecycle.ts';
 import { openTpm } from '../tpm/context.ts';
 import type { Config } from './config.ts';
-import type { NodeRecord, StateLayout } from './node-record.ts';
+import type { NodeRecord } from './node-record.ts';
 import { stagePlan } from './stage-plan.ts';
+import type { StateLayout } from './state-layout.ts';
 
 /** Whether a zeroize of this life of the node is unfinished: the state counts as zeroized, whatever the lifecycle file says. */
 export const zeroizeUnfinished = (layout: StateLayout): boolean => leftOver(layout) !== undefined;

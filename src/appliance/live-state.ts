@@ -7,7 +7,7 @@ import { Lifecycle } from '../keys/lifecycle.ts';
 import type { WireGuardStatus } from '../links/wireguard.ts';
 import type { ZeroizeSummary } from './incident.ts';
 import type { Decided } from './lookout.ts';
-import type { StateLayout } from './node-record.ts';
+import type { StateLayout } from './state-layout.ts';
 import type { TpmCondition } from './tpm-condition.ts';
 import { readForbidden } from './windows.ts';
 

@@ -10,8 +10,9 @@ import type { Interlock } from '../interlock/interlock.ts';
 import type { MaintenanceWindow, OpenedWindow, WindowClosed, WindowRequest } from '../interlock/window.ts';
 import type { Announcer } from './announce.ts';
 import { type Asked, type Asking, askedOf, askingEvents, type LinkKeys, type Want, wants } from './asked.ts';
-import type { NodeRecord, StateLayout } from './node-record.ts';
+import type { NodeRecord } from './node-record.ts';
 import { recordPast } from './record.ts';
+import type { StateLayout } from './state-layout.ts';
 import {
   type Forbidden,
   leftOpen,

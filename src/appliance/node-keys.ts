@@ -17,7 +17,8 @@ import { TpmError } from '../tpm/responses.ts';
 import type { SignedAttest } from '../tpm/signing.ts';
 import { expectationOf, fittingApproval, presentState, storedApprovals } from './approvals.ts';
 import type { Config } from './config.ts';
-import type { NodeRecord, StateLayout } from './node-record.ts';
+import type { NodeRecord } from './node-record.ts';
+import type { StateLayout } from './state-layout.ts';
 
 /** PCRs of the firmware and boot chain, which every quote covers beside the cap PCR. */
 const quotedPcrs = [0, 1, 2, 3, 4, 5, 6, 7];

@@ -7,7 +7,8 @@ import { Failure } from '../host/failure.ts';
 import { generateKey, publicHalf } from '../keys/sealed.ts';
 import { enrolmentOf } from './enrolment.ts';
 import type { NodeKeys } from './node-keys.ts';
-import type { NodeRecord, StateLayout } from './node-record.ts';
+import type { NodeRecord } from './node-record.ts';
+import type { StateLayout } from './state-layout.ts';
 
 export interface KeyHolder {
   readonly record: NodeRecord;

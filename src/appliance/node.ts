@@ -34,13 +34,7 @@ import { Links } from './links.ts';
 import { type LiveState, liveCollectors } from './live-state.ts';
 import { Maintenance } from './maintenance.ts';
 import { type Anchored, NodeKeys, type TpmStanding } from './node-keys.ts';
-import {
-  makeReceipts,
-  type NodeRecord,
-  readNodeRecord,
-  type StateLayout,
-  stateLayout,
-} from './node-record.ts';
+import { type NodeRecord, readNodeRecord } from './node-record.ts';
 import { NodeSecrets } from './node-secrets.ts';
 import { policyPath } from './policies.ts';
 import { startPool } from './pool.ts';
@@ -48,6 +42,7 @@ import { type Preview, previewBundle } from './preview.ts';
 import { admitProgram, type ProgramAppraisal } from './program.ts';
 import { recordPast } from './record.ts';
 import { failedClaimsOfOwn } from './self-appraisal.ts';
+import { makeReceipts, type StateLayout, stateLayout } from './state-layout.ts';
 import { Striking } from './striking.ts';
 import { conditionOf } from './tpm-condition.ts';
 import { heldKeys } from './zeroize-certificate.ts';

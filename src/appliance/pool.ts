@@ -8,8 +8,8 @@ import type { SourceSettings } from '../entropy/source.ts';
 import type { SecretArena, SecretBuffer } from '../host/arena.ts';
 import { monotonicMicros } from '../host/time.ts';
 import type { Config } from './config.ts';
-import { stateLayout } from './node-record.ts';
 import { policyPath } from './policies.ts';
+import { stateLayout } from './state-layout.ts';
 
 export interface PoolChoice {
   /** The disk source's, where the configuration names none. */

@@ -3,8 +3,9 @@ import type { EnrolmentRecord } from '../attestation/enrolment.ts';
 import { handleText } from '../keys/anchors.ts';
 import { fingerprintOf } from '../keys/policy.ts';
 import type { Config } from './config.ts';
-import type { Assurance, NodeRecord, StateLayout } from './node-record.ts';
+import type { Assurance, NodeRecord } from './node-record.ts';
 import { type HeldBlob, type OwnedObject, ownedBy } from './ownership.ts';
+import type { StateLayout } from './state-layout.ts';
 
 /** The JSON contract of `provision --json` (docs/cli.md). */
 export interface ProvisionResult {

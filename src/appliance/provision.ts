@@ -19,12 +19,13 @@ import { anchorOnce } from './custody-anchor.ts';
 import { dryRun } from './dry-run.ts';
 import { finishInterrupted, requireFinished } from './interrupted.ts';
 import { makeUpForKilled, tellFinished } from './killed-zeroize.ts';
-import { makeStateDirectories, readNodeRecord, type StateLayout, stateLayout } from './node-record.ts';
+import { readNodeRecord } from './node-record.ts';
 import { readCertificates } from './pins.ts';
 import { policyPath, profilePath } from './policies.ts';
 import { loadProfile, type Profile, wantedKeys } from './profile.ts';
 import type { ProvisionResult } from './provision-result.ts';
 import { ProvisioningRun, type ProvisionOptions } from './provisioning-run.ts';
+import { makeStateDirectories, type StateLayout, stateLayout } from './state-layout.ts';
 
 /**
  * @throws Failure `zeroized` on a zeroized node without `rearm`; `state-in-use` while the node runs; `approval-needed` where

@@ -14,17 +14,12 @@ import { authoritiesOf } from './authorities.ts';
 import type { Config } from './config.ts';
 import { endorse, kindOf } from './endorsement.ts';
 import { enrolmentOf } from './enrolment.ts';
-import {
-  type Assurance,
-  type NodeRecord,
-  readNodeRecord,
-  type StateLayout,
-  writeNodeRecord,
-} from './node-record.ts';
+import { type Assurance, type NodeRecord, readNodeRecord, writeNodeRecord } from './node-record.ts';
 import { type Profile, wantedKeys } from './profile.ts';
 import { Progress } from './progress.ts';
 import { type ProvisionResult, resultOf } from './provision-result.ts';
 import { giveBackResealing, rotateKeys, sealMissingKeys } from './sealing.ts';
+import type { StateLayout } from './state-layout.ts';
 
 export interface ProvisionOptions {
   /** Path of a profile; that of the node's role unless told. */

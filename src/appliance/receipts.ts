@@ -8,7 +8,8 @@ import type { Delivered } from '../forensics/deliver.ts';
 import { bundleMade } from '../forensics/format.ts';
 import { utcNow } from '../host/time.ts';
 import type { Announcer } from './announce.ts';
-import type { NodeRecord, StateLayout } from './node-record.ts';
+import type { NodeRecord } from './node-record.ts';
+import type { StateLayout } from './state-layout.ts';
 
 export interface Recording {
   readonly layout: StateLayout;

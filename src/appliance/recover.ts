@@ -14,9 +14,10 @@ import { requireUsable } from './anchoring.ts';
 import { challengeOf, type RecoveryChallenge } from './approve.ts';
 import { authoritiesOf } from './authorities.ts';
 import type { Config } from './config.ts';
-import { readNodeRecord, stateLayout, writeNodeRecord } from './node-record.ts';
+import { readNodeRecord, writeNodeRecord } from './node-record.ts';
 import { readCertificates } from './pins.ts';
 import { overtaken, Progress } from './progress.ts';
+import { stateLayout } from './state-layout.ts';
 
 /** Brings a challenge to the recovery key and returns its signature: DER. */
 export type RecoverySigner = (challenge: RecoveryChallenge) => Promise<Uint8Array>;

@@ -12,7 +12,7 @@ import {
   type RemoteCommand,
 } from '../interlock/detectors/remote-command.ts';
 import type { Config } from './config.ts';
-import type { StateLayout } from './node-record.ts';
+import type { StateLayout } from './state-layout.ts';
 
 type Refusal = Extract<CommandVerdict, { refused: string }>['refused'] | 'no key is configured';
 

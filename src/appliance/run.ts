@@ -11,9 +11,9 @@ import type { Config } from './config.ts';
 import { type Methods, serveControl } from './control.ts';
 import type { BundleRequest } from './evidence.ts';
 import { Node } from './node.ts';
-import { stateLayout } from './node-record.ts';
 import { codeDirectory, packageRoot } from './policies.ts';
 import { provision } from './provision.ts';
+import { stateLayout } from './state-layout.ts';
 import { liveStatus } from './status.ts';
 
 export interface RunOptions {

@@ -7,8 +7,9 @@ import { createSealedKey, keyLength, readSealedKey, reclaimShare } from '../keys
 import type { Tpm } from '../tpm/context.ts';
 import type { Make } from './anchoring.ts';
 import type { Config } from './config.ts';
-import type { NodeRecord, StateLayout } from './node-record.ts';
+import type { NodeRecord } from './node-record.ts';
 import { overtaken, type Progress } from './progress.ts';
+import type { StateLayout } from './state-layout.ts';
 
 /** Room for one key at a time, with its share and what is made of both. */
 const arenaBytes = 16_384;

@@ -10,7 +10,7 @@ import { unprovisioned } from '../keys/lifecycle.ts';
 import type { Config } from './config.ts';
 import { type IdentitySource, issuerClient, sourceOf } from './courier-identity.ts';
 import { howToSignIn, isOf, readLogin, removeLogin, writeLogin } from './identity-login.ts';
-import { type StateLayout, stateLayout } from './node-record.ts';
+import { type StateLayout, stateLayout } from './state-layout.ts';
 
 /** The JSON contract of `sigstore login`. */
 export interface SignedIn {

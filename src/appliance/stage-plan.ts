@@ -6,7 +6,8 @@ import { Lifecycle } from '../keys/lifecycle.ts';
 import { sealedKeyPath } from '../keys/sealed.ts';
 import { marshalNvIncrement, marshalNvUndefine, marshalPcrExtend, type RawChannel } from '../tpm/raw.ts';
 import type { Config } from './config.ts';
-import type { NodeRecord, StateLayout } from './node-record.ts';
+import type { NodeRecord } from './node-record.ts';
+import type { StateLayout } from './state-layout.ts';
 
 /** The TPM stage gives up after this; the stages after it go on. */
 const tpmStageMilliseconds = 500;

@@ -14,14 +14,9 @@ import { readCustody } from './custody.ts';
 import { zeroizeUnfinished } from './interrupted.ts';
 import type { LiveState } from './live-state.ts';
 import type { Node } from './node.ts';
-import {
-  type Assurance,
-  type NodeRecord,
-  readNodeRecord,
-  type StateLayout,
-  stateLayout,
-} from './node-record.ts';
+import { type Assurance, type NodeRecord, readNodeRecord } from './node-record.ts';
 import type { ProgramAppraisal } from './program.ts';
+import { type StateLayout, stateLayout } from './state-layout.ts';
 import { conditionOfStopped, type TpmCondition } from './tpm-condition.ts';
 
 /** The JSON contract of `status --json` (docs/cli.md). */

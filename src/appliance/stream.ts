@@ -5,7 +5,7 @@ import { Failure } from '../host/failure.ts';
 import type { Config } from './config.ts';
 import { askNodeForBytes, isRunning } from './control.ts';
 import { orNoOutput } from './no-output.ts';
-import { stateLayout } from './node-record.ts';
+import { stateLayout } from './state-layout.ts';
 import { requireUnzeroized, unzeroizedDoor } from './unzeroized.ts';
 
 /** How long a node that ended its output has to write down that it was zeroized. */

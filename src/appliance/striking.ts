@@ -18,9 +18,10 @@ import { type Finished, requireFinished } from './interrupted.ts';
 import { hasCredentials, makeUpForKilled } from './killed-zeroize.ts';
 import type { Maintenance } from './maintenance.ts';
 import type { NodeKeys } from './node-keys.ts';
-import type { NodeRecord, StateLayout } from './node-record.ts';
+import type { NodeRecord } from './node-record.ts';
 import { recordPast } from './record.ts';
 import { stagePlan } from './stage-plan.ts';
+import type { StateLayout } from './state-layout.ts';
 import type { HeldKey } from './zeroize-certificate.ts';
 
 /** A thread that has been silent for so many heartbeats is lost. */

@@ -2,7 +2,8 @@
 import { Failure } from '../host/failure.ts';
 import type { Config } from './config.ts';
 import { NodeKeys } from './node-keys.ts';
-import type { NodeRecord, StateLayout } from './node-record.ts';
+import type { NodeRecord } from './node-record.ts';
+import type { StateLayout } from './state-layout.ts';
 
 export interface TpmCondition {
   /** Another TPM than the node's own answers too, and one that others have filled: `approval` is `tpm-swapped` or `tpm-memory`. */

@@ -2,7 +2,7 @@ import type { SecretArena } from '../host/arena.ts';
 import { zeroizedFailure } from '../host/failure.ts';
 import { Lifecycle } from '../keys/lifecycle.ts';
 import type { Config } from './config.ts';
-import { stateLayout } from './node-record.ts';
+import { stateLayout } from './state-layout.ts';
 
 const watchMilliseconds = 200;
 

@@ -8,8 +8,8 @@ import { becomeUser, findUser } from '../host/privileges.ts';
 import { outboxRows } from './alerts.ts';
 import type { Config } from './config.ts';
 import { readCustody } from './custody.ts';
-import { stateLayout } from './node-record.ts';
 import { bundleDelivered } from './receipts.ts';
+import { stateLayout } from './state-layout.ts';
 
 export interface UploadRow {
   readonly key: string;

@@ -15,7 +15,8 @@ import {
   writeRequest,
 } from './approvals.ts';
 import type { Config } from './config.ts';
-import { readNodeRecord, stateLayout } from './node-record.ts';
+import { readNodeRecord } from './node-record.ts';
+import { stateLayout } from './state-layout.ts';
 
 export interface Prediction {
   /** Path of an event log in the TCG format, such as the kernel's binary_bios_measurements. */

@@ -11,8 +11,9 @@ import type { ZeroizeOutcome } from '../interlock/outcome.ts';
 import type { Announcer } from './announce.ts';
 import type { NodeKeys, Quoted } from './node-keys.ts';
 import { signedText } from './node-keys.ts';
-import type { NodeRecord, StateLayout } from './node-record.ts';
+import type { NodeRecord } from './node-record.ts';
 import { recordPast } from './record.ts';
+import type { StateLayout } from './state-layout.ts';
 
 /** A key that was in the arena, or that a zeroize takes away at rest. */
 export interface HeldKey {

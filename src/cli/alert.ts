@@ -7,7 +7,7 @@ const test = command('test', 'send a test alert to all channels, through the run
   .action((options) =>
     ending(options.json, async () => {
       const { askNode } = await import('../appliance/control.ts');
-      const { stateLayout } = await import('../appliance/node-record.ts');
+      const { stateLayout } = await import('../appliance/state-layout.ts');
       const control = stateLayout((await configOf(options)).node.state_dir).control;
       const sent = await askNode<{ key: string }>(control, 'alert', {
         ...(options.message === undefined ? {} : { message: options.message }),

@@ -16,7 +16,7 @@ async function askControl<T>(
 }
 
 async function controlOf(options: CommonOptions): Promise<string> {
-  const { stateLayout } = await import('../appliance/node-record.ts');
+  const { stateLayout } = await import('../appliance/state-layout.ts');
   return stateLayout((await configOf(options)).node.state_dir).control;
 }
 
@@ -64,7 +64,7 @@ const end = command('end', 'close the window now', ['maintenance end']).action((
 /** Until when nothing may open a window; from the running node, or from what it has left. */
 async function forbiddenOf(options: CommonOptions): Promise<Forbidden | null> {
   const { readForbidden } = await import('../appliance/windows.ts');
-  const { stateLayout } = await import('../appliance/node-record.ts');
+  const { stateLayout } = await import('../appliance/state-layout.ts');
   return readForbidden(stateLayout((await configOf(options)).node.state_dir).forbidden) ?? null;
 }
 

@@ -33,7 +33,7 @@ const send = command('send', 'give a signed command to the running node (root on
     ending(options.json, async () => {
       const { readSigned } = await import('../appliance/sign-command.ts');
       const { askNode } = await import('../appliance/control.ts');
-      const { stateLayout } = await import('../appliance/node-record.ts');
+      const { stateLayout } = await import('../appliance/state-layout.ts');
       const { control } = stateLayout((await configOf(options)).node.state_dir);
       const accepted = await askNode<{ number: number; level: string }>(control, 'command', {
         command: readSigned(file),

@@ -14,7 +14,7 @@ export const zeroizeCommand = command(
   .action((options) =>
     ending(options.json, async () => {
       const { askNode } = await import('../appliance/control.ts');
-      const { stateLayout } = await import('../appliance/node-record.ts');
+      const { stateLayout } = await import('../appliance/state-layout.ts');
       const control = stateLayout((await configOf(options)).node.state_dir).control;
       const outcome = await askNode<ZeroizeOutcome>(control, 'zeroize', {
         reason: options.reason,

@@ -17,7 +17,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { loadConfig } from '../../src/appliance/config.ts';
-import { makeStateDirectories, stateLayout } from '../../src/appliance/node-record.ts';
+import { makeStateDirectories, stateLayout } from '../../src/appliance/state-layout.ts';
 
 const repository = resolve(import.meta.dirname, '../..');
 const appliance = join(repository, 'appliance');

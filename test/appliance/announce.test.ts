@@ -5,7 +5,7 @@ import type { Severity } from '../../src/alerts/alert.ts';
 import { takeJobs } from '../../src/alerts/spool.ts';
 import { Announcer } from '../../src/appliance/announce.ts';
 import { configSchema } from '../../src/appliance/config-schema.ts';
-import { stateLayout } from '../../src/appliance/node-record.ts';
+import { stateLayout } from '../../src/appliance/state-layout.ts';
 import { Scratch } from './scene.ts';
 
 const scratch = new Scratch();

@@ -3,8 +3,8 @@ import { cpSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { askNode } from '../../src/appliance/control.ts';
 import type { BundleMade } from '../../src/appliance/evidence.ts';
-import { stateLayout } from '../../src/appliance/node-record.ts';
 import type { ProvisionResult } from '../../src/appliance/provision-result.ts';
+import { stateLayout } from '../../src/appliance/state-layout.ts';
 import { newRequest } from '../../src/appliance/verifier-session.ts';
 import { parseEnrolment } from '../../src/attestation/enrolment.ts';
 import type { AttestReport } from '../../src/attestation/evidence-appraisal.ts';

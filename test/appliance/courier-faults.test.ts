@@ -9,7 +9,7 @@ import { takeReceipts } from '../../src/alerts/receipts.ts';
 import { dropJob } from '../../src/alerts/spool.ts';
 import { type Config, loadConfig } from '../../src/appliance/config.ts';
 import { runCourier } from '../../src/appliance/courier.ts';
-import { type StateLayout, stateLayout } from '../../src/appliance/node-record.ts';
+import { type StateLayout, stateLayout } from '../../src/appliance/state-layout.ts';
 import { retryUploads, uploadsOf } from '../../src/appliance/uploads.ts';
 import { esotericWords, type LabNode } from '../lab/node.ts';
 import { type Fault, type S3Server, startS3 } from '../lab/s3.ts';

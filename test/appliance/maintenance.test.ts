@@ -2,7 +2,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { stoppedCollectors } from '../../src/appliance/live-state.ts';
-import { stateLayout } from '../../src/appliance/node-record.ts';
+import { stateLayout } from '../../src/appliance/state-layout.ts';
 import type { PastWindow } from '../../src/appliance/windows.ts';
 import { readForbidden, windowsOf } from '../../src/appliance/windows.ts';
 import type { CustodyRecord } from '../../src/custody/chain.ts';

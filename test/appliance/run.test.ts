@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { BundleMade } from '../../src/appliance/evidence.ts';
-import { stateLayout } from '../../src/appliance/node-record.ts';
+import { stateLayout } from '../../src/appliance/state-layout.ts';
 import type { Status } from '../../src/appliance/status.ts';
 import type { CustodyRecord } from '../../src/custody/chain.ts';
 import type { VerifyReport } from '../../src/forensics/claims.ts';

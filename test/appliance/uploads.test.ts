@@ -7,7 +7,7 @@ import { Outbox } from '../../src/alerts/outbox.ts';
 import { writeReceipt } from '../../src/alerts/receipts.ts';
 import { dropJob } from '../../src/alerts/spool.ts';
 import { loadConfig } from '../../src/appliance/config.ts';
-import { stateLayout } from '../../src/appliance/node-record.ts';
+import { stateLayout } from '../../src/appliance/state-layout.ts';
 import { retryUploads, uploadsOf } from '../../src/appliance/uploads.ts';
 
 let directory: string;

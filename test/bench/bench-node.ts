@@ -2,13 +2,9 @@
 import { writeFileSync } from 'node:fs';
 import { loadConfig } from '../../src/appliance/config.ts';
 import { NodeKeys } from '../../src/appliance/node-keys.ts';
-import {
-  type NodeRecord,
-  readNodeRecord,
-  type StateLayout,
-  stateLayout,
-} from '../../src/appliance/node-record.ts';
+import { type NodeRecord, readNodeRecord } from '../../src/appliance/node-record.ts';
 import { provision } from '../../src/appliance/provision.ts';
+import { type StateLayout, stateLayout } from '../../src/appliance/state-layout.ts';
 import { openTpm } from '../../src/tpm/context.ts';
 import { type BenchTpm, withBareTpm } from './bench-tpm.ts';
 

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { zeroizeUnfinished } from '../../src/appliance/interrupted.ts';
-import { stateLayout } from '../../src/appliance/node-record.ts';
+import { stateLayout } from '../../src/appliance/state-layout.ts';
 import { checkChain } from '../../src/custody/chain.ts';
 import { wholeLog } from '../../src/custody/segments.ts';
 import { SecretArena } from '../../src/host/arena.ts';

@@ -1,8 +1,8 @@
 // The probe on the bus of a lab node's TPM: every test with such a node ends with a search of what crossed it. Here it is shown
 // that the search knows the secrets and finds them.
 import { expect, it } from 'vitest';
-import { stateLayout } from '../../src/appliance/node-record.ts';
 import type { ProvisionResult } from '../../src/appliance/provision-result.ts';
+import { stateLayout } from '../../src/appliance/state-layout.ts';
 import { requireChild } from '../../src/host/child.ts';
 import { readSealedKey } from '../../src/keys/sealed.ts';
 import { labNode, Scratch } from '../appliance/scene.ts';

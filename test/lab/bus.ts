@@ -3,7 +3,8 @@
 import { storedApprovals } from '../../src/appliance/approvals.ts';
 import type { Config } from '../../src/appliance/config.ts';
 import { NodeKeys } from '../../src/appliance/node-keys.ts';
-import { readNodeRecord, stateLayout } from '../../src/appliance/node-record.ts';
+import { readNodeRecord } from '../../src/appliance/node-record.ts';
+import { stateLayout } from '../../src/appliance/state-layout.ts';
 import { SecretArena, type SecretBuffer } from '../../src/host/arena.ts';
 import { Failure } from '../../src/host/failure.ts';
 import { type SealedKey, sealedKeysIn } from '../../src/keys/sealed.ts';

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type Config, loadConfig } from '../../src/appliance/config.ts';
 import { isRunning } from '../../src/appliance/control.ts';
-import { stateLayout } from '../../src/appliance/node-record.ts';
+import { stateLayout } from '../../src/appliance/state-layout.ts';
 import { type Status, statusOf } from '../../src/appliance/status.ts';
 import { runChild } from '../../src/host/child.ts';
 import { findUser } from '../../src/host/privileges.ts';

@@ -4,7 +4,8 @@
 import { storedApprovals } from '../../src/appliance/approvals.ts';
 import { loadConfig } from '../../src/appliance/config.ts';
 import { NodeKeys } from '../../src/appliance/node-keys.ts';
-import { readNodeRecord, stateLayout } from '../../src/appliance/node-record.ts';
+import { readNodeRecord } from '../../src/appliance/node-record.ts';
+import { stateLayout } from '../../src/appliance/state-layout.ts';
 import type { SecretArena, SecretBuffer } from '../../src/host/arena.ts';
 import type { LabNode } from './node.ts';
 
