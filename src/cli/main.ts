@@ -2,7 +2,7 @@
 // The entry. `--version` is answered before anything is loaded; everything else goes to the program.
 import { readFileSync } from 'node:fs';
 
-if (process.argv.length === 3 && (process.argv[2] === '--version' || process.argv[2] === '-V')) {
+if (process.argv.some((word) => word === '--version' || word === '-V')) {
   const manifest = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
   process.stdout.write(`${(JSON.parse(manifest) as { version: string }).version}\n`);
 } else {

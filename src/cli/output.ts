@@ -54,16 +54,7 @@ export function table(rows: readonly (readonly string[])[]): string[] {
 
 /** Says what failed, what was kept and what to do next; a stack only for what is our own mistake. Returns the exit status. */
 export function reportFailure(thrown: unknown, json: boolean): ExitStatus {
-  const failure =
-    thrown instanceof Failure
-      ? thrown
-      : isDenied(thrown)
-        ? new Failure('permission-denied', `This takes rights that you do not have: ${reasonOf(thrown)}.`, {
-            remedy: 'Repeat the command as the user that the files belong to (root, for those of a node).',
-          })
-        : new Failure('internal', `Something unexpected happened: ${reasonOf(thrown)}`, {
-            remedy: 'Please report this, with the command and what ESOTERIC_DEBUG=1 prints.',
-          });
+  const failure = failureOf(thrown);
   if (json) printJson({ error: failure.toJSON() });
   else {
     logLine(`${paint(['red', 'bold'], 'error', process.stderr)}  ${plainLines(failure.message)}`);
@@ -74,8 +65,27 @@ export function reportFailure(thrown: unknown, json: boolean): ExitStatus {
   return failure.status;
 }
 
-const isDenied = (thrown: unknown): boolean =>
-  thrown instanceof Error && ['EACCES', 'EPERM'].includes((thrown as NodeJS.ErrnoException).code ?? '');
+/** What the kernel refused is not our mistake. */
+function failureOf(thrown: unknown): Failure {
+  if (thrown instanceof Failure) return thrown;
+  const reason = reasonOf(thrown);
+  switch (thrown instanceof Error ? (thrown as NodeJS.ErrnoException).code : undefined) {
+    case 'EACCES':
+    case 'EPERM':
+      return new Failure('permission-denied', `This takes rights that you do not have: ${reason}.`, {
+        remedy: 'Repeat the command as the user that the files belong to (root, for those of a node).',
+      });
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return new Failure('disk-full', `There is no room left where this is written: ${reason}.`, {
+        remedy: 'Make room, or write elsewhere, and repeat the command.',
+      });
+    default:
+      return new Failure('internal', `Something unexpected happened: ${reason}`, {
+        remedy: 'Please report this, with the command and what ESOTERIC_DEBUG=1 prints.',
+      });
+  }
+}
 
 /** Failures have lines of their own, and may name what others wrote. */
 const plainLines = (text: string): string => text.split('\n').map(plain).join('\n');

@@ -1,67 +1,40 @@
 // The command line as a whole: every command, usage errors with the nearest known name, exit statuses.
 import { Command, CommanderError } from '@commander-js/extra-typings';
 import { exitStatus } from '../host/failure.ts';
-import { alertCommand } from './alert.ts';
-import { approveCommand } from './approve.ts';
-import { attestCommand } from './attest.ts';
-import { benchCommand } from './bench.ts';
-import { collectForensicsCommand } from './collect-forensics.ts';
 import { ended } from './command.ts';
-import { configCommand } from './config.ts';
-import { courierCommand } from './courier.ts';
-import { custodyCommand } from './custody.ts';
-import { demoCommand } from './demo.ts';
-import { deprovisionCommand } from './deprovision.ts';
-import { deviceCommand } from './device.ts';
-import { doctorCommand } from './doctor.ts';
-import { forensicsCommand } from './forensics.ts';
-import { maintenanceCommand } from './maintenance.ts';
 import { printJson } from './output.ts';
-import { poolCommand } from './pool.ts';
-import { probeCommand } from './probe.ts';
-import { provisionCommand } from './provision.ts';
-import { remoteCommand } from './remote.ts';
-import { reportCommand } from './report.ts';
-import { runCommand } from './run.ts';
-import { scanCommand } from './scan.ts';
-import { serverCommand } from './server.ts';
-import { sigstoreCommand } from './sigstore.ts';
-import { statusCommand } from './status.ts';
-import { streamCommand } from './stream.ts';
-import { uploadCommand } from './upload.ts';
-import { verifyCommand } from './verify.ts';
-import { zeroizeCommand } from './zeroize.ts';
 
-const commands = [
-  provisionCommand,
-  approveCommand,
-  deprovisionCommand,
-  runCommand,
-  courierCommand,
-  statusCommand,
-  doctorCommand,
-  maintenanceCommand,
-  zeroizeCommand,
-  remoteCommand,
-  collectForensicsCommand,
-  verifyCommand,
-  forensicsCommand,
-  alertCommand,
-  uploadCommand,
-  sigstoreCommand,
-  attestCommand,
-  custodyCommand,
-  streamCommand,
-  deviceCommand,
-  serverCommand,
-  poolCommand,
-  scanCommand,
-  probeCommand,
-  reportCommand,
-  configCommand,
-  demoCommand,
-  benchCommand,
-];
+/** By name, in the order of the help. A command line loads the one that it names. */
+const commands: Readonly<Record<string, () => Promise<unknown>>> = {
+  provision: async () => (await import('./provision.ts')).provisionCommand,
+  approve: async () => (await import('./approve.ts')).approveCommand,
+  deprovision: async () => (await import('./deprovision.ts')).deprovisionCommand,
+  run: async () => (await import('./run.ts')).runCommand,
+  courier: async () => (await import('./courier.ts')).courierCommand,
+  status: async () => (await import('./status.ts')).statusCommand,
+  doctor: async () => (await import('./doctor.ts')).doctorCommand,
+  maintenance: async () => (await import('./maintenance.ts')).maintenanceCommand,
+  zeroize: async () => (await import('./zeroize.ts')).zeroizeCommand,
+  remote: async () => (await import('./remote.ts')).remoteCommand,
+  'collect-forensics': async () => (await import('./collect-forensics.ts')).collectForensicsCommand,
+  verify: async () => (await import('./verify.ts')).verifyCommand,
+  forensics: async () => (await import('./forensics.ts')).forensicsCommand,
+  alert: async () => (await import('./alert.ts')).alertCommand,
+  upload: async () => (await import('./upload.ts')).uploadCommand,
+  sigstore: async () => (await import('./sigstore.ts')).sigstoreCommand,
+  attest: async () => (await import('./attest.ts')).attestCommand,
+  custody: async () => (await import('./custody.ts')).custodyCommand,
+  stream: async () => (await import('./stream.ts')).streamCommand,
+  device: async () => (await import('./device.ts')).deviceCommand,
+  server: async () => (await import('./server.ts')).serverCommand,
+  pool: async () => (await import('./pool.ts')).poolCommand,
+  scan: async () => (await import('./scan.ts')).scanCommand,
+  probe: async () => (await import('./probe.ts')).probeCommand,
+  report: async () => (await import('./report.ts')).reportCommand,
+  config: async () => (await import('./config.ts')).configCommand,
+  demo: async () => (await import('./demo.ts')).demoCommand,
+  bench: async () => (await import('./bench.ts')).benchCommand,
+};
 
 /** Runs one command line and returns its exit status. */
 export async function runProgram(args: readonly string[]): Promise<number> {
@@ -73,7 +46,7 @@ export async function runProgram(args: readonly string[]): Promise<number> {
     .option('-V, --version', 'the version of the program')
     .showSuggestionAfterError()
     .showHelpAfterError('See `esoteric-appliance --help`.');
-  for (const command of commands) program.addCommand(command as unknown as Command);
+  for (const command of await commandsFor(args)) program.addCommand(command);
   exitByException(program as unknown as Command);
   try {
     await program.parseAsync([...args], { from: 'user' });
@@ -84,6 +57,12 @@ export async function runProgram(args: readonly string[]): Promise<number> {
     if (args.includes('--json')) printJson({ error: { code: 'usage', message: error.message } });
     return exitStatus.usage;
   }
+}
+
+/** The command that is named first; all of them for help, and for a word that is none. */
+async function commandsFor([name = '']: readonly string[]): Promise<Command[]> {
+  const loaders = Object.hasOwn(commands, name) ? [commands[name]] : Object.values(commands);
+  return (await Promise.all(loaders.map((load) => load?.()))) as Command[];
 }
 
 function exitByException(command: Command): void {

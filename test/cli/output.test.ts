@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { plain, plainly, reportFailure } from '../../src/cli/output.ts';
 
@@ -36,6 +36,16 @@ describe('a failure', () => {
       code: 'EACCES',
     });
     expect(reported(denied)).toMatch(/rights that you do not have: EACCES.*\nnext {3}Repeat the command as/);
+  });
+
+  it('for want of room is no mistake of the program either', () => {
+    using full = { fd: openSync('/dev/full', 'w'), [Symbol.dispose]: () => closeSync(full.fd) };
+    try {
+      writeSync(full.fd, 'x');
+    } catch (error) {
+      expect(reported(error)).toMatch(/no room left where this is written: ENOSPC.*\nnext {3}Make room/);
+    }
+    expect.assertions(2);
   });
 
   it('that nobody expected asks to be reported', () => {

@@ -122,8 +122,8 @@ describe('a configuration that is wrong', () => {
 
 describe('what needs no node', () => {
   it('prints its version and its help', async () => {
-    for (const flag of ['--version', '-V']) {
-      expect(await ran(flag)).toMatchObject({ status: 0, stdout: `${packageJson.version}\n` });
+    for (const words of [['--version'], ['-V'], ['stream', '-V']]) {
+      expect(await ran(...words)).toMatchObject({ status: 0, stdout: `${packageJson.version}\n` });
     }
     const help = await ran('provision', '--help');
     expect(help.status).toBe(0);
