@@ -1,12 +1,10 @@
 // A pool of this process alone, for commands that give out random bytes where no node does it for them. A node that is zeroized
 // meanwhile takes it along: the state directory is watched.
 import { tmpdir } from 'node:os';
-import { prepareCollectorWorker } from '../entropy/collector-worker.ts';
 import type { EntropyPool } from '../entropy/pool.ts';
 import { SecretArena } from '../host/arena.ts';
-import { hardenProcess } from '../host/hardening.ts';
-import { shareNativeHeaps } from '../host/heap.ts';
 import type { Config } from './config.ts';
+import { beginEntropyProcess } from './entropy-ahead.ts';
 import { orNoOutput } from './no-output.ts';
 import { requireUnzeroized, wipeWithNode } from './unzeroized.ts';
 
@@ -30,9 +28,7 @@ async function ownPool<T>(
   body: (own: OwnPool) => Promise<T>,
 ): Promise<T> {
   requireUnzeroized(config);
-  hardenProcess();
-  shareNativeHeaps(); // Before the first thread.
-  prepareCollectorWorker();
+  await using _ahead = beginEntropyProcess();
   const { startPool } = await import('./pool.ts');
   using arena = SecretArena.allocate();
   // Before the pool: gathering the first seed may take its time, too.

@@ -14,6 +14,8 @@ export const deviceCommand = command('device', 'random bytes at a path: a FIFO f
   .option('--sources <names>', 'noise sources or families, with commas between')
   .action((path, options) =>
     ending(options.json, async () => {
+      const { beginEntropyProcess } = await import('../appliance/entropy-ahead.ts');
+      await using _ahead = beginEntropyProcess();
       const { serveDevice } = await import('../appliance/entropy-outputs.ts');
       const written = await serveDevice(await configOf(options), {
         path,

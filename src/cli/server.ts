@@ -19,6 +19,8 @@ export const serverCommand = command('server', 'random bytes and numbers over HT
   .option('--cors <origin>', 'pages of this origin may read the answers; "*" for any')
   .action((options) =>
     ending(options.json, async () => {
+      const { beginEntropyProcess } = await import('../appliance/entropy-ahead.ts');
+      await using _ahead = beginEntropyProcess();
       const { serveHttp } = await import('../appliance/entropy-outputs.ts');
       await serveHttp(await configOf(options), {
         host: options.host,

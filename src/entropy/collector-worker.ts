@@ -7,18 +7,31 @@ const maxYoungGenerationSizeMb = 6;
 
 let prepared: Worker | undefined;
 
-/** Starts the thread that `collectorWorker` gives next. It keeps no process from ending. */
-export function prepareCollectorWorker(): void {
-  if (prepared !== undefined) return;
-  const worker = startWorker();
+/**
+ * Starts the thread that `collectorWorker` gives next. Dispose of what it returns before the process ends: a thread that nobody took is
+ * told to go, for one that is terminated in the middle of a native call takes the process with it.
+ */
+export function prepareCollectorWorker(): AsyncDisposable {
+  const worker = prepared ?? startWorker();
   prepared = worker;
+  const { promise: ended, resolve } = Promise.withResolvers<void>();
+  worker.once('exit', () => resolve());
   // Whoever needs one then starts another, and hears what is wrong.
   worker.once('error', () => {
     if (prepared === worker) prepared = undefined;
   });
+  return {
+    [Symbol.asyncDispose]: async () => {
+      if (prepared !== worker) return;
+      prepared = undefined;
+      worker.ref();
+      worker.postMessage(null);
+      await ended;
+    },
+  };
 }
 
-/** A worker that waits for its `CollectorPlace`. */
+/** A worker that waits for its `CollectorPlace`, or for null. */
 export function collectorWorker(): Worker {
   const worker = prepared ?? startWorker();
   prepared = undefined;

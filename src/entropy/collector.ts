@@ -25,7 +25,7 @@ export interface TaskSource {
   readonly assessFor?: SourceCredit;
 }
 
-/** What the pool hands to this thread for its life. */
+/** What the pool hands to this thread for its life; null where no pool came about. */
 export interface CollectorPlace {
   /** All rings; and the scratch of this thread alone. */
   readonly memory: ArenaRegion;
@@ -54,7 +54,10 @@ const pausedMilliseconds = 1000;
 
 if (parentPort !== null) {
   const port = parentPort;
-  port.once('message', (place: CollectorPlace) => serve(port, place));
+  port.once('message', (place: CollectorPlace | null) => {
+    if (place === null) port.close();
+    else serve(port, place);
+  });
 }
 
 function serve(port: MessagePort, place: CollectorPlace): void {
