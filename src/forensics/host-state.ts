@@ -1,7 +1,9 @@
 // Collectors of the state of the host: links, routes, neighbours, processes, sockets, mounts, kernel. Read from /proc (proc(5)), with
 // `ip` and with `dmesg`.
-import { readdir, readFile, readlink } from 'node:fs/promises';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setImmediate as breath } from 'node:timers/promises';
 import { childOutput } from '../host/child.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
 import type { Collector } from './collect.ts';
@@ -133,30 +135,51 @@ async function* newestOfKernelLog(signal: AbortSignal, room = kernelLogLimit): C
     : `It was cut off at its limit of ${keep} bytes: its first ${left + start} bytes are missing.`;
 }
 
+/** So many processes are looked at, in a few milliseconds, before others have their turn. */
+const processesAtOnce = 32;
+
+/** The kernel answers at once: to have another thread ask would take ten times as long, and processes that end meanwhile would be missed. */
 async function* processes(proc: string): AsyncGenerator<string> {
-  const pids = (await readdir(proc)).filter((name) => /^\d+$/.test(name)).map(Number);
-  for (const pid of pids.sort((a, b) => a - b)) {
-    const line = await processLine(join(proc, String(pid))).catch(() => undefined);
+  const pids = readdirSync(proc)
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .sort((a, b) => a - b);
+  for (const [looked, pid] of pids.entries()) {
+    if (looked % processesAtOnce === 0) await breath();
+    const line = processLine(join(proc, String(pid)));
     if (line !== undefined) yield `${JSON.stringify({ pid, ...line })}\n`;
   }
 }
 
-/** A process may end while it is looked at: the caller leaves it out. */
-async function processLine(folder: string) {
-  const [stat, status, command] = await Promise.all(
-    ['stat', 'status', 'cmdline'].map((name) => readFile(join(folder, name), 'utf8')),
-  );
-  // The name may hold spaces and parentheses; the fields begin after its last one.
-  const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ') ?? [];
-  return {
-    name: stat?.slice(stat.indexOf('(') + 1, stat.lastIndexOf(')')),
-    state: fields[0],
-    parent: Number(fields[1]),
-    startTicks: Number(fields[19]),
-    uid: Number(/^Uid:\s+(\d+)/m.exec(status ?? '')?.[1]),
-    arguments: command?.split('\0').slice(0, -1),
-    executable: await readlink(join(folder, 'exe')).catch(() => undefined),
-  };
+/** Undefined of a process that has ended. */
+function processLine(folder: string) {
+  try {
+    const [stat = '', status = '', command = ''] = ['stat', 'status', 'cmdline'].map((name) =>
+      readFileSync(join(folder, name), 'utf8'),
+    );
+    // The name may hold spaces and parentheses; the fields begin after its last one.
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return {
+      name: stat.slice(stat.indexOf('(') + 1, stat.lastIndexOf(')')),
+      state: fields[0],
+      parent: Number(fields[1]),
+      startTicks: Number(fields[19]),
+      uid: Number(/^Uid:\s+(\d+)/m.exec(status)?.[1]),
+      arguments: command.split('\0').slice(0, -1),
+      executable: executableOf(folder),
+    };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Undefined of a thread of the kernel, and of what may not be looked at. */
+function executableOf(folder: string): string | undefined {
+  try {
+    return readlinkSync(join(folder, 'exe'));
+  } catch {
+    return undefined;
+  }
 }
 
 /** One line a socket: `tcp 10.0.0.1:443 10.0.0.2:51820 established uid=0 inode=123`. */
