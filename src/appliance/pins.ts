@@ -4,7 +4,7 @@ import { createPublicKey, X509Certificate } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { requireP256 } from '../attestation/activation.ts';
-import type { EnrolmentTrust } from '../attestation/enrolment.ts';
+import type { EnrolmentTrust } from '../attestation/enrolment-appraisal.ts';
 import { attempt } from '../attestation/verdict.ts';
 import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
 

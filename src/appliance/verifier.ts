@@ -11,7 +11,8 @@ import {
   parseEvidence,
 } from '../attestation/documents.ts';
 import { keyOfKind } from '../attestation/endorsement.ts';
-import { type EnrolmentRecord, type EnrolmentTrust, parseEnrolment } from '../attestation/enrolment.ts';
+import { type EnrolmentRecord, parseEnrolment } from '../attestation/enrolment.ts';
+import type { EnrolmentTrust } from '../attestation/enrolment-appraisal.ts';
 import {
   type AttestInput,
   type AttestReport,

@@ -2,12 +2,8 @@
 import { createReadStream, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { appraiseCertification, appraiseQuote, compareClock } from '../attestation/appraisal.ts';
-import {
-  checkEnrolment,
-  type EnrolmentRecord,
-  type EnrolmentTrust,
-  parseEnrolment,
-} from '../attestation/enrolment.ts';
+import { type EnrolmentRecord, parseEnrolment } from '../attestation/enrolment.ts';
+import { checkEnrolment, type EnrolmentTrust } from '../attestation/enrolment-appraisal.ts';
 import { appraiseEventLog } from '../attestation/eventlog-appraisal.ts';
 import { appraiseNvCertification } from '../attestation/nv-certification.ts';
 import { publicGoodRoot } from '../attestation/public-good-root.ts';

@@ -3,13 +3,8 @@
 import { appraiseCertification, appraiseQuote, type PcrValues, type QuoteAppraisal } from './appraisal.ts';
 import { type ClockReading, compareClock } from './clock.ts';
 import type { AttestEvidence, AttestRequest } from './documents.ts';
-import {
-  checkEnrolment,
-  checkRecordKeys,
-  type EnrolmentRecord,
-  type EnrolmentTrust,
-  signingKeyQualifyingData,
-} from './enrolment.ts';
+import { type EnrolmentRecord, signingKeyQualifyingData } from './enrolment.ts';
+import { checkEnrolment, checkRecordKeys, type EnrolmentTrust } from './enrolment-appraisal.ts';
 import { parseEventLog } from './eventlog.ts';
 import { appraiseEventLogBanks } from './eventlog-appraisal.ts';
 import { findingsOf, type LogFindings } from './eventlog-findings.ts';

@@ -1,12 +1,11 @@
 // The enrolment record: what provisioning writes is read back, and an edited record does not hold together.
 import { beforeAll, describe, expect, it } from 'vitest';
 import {
-  checkEnrolment,
   type EnrolmentRecord,
-  type EnrolmentTrust,
   parseEnrolment,
   signingKeyQualifyingData,
 } from '../../src/attestation/enrolment.ts';
+import { checkEnrolment, type EnrolmentTrust } from '../../src/attestation/enrolment-appraisal.ts';
 import { Failure } from '../../src/host/failure.ts';
 import { tpmName } from './ek-authority.ts';
 import { endorsed, type Genuine, genuine, makeEnroller, makeGenuine } from './endorsed.ts';

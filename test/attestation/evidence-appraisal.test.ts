@@ -15,7 +15,8 @@ import {
   parseRequest,
   quotedDigest,
 } from '../../src/attestation/documents.ts';
-import type { EnrolmentRecord, EnrolmentTrust } from '../../src/attestation/enrolment.ts';
+import type { EnrolmentRecord } from '../../src/attestation/enrolment.ts';
+import type { EnrolmentTrust } from '../../src/attestation/enrolment-appraisal.ts';
 import {
   type AttestClaimName,
   type AttestInput,

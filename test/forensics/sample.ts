@@ -5,11 +5,8 @@ import { join } from 'node:path';
 import canonicalize from 'canonicalize';
 import { appraiseCertification, appraiseQuote, compareClock } from '../../src/attestation/appraisal.ts';
 import { fulcioChallenge, preAuthEncoding } from '../../src/attestation/dsse.ts';
-import {
-  checkEnrolment,
-  type EnrolmentRecord,
-  signingKeyQualifyingData,
-} from '../../src/attestation/enrolment.ts';
+import { type EnrolmentRecord, signingKeyQualifyingData } from '../../src/attestation/enrolment.ts';
+import { checkEnrolment } from '../../src/attestation/enrolment-appraisal.ts';
 import { parseEventLog, replay } from '../../src/attestation/eventlog.ts';
 import { appraiseEventLog } from '../../src/attestation/eventlog-appraisal.ts';
 import { appraiseNvCertification } from '../../src/attestation/nv-certification.ts';
