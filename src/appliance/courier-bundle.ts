@@ -3,7 +3,6 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } fr
 import { basename, dirname, join } from 'node:path';
 import { DeliveryFailure } from '../alerts/delivery-failure.ts';
 import { writeReceipt } from '../alerts/receipts.ts';
-import { countersign } from '../attestation/countersign.ts';
 import { CountersignFailure } from '../attestation/countersign-failure.ts';
 import { parseEnrolment } from '../attestation/enrolment.ts';
 import {
@@ -29,6 +28,7 @@ const sigstoreTimeout = 15_000;
 export async function loadBeforeDropping(config: Config): Promise<void> {
   if (config.forensics.upload.startsWith('s3://')) await import('@aws-sdk/client-s3');
   const { fulcio, identity_token_file: tokenFile } = config.sigstore;
+  if (hasService(config)) await import('../attestation/countersign.ts');
   if (fulcio !== '' && tokenFile === '') await import('../attestation/identity-issuer.ts');
 }
 
@@ -139,12 +139,12 @@ async function countersigned(
 ): Promise<string> {
   const own = join(layout.countersigned, basename(job.sigstore));
   if (existsSync(own)) return own;
-  const { mode, fulcio, rekor, rekor_version: rekorVersion, tsa, trusted_root: rootFile } = config.sigstore;
+  const { fulcio, rekor, rekor_version: rekorVersion, tsa, trusted_root: rootFile } = config.sigstore;
   const enrolment = parseEnrolment(readFileSync(layout.enrolment, 'utf8'));
   const bundle: unknown = JSON.parse(readFileSync(job.sigstore, 'utf8'));
-  const anyService = [fulcio, rekor, tsa].some((url) => url !== '');
-  if (mode === 'none' || !anyService || enrolment.tpm === null || !isPending(bundle)) return job.sigstore;
+  if (!hasService(config) || enrolment.tpm === null || !isPending(bundle)) return job.sigstore;
   const proof = job.proofOfPossession;
+  const { countersign } = await import('../attestation/countersign.ts');
   const complete = await countersign({
     bundle,
     publicKeyPem: enrolment.tpm.signingKey.publicKey,
@@ -164,6 +164,9 @@ async function countersigned(
   writeDurably(own, `${JSON.stringify(complete)}\n`, 0o644);
   return own;
 }
+
+const hasService = ({ sigstore: { mode, fulcio, rekor, tsa } }: Config): boolean =>
+  mode !== 'none' && [fulcio, rekor, tsa].some((url) => url !== '');
 
 /** The outbox keeps one sentence of a failure, and `upload status` shows it: where a person must act, it says how. */
 function withRemedy(error: unknown): unknown {

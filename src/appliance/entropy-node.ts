@@ -1,7 +1,7 @@
 // The pool inside the node: what it tells (a journal entry for each source that fails, an alert when the pool is no longer well), a
 // generator for each address that is served, and the feeding of the kernel's generator.
 import type { Severity } from '../alerts/alert.ts';
-import { type RandomServer, type RandomSupply, randomServer } from '../entropy/outputs/http.ts';
+import type { RandomServer, RandomSupply } from '../entropy/outputs/http.ts';
 import { feedKernel } from '../entropy/outputs/kernel-feed.ts';
 import type { Turns } from '../entropy/outputs/turns.ts';
 import type { EntropyPool, PoolOptions } from '../entropy/pool.ts';
@@ -51,11 +51,15 @@ function bodyOf(state: PoolState, { sources, why, pausedFor }: EntropyStatus): s
   ].join('\n');
 }
 
-/** Serves at `HOST:PORT`, plain HTTP, from a generator of its own. `turns`: between all addresses. */
+/**
+ * Serves at `HOST:PORT`, plain HTTP, from a generator of its own. `turns`: between all addresses. Node's HTTP takes long to load, and is
+ * here where there is something to serve.
+ */
 export async function serveAt(listen: string, pool: EntropyPool, turns: Turns): Promise<RandomServer> {
   const colon = listen.lastIndexOf(':');
   const host = listen.slice(0, colon).replace(/^\[|\]$/g, '');
   const port = Number(listen.slice(colon + 1));
+  const { randomServer } = await import('../entropy/outputs/http.ts');
   return await randomServer(supplyOf(pool, `http ${listen}`), { host, port }, turns);
 }
 

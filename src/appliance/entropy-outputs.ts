@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import { serveFifo } from '../entropy/outputs/fifo.ts';
-import { randomServer, type ServerOptions } from '../entropy/outputs/http.ts';
+import type { ServerOptions } from '../entropy/outputs/http.ts';
 import { Turns } from '../entropy/outputs/turns.ts';
 import { exitStatus, Failure, reasonOf, zeroizedFailure } from '../host/failure.ts';
 import { isLoopback } from '../host/loopback.ts';
@@ -46,6 +46,7 @@ const leastToken = 16;
 /** @throws Failure `server-exposed`, `listen-failed`, `zeroized`. */
 export async function serveHttp(config: Config, request: ServerRequest): Promise<void> {
   const options = serverOptions(request);
+  const { randomServer } = await import('../entropy/outputs/http.ts');
   await withOwnPool(config, request.sources, async ({ pool, arena }) => {
     const server = await randomServer(pool, request, new Turns(), options);
     const zeroized = Promise.withResolvers<'zeroized'>();

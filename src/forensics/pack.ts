@@ -5,7 +5,7 @@ import { createWriteStream, existsSync, renameSync, rmSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { Header } from 'tar';
+import { Header } from 'tar/header';
 import { syncDirectory } from '../host/durable.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
 import { Checksum, deflatePiece, gzipEndBytes, gzipHeader, lengthOf, PieceDeflater } from './deflated.ts';
