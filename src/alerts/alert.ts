@@ -1,5 +1,5 @@
 // An alert: what happened, on which node, how bad. Severities are those of syslog (RFC 5424, section 6.2.1).
-import { z } from 'zod';
+import { z } from '../host/zod.ts';
 
 /** In the order of their syslog codes: `emergency` is 0, `debug` is 7. */
 export const severities = [

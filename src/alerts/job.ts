@@ -1,6 +1,6 @@
 // What the node daemon hands to the courier, and what the courier's outbox holds. Neither names a channel's URL: credentials
 // live in the courier's configuration alone.
-import { z } from 'zod';
+import { z } from '../host/zod.ts';
 import { type Alert, alertSchema, visibleWord } from './alert.ts';
 
 /** A job as it lies in the spool. A bundle's payload is for whoever uploads it; here it is opaque JSON. */

@@ -2,10 +2,10 @@
 // rights than the courier has and so believes nothing of their form (host/untrusted.ts); what is no receipt goes away.
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { z } from 'zod';
 import { writeDurably } from '../host/durable.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
 import { namesUntrusted, readUntrusted } from '../host/untrusted.ts';
+import { z } from '../host/zod.ts';
 import { severities, visibleWord } from './alert.ts';
 
 const largestReceipt = 16_384;

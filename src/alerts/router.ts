@@ -1,5 +1,5 @@
 // Which channels an alert goes to, and when a repeated key is news again. Pure; the policy is policies/alerts.toml.
-import { z } from 'zod';
+import { z } from '../host/zod.ts';
 import { type Alert, atLeast, type Severity, severities } from './alert.ts';
 import type { Job, SpooledJob } from './job.ts';
 

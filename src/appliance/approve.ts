@@ -2,9 +2,9 @@
 // looks at what is asked.
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { z } from 'zod';
 import { writeDurably } from '../host/durable.ts';
 import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
+import { z } from '../host/zod.ts';
 import { concernsAbout, signApproval } from '../keys/approval.ts';
 import { type Approval, type ApprovalRequest, parseApprovalRequest } from '../keys/approval-format.ts';
 import { type KeyIdentity, signRecovery } from '../keys/policy.ts';

@@ -1,8 +1,9 @@
 // The tables of the configuration that the courier shares: evidence, who countersigns it, where it goes, and who is told.
-import { z } from 'zod';
+
 import { severities } from '../alerts/alert.ts';
 import { parseUploadUrl } from '../forensics/upload-target.ts';
 import { reasonOf } from '../host/failure.ts';
+import { z } from '../host/zod.ts';
 import { hasNoSecret, httpUrlOrNone, isTable, milliseconds, pathOrNone } from './config-values.ts';
 
 export const channel = z

@@ -1,7 +1,8 @@
 // The configuration file as a schema: every key with its default and its documentation, which
 // `config show` prints. Names are those of the file, so that an error, the file and the code say the same word.
-import { z } from 'zod';
+
 import { isLoopback } from '../host/loopback.ts';
+import { z } from '../host/zod.ts';
 import { contactPattern } from '../interlock/detectors/contact-pattern.ts';
 import { channel, courier, forensics, program, sigstore } from './config-evidence.ts';
 import {

@@ -1,5 +1,5 @@
 // The kinds of values in the configuration file, each with the words in which an error tells what it must be.
-import { z } from 'zod';
+import { z } from '../host/zod.ts';
 
 export const label = z
   .string()

@@ -4,9 +4,9 @@ import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { resolve } from 'node:path';
 import { stringify } from 'smol-toml';
-import { z } from 'zod';
 import { exitStatus, Failure } from '../host/failure.ts';
 import { readToml } from '../host/toml.ts';
+import { z } from '../host/zod.ts';
 import { type Config, configSchema, dataInterface } from './config-schema.ts';
 
 export type { Config, LinkConfig } from './config-schema.ts';

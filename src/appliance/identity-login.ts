@@ -1,7 +1,8 @@
 // The sign-in of `sigstore login` as it lies on disk: in the courier's own directory, for its user alone. It holds credentials.
-import { z } from 'zod';
+
 import { readIfPresent, removeDurable, writeDurably } from '../host/durable.ts';
 import { Failure } from '../host/failure.ts';
+import { z } from '../host/zod.ts';
 import type { Config } from './config.ts';
 import type { StateLayout } from './state-layout.ts';
 

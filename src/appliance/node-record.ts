@@ -1,8 +1,9 @@
 // The node's own record.
-import { z } from 'zod';
+
 import { nodeEndorsementSchema } from '../attestation/endorsement-format.ts';
 import { readIfPresent, writeDurably } from '../host/durable.ts';
 import { Failure } from '../host/failure.ts';
+import { z } from '../host/zod.ts';
 import { anchorsSchema } from '../keys/anchors.ts';
 import { unprovisioned } from '../keys/lifecycle.ts';
 import type { StateLayout } from './state-layout.ts';

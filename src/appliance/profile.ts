@@ -1,6 +1,7 @@
 // What is given to a node by its role: the profile (provisioning/ROLE.toml).
-import { z } from 'zod';
+
 import { readToml } from '../host/toml.ts';
+import { z } from '../host/zod.ts';
 import { type Config, keyEntry } from './config-schema.ts';
 
 export const profileSchema = z.strictObject({

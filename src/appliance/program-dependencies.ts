@@ -1,7 +1,7 @@
 // What npm says that it installed for the program, held against what an SBOM lists (package URLs, https://github.com/package-url/purl-spec).
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { z } from 'zod';
+import { z } from '../host/zod.ts';
 
 const lockfile = z.looseObject({
   packages: z.record(

@@ -2,11 +2,11 @@
 // in its challenge. A file for the verifier alone; it is taken away when the node is enrolled.
 import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
-import { z } from 'zod';
 import type { Expected } from '../attestation/admission.ts';
 import { type AttestRequest, parseRequest } from '../attestation/documents.ts';
 import { readIfPresent, writeDurably } from '../host/durable.ts';
 import { exitStatus, Failure } from '../host/failure.ts';
+import { z } from '../host/zod.ts';
 
 /** A request with a nonce of its own. */
 export function newRequest(pcrs: readonly number[], at: Date): AttestRequest {

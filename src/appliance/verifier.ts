@@ -1,7 +1,6 @@
 // The verifier's side of attestation (RFC 9334): asks, appraises what comes, and enrols. It needs no TPM and no node of its own; what
 // it knows are the files that it is given. The judging itself is pure and lies in src/attestation.
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
-import { z } from 'zod';
 import { fingerprintOf, requireP256 } from '../attestation/activation.ts';
 import { admit, appraiseAnswer, appraiseNewIdentity, challengeFor } from '../attestation/admission.ts';
 import {
@@ -22,6 +21,7 @@ import {
 } from '../attestation/evidence-appraisal.ts';
 import { readIfPresent, writeDurably } from '../host/durable.ts';
 import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
+import { z } from '../host/zod.ts';
 import { publicKeyPem } from '../tpm/structures.ts';
 import { endSession, type Session } from './verifier-session.ts';
 

@@ -2,8 +2,8 @@
 // challenge -> answer. JSON, one document a line. Pure: text in, document or failure out; what it holds is judged elsewhere.
 import { createHash } from 'node:crypto';
 import canonicalize from 'canonicalize';
-import { z } from 'zod';
 import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
+import { z } from '../host/zod.ts';
 import { base64, hex, pcrIndex, sha256Hex, time } from './encoding.ts';
 import { recordSchema } from './enrolment.ts';
 import { eventLogLimits } from './eventlog.ts';

@@ -1,5 +1,5 @@
 // The encodings that attestation documents share: each value has one spelling, so that a document's digest has one meaning.
-import { z } from 'zod';
+import { z } from '../host/zod.ts';
 
 /** Canonical base64 of at least one byte. */
 export const base64 = z

@@ -1,6 +1,6 @@
 // The endorsement of a TPM as records hold it: endorsement keys with their certificates, and who had the TPM prove that it holds them
 // (TCG EK Credential Profile 2.5; RFC 9334, endorsements). Its judging is in endorsement.ts and activation.ts.
-import { z } from 'zod';
+import { z } from '../host/zod.ts';
 import { base64, sha256Hex, time } from './encoding.ts';
 
 const kind = z.enum(['rsa', 'ecc']);

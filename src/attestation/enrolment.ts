@@ -1,8 +1,8 @@
 // The enrolment record: what a relying party keeps about a node to appraise its evidence later (RFC 9334, reference values
 // and endorsements). Format esoteric-appliance-enrolment/1, JSON. Pure: text in, record out.
 import { createHash } from 'node:crypto';
-import { z } from 'zod';
 import { Failure, reasonOf } from '../host/failure.ts';
+import { z } from '../host/zod.ts';
 import { base64, hex, milliseconds, pcrIndex, sha256Hex } from './encoding.ts';
 import { endorsementSchema } from './endorsement-format.ts';
 

@@ -2,8 +2,8 @@
 // `id_tokens`, and whoever else sets it), or GitHub Actions, which is asked for one.
 // https://docs.github.com/en/actions/reference/security/oidc, https://docs.gitlab.com/ci/yaml/signing_examples/
 
-import { z } from 'zod';
 import { reasonOf } from '../host/failure.ts';
+import { z } from '../host/zod.ts';
 import { CountersignFailure, misconfigured, withoutSecrets } from './countersign-failure.ts';
 
 /** Variables that hold a credential, or lead to one with the other. */

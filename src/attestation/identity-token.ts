@@ -1,7 +1,7 @@
 // An OIDC identity token, as far as one can tell before it is shown to Fulcio: whose it is, for whom, by whom, and until when. Its
 // signature is Fulcio's to check. OpenID Connect Core 1.0, section 2; RFC 7519.
 
-import { z } from 'zod';
+import { z } from '../host/zod.ts';
 import { misconfigured } from './countersign-failure.ts';
 
 /** What the token says of itself. Nobody has checked it. */

@@ -3,8 +3,8 @@
 // https://slsa.dev/spec/v1.0/provenance, https://github.com/in-toto/attestation/tree/main/spec/predicates
 
 import { bundleFromJSON } from '@sigstore/bundle';
-import { z } from 'zod';
 import { reasonOf } from '../host/failure.ts';
+import { z } from '../host/zod.ts';
 import type { AttestationKind, AttestationOutcome } from './program-format.ts';
 import { verifyArtifactBundle } from './sigstore-verify.ts';
 import { statementPayloadType } from './statement.ts';

@@ -1,8 +1,8 @@
 // The Sigstore bundle v0.3 as this appliance writes it: one DSSE envelope, then what witnesses add to it.
 // https://github.com/sigstore/protobuf-specs/blob/main/protos/sigstore_bundle.proto (its JSON mapping)
 
-import { z } from 'zod';
 import { Failure } from '../host/failure.ts';
+import { z } from '../host/zod.ts';
 import { readSigningKey, sshFingerprint } from './dsse.ts';
 import { statementPayloadType } from './statement.ts';
 

@@ -3,8 +3,8 @@
 
 import { hash, type KeyObject, X509Certificate } from 'node:crypto';
 import { type Bundle, bundleFromJSON } from '@sigstore/bundle';
-import { z } from 'zod';
 import { Failure, reasonOf } from '../host/failure.ts';
+import { z } from '../host/zod.ts';
 import { readSigningKey, sshFingerprint } from './dsse.ts';
 import { parseSigstoreBundle, type SigstoreBundle } from './sigstore-bundle.ts';
 import { parseStatement, type Statement } from './statement.ts';

@@ -2,8 +2,8 @@
 // https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md
 
 import canonicalize from 'canonicalize';
-import { z } from 'zod';
 import { Failure } from '../host/failure.ts';
+import { z } from '../host/zod.ts';
 
 export const statementType = 'https://in-toto.io/Statement/v1';
 export const predicateType = 'urn:esoteric-appliance:forensic-bundle:1';

@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { type Bundle, bundleFromJSON } from '@sigstore/bundle';
 import { RFC3161Timestamp } from '@sigstore/core';
 import type { VerificationMaterial } from '@sigstore/sign';
-import { z } from 'zod';
+import { z } from '../host/zod.ts';
 import { CountersignFailure, type SigstoreService } from './countersign-failure.ts';
 import { readSigningKey } from './dsse.ts';
 import type { SigstoreBundle } from './sigstore-bundle.ts';

@@ -1,6 +1,6 @@
 // Evidence that nobody signed: what a node without a TPM leaves beside its archive. An envelope of the usual form with an empty
 // list of signatures, so that no reader can take it for a signed one.
-import { z } from 'zod';
+import { z } from '../host/zod.ts';
 import { bundleMediaType } from './sigstore-bundle.ts';
 import { parseStatement, type Statement, statementPayloadType } from './statement.ts';
 

@@ -2,8 +2,8 @@
 // (docs/bundle-format.md; in-toto Statement v1).
 import { createHash } from 'node:crypto';
 import canonicalize from 'canonicalize';
-import { z } from 'zod';
 import { type ExitStatus, exitStatus, Failure } from '../host/failure.ts';
+import { z } from '../host/zod.ts';
 
 export const bundleFormat = 'esoteric-appliance-bundle/1';
 export const predicateType = 'urn:esoteric-appliance:forensic-bundle:1';

@@ -1,6 +1,7 @@
 // The rules of redaction, read from policies/redaction.toml: data, so that an auditor can read and change them.
-import { z } from 'zod';
+
 import { readToml } from '../host/toml.ts';
+import { z } from '../host/zod.ts';
 
 const compiles = (pattern: string): boolean => {
   try {

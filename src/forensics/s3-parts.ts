@@ -5,8 +5,8 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import type { S3Client } from '@aws-sdk/client-s3';
-import { z } from 'zod';
 import { removeDurable, writeDurably } from '../host/durable.ts';
+import { z } from '../host/zod.ts';
 import { counter, type Delivery, type Measured, sourceFailure } from './delivery.ts';
 import { httpStatus } from './s3-failure.ts';
 

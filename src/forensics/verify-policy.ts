@@ -1,6 +1,7 @@
 // What a relying party asks of a bundle, read from policies/verify.toml.
-import { z } from 'zod';
+
 import { readToml } from '../host/toml.ts';
+import { z } from '../host/zod.ts';
 import { claimNames, seriesClaimNames } from './claims.ts';
 
 const bytes = z.number().int().positive();

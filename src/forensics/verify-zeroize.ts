@@ -2,9 +2,9 @@
 // counter stood, the TPM has signed over the digest of that word (docs/bundle-format.md). Pure.
 import { createHash } from 'node:crypto';
 import canonicalize from 'canonicalize';
-import { z } from 'zod';
 import type { CustodyRecord } from '../custody/chain.ts';
 import { reasonOf } from '../host/failure.ts';
+import { z } from '../host/zod.ts';
 import type { Appraisers, Enrolment } from './appraisers.ts';
 import { type Appraisal, failed, notProven, proven, weakened } from './claims.ts';
 import type { Evidence } from './verify.ts';

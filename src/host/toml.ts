@@ -3,9 +3,9 @@
 import { readFileSync } from 'node:fs';
 import { closest, distance } from 'fastest-levenshtein';
 import { parse, TomlError } from 'smol-toml';
-import { z } from 'zod';
 import { exitStatus, Failure } from './failure.ts';
 import { type KeyPath, type LineOf, locateLines } from './toml-lines.ts';
+import { z } from './zod.ts';
 
 /**
  * Reads and checks one file.

@@ -1,6 +1,7 @@
 // The interlock policy (policies/interlock.toml): what each cause costs on a node of each role, and how loud it is.
-import { z } from 'zod';
+
 import { readToml } from '../host/toml.ts';
+import { z } from '../host/zod.ts';
 import { type Cause, causes, isObserved, type ZeroizeLevel } from './causes.ts';
 import type { Rule } from './evaluate.ts';
 

@@ -2,8 +2,9 @@
 // endorsement hierarchy, the bundle signing key certified by it, and three NV indices: the bundle sequence counter, the armed
 // counter that approvals name, and the custody head. Each is planned first and made after the plan is on the medium, so that
 // what an interrupted run left in the TPM is known for ours, and what others left there is never taken for it.
-import { z } from 'zod';
+
 import { Failure } from '../host/failure.ts';
+import { z } from '../host/zod.ts';
 import type { Tpm } from '../tpm/context.ts';
 import { type NvDefinition, ownerAndAuth } from '../tpm/nv-public.ts';
 import type { TpmObject } from '../tpm/object.ts';

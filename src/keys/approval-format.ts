@@ -1,7 +1,8 @@
 // The two documents of an approval, in JSON: what the node asks (esoteric-appliance-approval-request/1) and what the policy
 // signer answers (esoteric-appliance-approval/1). Pure: text in, document or failure out.
-import { z } from 'zod';
+
 import { Failure, reasonOf } from '../host/failure.ts';
+import { z } from '../host/zod.ts';
 
 const sha256Hex = z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 lower-case hexadecimal digits');
 const text = z.string().min(1).max(253);

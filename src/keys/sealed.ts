@@ -3,11 +3,11 @@
 import { randomFillSync } from 'node:crypto';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { z } from 'zod';
 import type { SecretArena, SecretBuffer } from '../host/arena.ts';
 import { readIfPresent, writeDurably } from '../host/durable.ts';
 import { Failure } from '../host/failure.ts';
 import { x25519PublicKey } from '../host/openssl.ts';
+import { z } from '../host/zod.ts';
 import type { Tpm } from '../tpm/context.ts';
 import type { PolicySession } from '../tpm/session.ts';
 import { releaseClaim } from './anchors.ts';

@@ -1,8 +1,8 @@
 // Assessments at rest: one JSON file a source below the state directory.
 import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { z } from 'zod';
 import { readIfPresent, writeDurably } from '../../host/durable.ts';
+import { z } from '../../host/zod.ts';
 import { type AssessmentRecord, machineNow } from './record.ts';
 
 const bits = z.number().min(0).max(8);

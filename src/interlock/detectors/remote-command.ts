@@ -2,7 +2,7 @@
 // number must be above every number used before, its node must be this one. A clock is not believed for that.
 import { createPublicKey, type KeyObject, verify } from 'node:crypto';
 import canonicalize from 'canonicalize';
-import { z } from 'zod';
+import { z } from '../../host/zod.ts';
 import { levels } from '../causes.ts';
 
 export const commandFormat = 'esoteric-appliance-command/1';
