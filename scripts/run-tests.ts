@@ -48,8 +48,11 @@ function sweep(): void {
 
 /** Runs one of the checks; what it printed is shown only when it fails. */
 async function check(what: string, tool: string, ...args: string[]): Promise<boolean> {
+  const began = performance.now();
   const { status, output } = await run(tool, args, { capture: true });
-  console.log(`${status === 0 ? 'passed' : 'FAILED'}: ${what} (${[tool, ...args].join(' ')})`);
+  console.log(
+    `${status === 0 ? 'passed' : 'FAILED'}: ${what} (${[tool, ...args].join(' ')}), ${secondsSince(began)}`,
+  );
   if (status !== 0) console.log(output.trimEnd());
   return status === 0;
 }
@@ -86,10 +89,13 @@ function readOutcome(path: string): Outcome {
 
 /** Prints what no test reaches; false below the threshold, undefined where only some tests ran. */
 async function judgeCoverage(): Promise<boolean | undefined> {
-  const files = await coverageOf(root, join(scratch, 'coverage'), join(scratch, 'report'));
+  const began = performance.now();
+  const raw = join(scratch, 'coverage');
+  const processes = readdirSync(raw).length;
+  const files = await coverageOf(root, raw, join(scratch, 'report'));
   const total = percentage(files);
   console.log(
-    `coverage: ${total.toFixed(1)} % of the lines of src/ (at least ${leastCoverage} % are asked for)`,
+    `coverage: ${total.toFixed(1)} % of the lines of src/ (at least ${leastCoverage} % are asked for), of ${processes} processes and threads, ${secondsSince(began)}`,
   );
   if (filters.length > 0) return undefined;
   for (const file of files.filter(({ missed }) => missed.length > 0)) {
@@ -99,6 +105,10 @@ async function judgeCoverage(): Promise<boolean | undefined> {
   if (total >= leastCoverage) return true;
   console.log('FAILED: the tests reach too little of src/; no test runs the lines listed above.');
   return false;
+}
+
+function secondsSince(began: number): string {
+  return `${((performance.now() - began) / 1000).toFixed(0)} s`;
 }
 
 interface RunOptions {
