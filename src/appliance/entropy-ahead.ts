@@ -1,8 +1,11 @@
-// What a command that gives out random bytes of its own begins with, before it has read what it is to do: a collector thread takes longer
-// to start than a configuration takes to read, and nearly nothing else has to be there for it.
+// What a command that gives out random bytes of its own begins with, before it has loaded what it works with: a collector thread takes
+// longer to start than the rest of a pool does to load, and nearly nothing else has to be there for it.
+import { existsSync } from 'node:fs';
 import { prepareCollectorWorker } from '../entropy/collector-worker.ts';
 import { hardenProcess } from '../host/hardening.ts';
 import { shareNativeHeaps } from '../host/heap.ts';
+import type { Config } from './config.ts';
+import { stateLayout } from './state-layout.ts';
 
 /** Hardens the process and starts the thread that its pool will use. Dispose of it when there is no pool any more. */
 export function beginEntropyProcess(): AsyncDisposable {
@@ -10,3 +13,7 @@ export function beginEntropyProcess(): AsyncDisposable {
   shareNativeHeaps(); // Before the first thread.
   return prepareCollectorWorker();
 }
+
+/** As `beginEntropyProcess`, where no node seems to run that would be asked instead. */
+export const beginWithoutNode = ({ node }: Config): AsyncDisposable | undefined =>
+  existsSync(stateLayout(node.state_dir).control) ? undefined : beginEntropyProcess();

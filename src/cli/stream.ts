@@ -42,10 +42,10 @@ export const streamCommand = command('stream', 'random bytes on stdout, conditio
         rate,
         sources,
       };
+      const config = await configOf(options);
       if (mode === 'drbg') {
-        const { beginEntropyProcess } = await import('../appliance/entropy-ahead.ts');
-        await using _ahead = beginEntropyProcess();
-        const config = await configOf(options);
+        const { beginWithoutNode } = await import('../appliance/entropy-ahead.ts');
+        await using _ahead = beginWithoutNode(config);
         const { streamTo } = await import('../appliance/stream.ts');
         await streamTo(config, request, 1);
       } else {
@@ -56,7 +56,6 @@ export const streamCommand = command('stream', 'random bytes on stdout, conditio
             status: exitStatus.usage,
           });
         }
-        const config = await configOf(options);
         logLine(`NOT FOR KEYS  These are ${mode === 'raw' ? 'raw' : 'thinned-out'} samples of ${source}.`);
         const { streamUnconditioned } = await import('../appliance/stream-unconditioned.ts');
         await streamUnconditioned(config, mode, source, request, 1);
