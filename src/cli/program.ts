@@ -2,6 +2,7 @@
 import { Command, CommanderError } from '@commander-js/extra-typings';
 import { exitStatus } from '../host/failure.ts';
 import { ended } from './command.ts';
+import { completionCommand } from './completion.ts';
 import { printJson } from './output.ts';
 
 /** By name, in the order of the help. A command line loads the one that it names. */
@@ -59,10 +60,11 @@ export async function runProgram(args: readonly string[]): Promise<number> {
   }
 }
 
-/** The command that is named first; all of them for help, and for a word that is none. */
+/** The command that is named first; all of them for help, for completion, and for a word that is none. */
 async function commandsFor([name = '']: readonly string[]): Promise<Command[]> {
-  const loaders = Object.hasOwn(commands, name) ? [commands[name]] : Object.values(commands);
-  return (await Promise.all(loaders.map((load) => load?.()))) as Command[];
+  if (Object.hasOwn(commands, name)) return [(await commands[name]?.()) as Command];
+  const all = await Promise.all(Object.values(commands).map((load) => load()));
+  return [...all, completionCommand] as Command[];
 }
 
 function exitByException(command: Command): void {
