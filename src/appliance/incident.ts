@@ -2,9 +2,7 @@
 // the next.
 import { existsSync, readFileSync } from 'node:fs';
 import type { Severity } from '../alerts/alert.ts';
-import { checkChain } from '../custody/chain.ts';
 import type { CustodyLog } from '../custody/log.ts';
-import { wholeLog } from '../custody/segments.ts';
 import type { Collector } from '../forensics/collect.ts';
 import { bundleBegun } from '../forensics/format.ts';
 import { reasonOf } from '../host/failure.ts';
@@ -220,8 +218,9 @@ export function tellInterrupted(
     readonly announcer: Announcer;
   },
 ): void {
-  const { record, layout, custody, announcer } = node;
-  const { records } = checkChain(wholeLog(layout.custody));
+  const { record, custody, announcer } = node;
+  const events = ['started', 'zeroize-interrupted', bundleBegun, 'zeroized'];
+  const records = [...custody.records({ events })];
   const ofLastRun = records.slice(records.findLastIndex(({ event }) => event === 'started') + 1);
   const told = ofLastRun.some(
     ({ event, detail }) =>

@@ -50,7 +50,10 @@ function statusLines(status: Status): string[] {
     ]),
     ...(custody === null
       ? []
-      : [['custody', `${custody.sequence} records, head ${custody.hash.slice(0, 16)}…`]]),
+      : [
+          ['custody', `${custody.sequence} records, head ${custody.hash.slice(0, 16)}…`],
+          ...(custody.found?.problem == null ? [] : [['', paint('red', `BROKEN: ${custody.found.problem}`)]]),
+        ]),
     ...(status.state === 'unprovisioned' ? [['next', 'esoteric-appliance provision']] : []),
     ...(status.state === 'zeroized' ? [['next', afterZeroize(zeroize)]] : []),
   ];

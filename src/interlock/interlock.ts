@@ -230,11 +230,6 @@ export class Interlock implements AsyncDisposable {
     write(this.#wakeup, new Uint8Array([1, 0, 0, 0, 0, 0, 0, 0]), 8);
   }
 
-  /** In the midst of long work of the main thread, which keeps its timers from running: it works, so it lives. */
-  alive(): void {
-    Atomics.store(this.#board.words, word.mainBeat, this.#board.now());
-  }
-
   #heartbeat(): void {
     const { words } = this.#board;
     Atomics.store(words, word.mainBeat, this.#board.now());

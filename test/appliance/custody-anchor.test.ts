@@ -3,12 +3,13 @@ import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { collectForensics } from '../../src/appliance/collect.ts';
 import type { BundleMade } from '../../src/appliance/evidence.ts';
-import { anchoredSoFar, anchorsOf, unanchored } from '../../src/custody/anchor.ts';
+import { anchorsOf, unanchored } from '../../src/custody/anchor.ts';
 import { checkChain } from '../../src/custody/chain.ts';
 import { CustodyLog } from '../../src/custody/log.ts';
-import { segmentsOf, wholeLog } from '../../src/custody/segments.ts';
+import { segmentsOf } from '../../src/custody/segments.ts';
 import { utcNow } from '../../src/host/time.ts';
 import { openTpm } from '../../src/tpm/context.ts';
+import { anchoredSoFar, wholeLog } from '../lab/custody.ts';
 import { esotericJson, type LabNode } from '../lab/node.ts';
 import { Bench } from './power.ts';
 import { labNode, profile, Scratch } from './scene.ts';
@@ -28,8 +29,8 @@ describe('the custody head in the TPM', () => {
   };
   /** Extensions that the log asks for, and how many of them the TPM has had. */
   const standing = async (): Promise<[asked: number, had: number | undefined]> => {
-    const anchors = anchorsOf(checkChain(wholeLog(log())));
-    return [anchors.length, anchoredSoFar(anchors, await held())];
+    const chain = checkChain(wholeLog(log()));
+    return [anchorsOf(chain).length, anchoredSoFar(chain, await held())];
   };
   interface Check {
     readonly ok: boolean;
