@@ -102,10 +102,10 @@ export class Incident {
   }
 
   async #tell(): Promise<void> {
-    const { outcome, custody } = this.#options;
+    const { outcome, custody, bundle } = this.#options;
     const key = this.#nextKey();
     await this.#step('custody', () => {
-      custody.append('zeroized', { ...outcome });
+      custody.append('zeroized', { ...outcome, bundle });
     });
     tellZeroize(this.#options.announcer, outcome);
     await this.#step('anchor', this.#options.anchor);
@@ -228,8 +228,10 @@ export function tellInterrupted(
       (event === bundleBegun && `${detail.reason}`.startsWith(reasonPrefix)),
   );
   if (told || (!unclean && ofLastRun.some(({ event }) => event === 'zeroized'))) return;
-  // Where it cannot be recorded it is told again at the next start: by the same key, so that nobody is woken twice.
-  const sequence = custody.head().sequence + 1;
+  // Where it cannot be recorded it is told again at the next start: by the same key, so that nobody is woken twice. So where the alert
+  // was the last to be told, which no record says: it has the key of that alert.
+  const zeroized = ofLastRun.findLast(({ event }) => event === 'zeroized');
+  const sequence = zeroized?.detail.bundle === false ? zeroized.sequence : custody.head().sequence + 1;
   recordPast(node, 'zeroize-interrupted', { cause });
   announcer.alert({
     key: `${record.node}-zeroize-${sequence}`,
