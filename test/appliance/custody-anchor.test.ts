@@ -3,6 +3,7 @@ import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { collectForensics } from '../../src/appliance/collect.ts';
 import type { BundleMade } from '../../src/appliance/evidence.ts';
+import type { Finding } from '../../src/appliance/finding.ts';
 import { anchorsOf, unanchored } from '../../src/custody/anchor.ts';
 import { checkChain } from '../../src/custody/chain.ts';
 import { CustodyLog } from '../../src/custody/log.ts';
@@ -92,6 +93,12 @@ describe('the custody head in the TPM', () => {
     await node.run();
     expect(node.log).toMatch(/alert {4}\S+: the custody log was rewritten/);
     expect((await standing())[1]).toBeUndefined();
+    const problem = 'The TPM was told another history than the one in the custody log.';
+    expect((await node.status()).custody?.found?.problem).toBe(problem);
+    const findings = await node.ask<Finding[]>(['doctor']);
+    expect(findings.find((finding) => finding.check === 'custody log')).toMatchObject({
+      ...{ result: 'missing', detail: problem },
+    });
     // Also to whoever has but a bundle of it, of the running node or of the stopped one.
     for (const running of [true, false]) {
       const { archive, problems } = await node.ask<BundleMade>(['collect-forensics']);
