@@ -2,7 +2,7 @@
 // host, come from elsewhere.
 import { existsSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { wholeLog } from '../custody/segments.ts';
+import { streamLog } from '../custody/segments.ts';
 import type { Collector } from '../forensics/collect.ts';
 import { custodyPath, journalPath } from '../forensics/format.ts';
 import { readNewest } from '../journal/newest.ts';
@@ -35,7 +35,7 @@ export function bundleMembers(node: BundleSubject, request: BundleRequest): Coll
       volatility: 'disk',
       limitBytes: journalLimit,
       redact: false,
-      gather: async () => wholeLog(layout.custody),
+      gather: () => streamLog(layout.custody),
     },
     ...(record.tpm === null
       ? []

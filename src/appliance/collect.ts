@@ -10,7 +10,7 @@ import { holdLock } from '../host/lock.ts';
 import { assuranceNow } from './assurance.ts';
 import type { Config } from './config.ts';
 import { askNode, isRunning } from './control.ts';
-import { anchorCustody } from './custody-anchor.ts';
+import { CustodyFollower } from './custody-anchor.ts';
 import { type BundleMade, type BundleRequest, makeBundle } from './evidence.ts';
 import { keepHouse } from './housekeeping.ts';
 import { storedCertificate } from './incident.ts';
@@ -90,7 +90,7 @@ export async function collectForensics(
   using _begun = abandonedOnSignal(layout.bundles);
   using custody = CustodyLog.open(layout.custody);
   try {
-    keepHouse({ config, layout, record, custody });
+    await keepHouse({ config, layout, record, custody });
   } catch (error) {
     onProgress(`Receipts and limits could not be looked after: ${reasonOf(error)}`);
   }
@@ -99,7 +99,12 @@ export async function collectForensics(
   if (tpmTrouble !== undefined)
     onProgress(`The TPM is of no use, so the bundle is unsigned: ${reasonOf(tpmTrouble)}`);
   try {
-    const anchor = () => anchorCustody(keys, layout, ({ message }) => onProgress(message));
+    const follower = new CustodyFollower(
+      layout,
+      () => keys,
+      ({ problem }) => onProgress(problem),
+    );
+    const anchor = (whole?: boolean) => follower.anchor(whole);
     const collectors = [...stoppedCollectors(layout), ...storedCertificate(layout)];
     return await makeBundle(
       { config, layout, record, custody, keys, tpmTrouble, anchor, collectors, onProgress },

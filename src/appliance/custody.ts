@@ -1,44 +1,58 @@
 // The custody log as an operator reads it, and a head of it that somebody else holds.
 import { existsSync, readFileSync } from 'node:fs';
-import {
-  type ChainCheck,
-  type CustodyHead,
-  type CustodyRecord,
-  checkChain,
-  checkRollback,
-} from '../custody/chain.ts';
+import { type CustodyHead, type CustodyRecord, compareHead, emptyHead } from '../custody/chain.ts';
+import { checkParts, findIn, type LogCheck } from '../custody/check.ts';
 import { CustodyNames } from '../custody/names.ts';
-import { checkLog, wholeLog } from '../custody/segments.ts';
+import { LogFiles } from '../custody/segments.ts';
 import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
 import { unprovisioned } from '../keys/lifecycle.ts';
 import type { Config } from './config.ts';
 import { askNode, isRunning } from './control.ts';
+import { CustodyFollower } from './custody-anchor.ts';
 import { NodeKeys } from './node-keys.ts';
 import { readNodeRecord } from './node-record.ts';
 import { stateLayout } from './state-layout.ts';
 
 /**
- * The whole log and what its chain says; with `known`, also whether it still holds that head. Names are those that the node
- * knows, unless it is to be `raw`. @throws Failure `unprovisioned` where there is none.
+ * The records up to the first broken line. Names are those that the node knows, unless they are to be `raw`.
+ * @throws Failure `unprovisioned` where there is no log.
  */
-export function readCustody(
-  config: Config,
-  options: { readonly known?: CustodyHead | undefined; readonly raw?: boolean | undefined } = {},
-): Omit<ChainCheck, 'records'> & { readonly records: CustodyRecord[] } {
-  const { custody, directory } = stateLayout(config.node.state_dir);
-  const bytes = wholeLog(custody);
-  if (bytes.length === 0 && !existsSync(custody)) throw unprovisioned(directory);
-  const { records, ...check } = checkChain(bytes);
-  const names = new CustodyNames(custody);
-  const shown =
-    options.raw === true
-      ? records
-      : records.map((record) => ({ ...record, detail: names.resolve(record.detail) }));
-  if (!check.ok || options.known === undefined) return { ...check, records: [...shown] };
-  return { ...check, ...checkRollback({ ...check, records }, options.known), records: [...shown] };
+export function readCustody(config: Config, raw = false): CustodyRecord[] {
+  const records: CustodyRecord[] = [];
+  using files = openLog(config);
+  checkParts(files.parts, {}, (record) => records.push(record));
+  return raw ? records : named(config, records);
 }
 
-export interface CustodyCheck extends Omit<ChainCheck, 'records'> {
+/** The records of certain events up to the first line that is none, with the names that the node knows. @throws as `readCustody`. */
+export function findCustody(config: Config, events: Iterable<string>): CustodyRecord[] {
+  using files = openLog(config);
+  return named(config, findIn(files.parts, { events: [...events] }).records);
+}
+
+/** What its chain says of the whole log; with `known`, also whether it still holds that head. @throws as `readCustody`. */
+export function checkChainOf(config: Config, known?: CustodyHead): LogCheck {
+  using files = openLog(config);
+  let held = known?.sequence === emptyHead.sequence ? emptyHead.hash : undefined; // Of a node that had no record yet.
+  const { check } = checkParts(files.parts, {}, ({ sequence }, hash) => {
+    if (sequence === known?.sequence) held = hash;
+  });
+  return check.ok && known !== undefined ? { ...check, ...compareHead(check.head, known, held) } : check;
+}
+
+function openLog({ node }: Config): LogFiles {
+  const { custody, directory } = stateLayout(node.state_dir);
+  const files = new LogFiles(custody);
+  if (files.parts.length > 0) return files;
+  throw unprovisioned(directory);
+}
+
+function named({ node }: Config, records: readonly CustodyRecord[]): CustodyRecord[] {
+  const names = new CustodyNames(stateLayout(node.state_dir).custody);
+  return records.map((record) => ({ ...record, detail: names.resolve(record.detail) }));
+}
+
+export interface CustodyCheck extends Omit<LogCheck, 'standing'> {
   /**
    * Up to which record the TPM has followed the log, 0 for none yet; `why` where it cannot be asked; null without a TPM, and where it was
    * not asked because the log is broken as it is.
@@ -48,7 +62,7 @@ export interface CustodyCheck extends Omit<ChainCheck, 'records'> {
 
 /** The log by itself, against a head that was kept elsewhere, and against what the node's own TPM was told. @throws as `readCustody`. */
 export async function checkCustody(config: Config, known?: CustodyHead): Promise<CustodyCheck> {
-  const { records: _, ...check } = readCustody(config, { known });
+  const { standing: _, ...check } = checkChainOf(config, known);
   if (!check.ok) return { ...check, tpm: null };
   try {
     const followed = await followedByTpm(config);
@@ -69,7 +83,11 @@ async function followedByTpm(config: Config): Promise<number | null> {
   const { tpm } = readNodeRecord(layout);
   if (tpm === null) return null;
   await using keys = await NodeKeys.open(config, tpm, 'leave');
-  return await keys.custodyFollowed(() => checkLog(layout.custody));
+  return await new CustodyFollower(
+    layout,
+    () => keys,
+    () => {},
+  ).followed();
 }
 
 /**

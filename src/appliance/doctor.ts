@@ -8,6 +8,9 @@ import { listInterfaces } from '../host/netlink.ts';
 import { watchedInterfaces } from '../interlock/watched.ts';
 import { outboxRows } from './alerts.ts';
 import type { Config } from './config.ts';
+import { askNode, isRunning } from './control.ts';
+import { checkChainOf } from './custody.ts';
+import { custodyRemedy } from './custody-anchor.ts';
 import { checkPolicies } from './doctor-policies.ts';
 import { checkTpm } from './doctor-tpm.ts';
 import { requireEvidenceSettings } from './evidence.ts';
@@ -15,7 +18,7 @@ import { type Finding, missing, ok } from './finding.ts';
 import { readNodeRecord } from './node-record.ts';
 import { appraiseProgram, kindNames, lacking } from './program.ts';
 import { stateLayout } from './state-layout.ts';
-import { askedOfStopped } from './status.ts';
+import { askedOfStopped, type Status } from './status.ts';
 import { stuckOf, uploadTarget } from './uploads.ts';
 
 export async function examine(config: Config): Promise<Finding[]> {
@@ -33,6 +36,7 @@ export async function examine(config: Config): Promise<Finding[]> {
     await checkProgramItself(config),
     checkDelivery(config),
     ...checkMaintenance(config),
+    ...(await checkCustodyLog(config)),
   ];
 }
 
@@ -91,6 +95,23 @@ function checkMaintenance(config: Config): Finding[] {
     );
   } catch (error) {
     return [missing('maintenance', reasonOf(error), error instanceof Failure ? (error.remedy ?? '') : '')];
+  }
+}
+
+/** As a running node found it, else as its chain says; nothing to say where there is no node yet. */
+async function checkCustodyLog(config: Config): Promise<Finding[]> {
+  const layout = stateLayout(config.node.state_dir);
+  if (!existsSync(layout.node)) return [];
+  try {
+    const running = await isRunning(layout.control);
+    const { custody } = running ? await askNode<Status>(layout.control, 'status') : { custody: null };
+    const problem = running ? custody?.found?.problem : checkChainOf(config).problem;
+    const seen = running ? `as of ${custody?.found?.at ?? 'no time yet'}` : 'by its chain';
+    return [
+      problem == null ? ok('custody log', `whole, ${seen}`) : missing('custody log', problem, custodyRemedy),
+    ];
+  } catch (error) {
+    return [missing('custody log', reasonOf(error), error instanceof Failure ? (error.remedy ?? '') : '')];
   }
 }
 

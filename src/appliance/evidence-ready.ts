@@ -11,7 +11,7 @@ export async function readyForEvidence(
   node: BundleSubject & { readonly custody: CustodyLog; readonly announcer: Announcer },
 ): Promise<void> {
   try {
-    handOverLeftBehind(node);
+    await handOverLeftBehind(node);
     await requireEvidenceSettings(node.config);
   } catch (error) {
     const { node: name } = node.record;

@@ -4,7 +4,7 @@ import { chmodSync, chownSync, rmSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { Severity } from '../alerts/alert.ts';
-import { checkChain } from '../custody/chain.ts';
+import { checkPacked } from '../custody/aside.ts';
 import type { CustodyLog } from '../custody/log.ts';
 import { type Collector, collectInto } from '../forensics/collect.ts';
 import { encryptedSuffix, requireRecipients } from '../forensics/encryption.ts';
@@ -18,7 +18,7 @@ import {
   numbersSkipped,
   sigstoreName,
 } from '../forensics/format.ts';
-import { readCollected } from '../forensics/member-file.ts';
+import { collectedPath } from '../forensics/member-file.ts';
 import { packBundle } from '../forensics/pack.ts';
 import { Redactor } from '../forensics/redact.ts';
 import { readRedactionRules } from '../forensics/redaction-policy.ts';
@@ -91,8 +91,8 @@ export interface EvidenceContext extends BundleSubject {
   readonly keys: NodeKeys | null;
   /** Why there are none, where that is known. */
   readonly tpmTrouble?: unknown;
-  /** Brings the custody head into the TPM; undefined where that cannot be. */
-  readonly anchor: () => Promise<Anchored | undefined>;
+  /** Brings the custody head into the TPM; undefined where that cannot be. `whole`: every line of the log is read for it. */
+  readonly anchor: (whole?: boolean) => Promise<Anchored | undefined>;
   /** What is attested of the program, as it was found at the start of a running node. */
   readonly program?: ProgramAppraisal | undefined;
   /** Members beside the journal, the log and the host: live state, certificates. */
@@ -124,7 +124,7 @@ export async function makeBundle(context: EvidenceContext, request: BundleReques
   const troubles: string[] = [];
   using caseKey = caseKeyOf(config, trigger, (trouble) => troubles.push(trouble));
   removeAbandoned(layout.bundles);
-  handOverLeftBehind(context);
+  await handOverLeftBehind(context);
   const room = roomFor(config, layout, trigger);
   const created = utcNow();
   const sequence = await nextSequence(context);
@@ -214,17 +214,19 @@ async function fillBundle(context: EvidenceContext, request: BundleRequest, begu
   progress('packing');
   const packed = await packBundle(work, manifest, archive, recipients);
   progress('signing');
-  const { head } = checkChain(readCollected(work, custodyPath), custody.alive);
+  const log = await checkPacked(collectedPath(work, custodyPath), anchored?.last ?? undefined);
   const signed = await signBundle(context, manifest, packed, name, {
-    custodyHead: { ...head },
+    custodyHead: { ...log.head },
     anchored,
   });
+  // What lies in the bundle was read from the first line on. Where it is not what was anchored, that is looked at closely, and told.
+  const custodyProblem = anchored?.problem ?? (log.ok ? undefined : (await context.anchor(true))?.problem);
   const sigstore = sigstoreName(archive);
   writeDurably(sigstore, `${JSON.stringify(signed.bundle)}\n`);
   shareWithCourier(context.config, archive, sigstore);
   const problems = [
     ...(trouble === undefined ? [] : [`TPM: ${trouble.why}`]),
-    ...(anchored?.problem === undefined ? [] : [`custody log: ${anchored.problem}`]),
+    ...(custodyProblem === undefined ? [] : [`custody log: ${custodyProblem}`]),
     ...collected.collectors
       .filter(({ status }) => status === 'failed' || status === 'truncated')
       .map(({ name, detail }) => `${name}: ${detail}`),

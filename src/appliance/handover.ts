@@ -58,7 +58,7 @@ export function handOver({ layout, record, custody }: Owner, bundle: Finished): 
  * Hands over what was signed and never told of, because its node was killed or the disk was full. Of such a bundle the request is
  * lost: it goes where all go, and without a Fulcio identity. Only where no bundle is being made.
  */
-export function handOverLeftBehind(owner: Owner): void {
+export async function handOverLeftBehind(owner: Owner): Promise<void> {
   const { layout, config, custody } = owner;
   const found = readdirSync(layout.bundles).flatMap((name) => {
     const sequence = Number(/-(\d{6,})-\d{8}T\d{6}Z\.tar\.gz(?:\.age)?$/.exec(name)?.[1] ?? Number.NaN);
@@ -66,10 +66,9 @@ export function handOverLeftBehind(owner: Owner): void {
     return Number.isNaN(sequence) || !existsSync(sigstoreName(archive)) ? [] : [{ sequence, archive }];
   });
   if (found.length === 0) return;
-  const told = new Set<unknown>();
-  for (const { event, detail } of custody.records()) {
-    if (event === bundleMade || event === bundleGivenUp) told.add(detail.sequence);
-  }
+  const bundles = found.map(({ sequence }) => sequence);
+  const records = await custody.recall({ events: [bundleMade, bundleGivenUp], bundles });
+  const told = new Set(records.map(({ detail }) => detail.sequence));
   for (const { sequence, archive } of found.filter((one) => !told.has(one.sequence))) {
     const sigstore = sigstoreName(archive);
     const statement = statedIn(sigstore);

@@ -9,26 +9,33 @@ import { limitBundles, Settled } from './retention.ts';
 const everyMilliseconds = 1000;
 const day = 86_400_000;
 
-export class Housekeeping implements Disposable {
+export class Housekeeping implements AsyncDisposable {
   readonly #node: Recording & { readonly config: Config; readonly announcer: Announcer };
   readonly #remembered: Remembered = { lately: new GivenUpLately(), settled: new Settled() };
   readonly #timer: NodeJS.Timeout;
+  #looking: Promise<void> | undefined;
   /** What was in the way last time, so that it is told once. */
   #trouble = '';
 
   constructor(node: Recording & { readonly config: Config; readonly announcer: Announcer }) {
     this.#node = node;
-    this.#timer = setInterval(() => this.#look(), everyMilliseconds);
+    this.#timer = setInterval(() => {
+      this.#looking ??= this.#look().finally(() => {
+        this.#looking = undefined;
+      });
+    }, everyMilliseconds);
     this.#timer.unref();
   }
 
-  [Symbol.dispose](): void {
+  /** A look that is under way still writes into the custody log. */
+  async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#timer);
+    await this.#looking;
   }
 
-  #look(): void {
+  async #look(): Promise<void> {
     try {
-      keepHouse(this.#node, this.#remembered);
+      await keepHouse(this.#node, this.#remembered);
       this.#trouble = '';
     } catch (error) {
       const why = reasonOf(error);
@@ -46,12 +53,12 @@ interface Remembered {
 }
 
 /** Once, also where no node runs. */
-export function keepHouse(
+export async function keepHouse(
   node: Recording & { readonly config: Config },
   { lately, settled }: Remembered = { lately: new GivenUpLately(), settled: new Settled() },
-): void {
+): Promise<void> {
   const { config, layout } = node;
-  recordReceipts(node, lately);
+  await recordReceipts(node, lately);
   const { spool_bytes: bytes, spool_days: days } = config.courier;
   limitSpool(layout.spool, { bytes, ageMilliseconds: days * day }, ({ key, severity, why }) =>
     tellGivenUp(
@@ -59,5 +66,5 @@ export function keepHouse(
       { ...node, lately },
     ),
   );
-  limitBundles(node, Date.now(), settled);
+  await limitBundles(node, Date.now(), settled);
 }

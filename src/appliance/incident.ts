@@ -2,9 +2,7 @@
 // the next.
 import { existsSync, readFileSync } from 'node:fs';
 import type { Severity } from '../alerts/alert.ts';
-import { checkChain } from '../custody/chain.ts';
 import type { CustodyLog } from '../custody/log.ts';
-import { wholeLog } from '../custody/segments.ts';
 import type { Collector } from '../forensics/collect.ts';
 import { bundleBegun } from '../forensics/format.ts';
 import { reasonOf } from '../host/failure.ts';
@@ -104,10 +102,10 @@ export class Incident {
   }
 
   async #tell(): Promise<void> {
-    const { outcome, custody } = this.#options;
+    const { outcome, custody, bundle } = this.#options;
     const key = this.#nextKey();
     await this.#step('custody', () => {
-      custody.append('zeroized', { ...outcome });
+      custody.append('zeroized', { ...outcome, bundle });
     });
     tellZeroize(this.#options.announcer, outcome);
     await this.#step('anchor', this.#options.anchor);
@@ -220,8 +218,9 @@ export function tellInterrupted(
     readonly announcer: Announcer;
   },
 ): void {
-  const { record, layout, custody, announcer } = node;
-  const { records } = checkChain(wholeLog(layout.custody));
+  const { record, custody, announcer } = node;
+  const events = ['started', 'zeroize-interrupted', bundleBegun, 'zeroized'];
+  const records = [...custody.records({ events })];
   const ofLastRun = records.slice(records.findLastIndex(({ event }) => event === 'started') + 1);
   const told = ofLastRun.some(
     ({ event, detail }) =>
@@ -229,8 +228,10 @@ export function tellInterrupted(
       (event === bundleBegun && `${detail.reason}`.startsWith(reasonPrefix)),
   );
   if (told || (!unclean && ofLastRun.some(({ event }) => event === 'zeroized'))) return;
-  // Where it cannot be recorded it is told again at the next start: by the same key, so that nobody is woken twice.
-  const sequence = custody.head().sequence + 1;
+  // Where it cannot be recorded it is told again at the next start: by the same key, so that nobody is woken twice. So where the alert
+  // was the last to be told, which no record says: it has the key of that alert.
+  const zeroized = ofLastRun.findLast(({ event }) => event === 'zeroized');
+  const sequence = zeroized?.detail.bundle === false ? zeroized.sequence : custody.head().sequence + 1;
   recordPast(node, 'zeroize-interrupted', { cause });
   announcer.alert({
     key: `${record.node}-zeroize-${sequence}`,

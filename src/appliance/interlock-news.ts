@@ -1,10 +1,11 @@
 // What a node tells of what its interlock has seen and not answered with a zeroize: carriers, planned flaps, interfaces that appear.
 import type { CustodyLog } from '../custody/log.ts';
 import type { InterlockEvent } from '../interlock/interlock.ts';
+import type { WindowClosed } from '../interlock/window.ts';
 import type { Announcer } from './announce.ts';
 import { recordPast } from './record.ts';
 
-type Told = Extract<InterlockEvent, { kind: 'planned-flap' | 'carrier' | 'appeared' }>;
+type Told = Exclude<InterlockEvent, WindowClosed>;
 interface Hearers {
   readonly custody: CustodyLog;
   readonly announcer: Announcer;
@@ -12,6 +13,15 @@ interface Hearers {
 
 export function tellEvent(event: Told, hearers: Hearers): void {
   const { announcer } = hearers;
+  if (event.kind === 'late') {
+    const { thread, milliseconds, limitMilliseconds: limit } = event;
+    announcer.event(
+      'HEARTBEAT_LATE',
+      `The ${thread} thread was silent for ${milliseconds} ms; after ${limit} ms it counts as lost, and the node is zeroized. Where the machine is that busy, raise interlock.heartbeat_milliseconds.`,
+      { thread, milliseconds, limit },
+    );
+    return;
+  }
   const { interface: name } = event;
   if (event.kind === 'planned-flap') {
     const { flaps } = event;

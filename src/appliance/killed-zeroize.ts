@@ -43,8 +43,8 @@ async function certifyKilled(
   lifecycle: Lifecycle,
   finished: Finished | undefined,
 ): Promise<void> {
-  const { config, layout, record, announcer } = node;
-  if (finished === undefined && isCertified(layout)) return;
+  const { config, record, announcer } = node;
+  if (finished === undefined && isCertified(node.custody)) return;
   const { cause = 'state-unparsable', level: kept, since = utcNow() } = lifecycle.read();
   const level = levels.find((known) => known === kept) ?? 'lock';
   const keys = record.tpm === null ? null : await NodeKeys.open(config, record.tpm).catch(() => null);

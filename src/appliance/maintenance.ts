@@ -19,6 +19,7 @@ import {
   namesIn,
   type PastWindow,
   readForbidden,
+  windowEvents,
   windowsOf,
   zeroizedWhy,
 } from './windows.ts';
@@ -45,6 +46,9 @@ interface Unasked {
   /** Of the record of the window's end; where there is none, when the window was opened. */
   readonly number: number | string;
 }
+
+/** Events of the custody log that a start looks at. */
+export const recoveredEvents: readonly string[] = [...new Set([...windowEvents, ...askingEvents, 'started'])];
 
 const hour = 3_600_000;
 

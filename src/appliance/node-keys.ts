@@ -1,7 +1,7 @@
 // The node's use of its TPM: what only the keys in there can do. One connection, renewed where the interlock had to take it over.
 import { createHash } from 'node:crypto';
-import { type Anchor, anchoredSoFar, anchorsOf, unanchored } from '../custody/anchor.ts';
-import type { ChainCheck } from '../custody/chain.ts';
+import { type Standing, unanchored } from '../custody/anchor.ts';
+import type { CustodyHead } from '../custody/chain.ts';
 import type { SecretArena, SecretBuffer } from '../host/arena.ts';
 import { Failure } from '../host/failure.ts';
 import { pinnedStorageRoot } from '../keys/anchors.ts';
@@ -39,12 +39,15 @@ export const signedText = ({ attest, signature }: SignedAttest): { attest: strin
 });
 
 export interface Anchored {
-  /** Of the last record whose hash the TPM holds; 0 for none. */
-  readonly sequence: number;
+  /** The last record whose hash the TPM holds; null for none. */
+  readonly last: CustodyHead | null;
   readonly certification: SignedAttest | null;
   /** Why the TPM did not follow: it was told another history, which the certification shows. */
   readonly problem?: string;
 }
+
+/** Holds the custody log against what the TPM holds of it. Nothing is extended meanwhile. */
+type Compare = (held: Uint8Array) => Promise<Standing>;
 
 /** Against which a reset of the TPM and wrong authorizations show. */
 export interface TpmStanding {
@@ -179,13 +182,21 @@ export class NodeKeys implements AsyncDisposable {
    * hash of the last such record.
    * @throws Failure `custody-rewritten` where the TPM was told another history than the log.
    */
-  anchorCustody(log: ChainCheck): Promise<Anchored> {
-    return this.#inTurn((tpm) => this.#anchor(tpm, log));
+  anchorCustody(compare: Compare): Promise<Anchored> {
+    const { custodyIndex } = this.#anchors;
+    return this.#inTurn(async (tpm) => {
+      const { followed, pending, last } = await compare(await this.#custodyHeld(tpm));
+      if (followed === undefined) throw custodyRewritten();
+      for (const { hash } of pending) await tpm.nvExtend(custodyIndex, Buffer.from(hash, 'hex'));
+      return { last, certification: await this.#certifyHead(tpm, last) };
+    });
   }
 
   /** States what the TPM holds of the custody log, over the last record that the log asks it to hold, whether it does or not. */
-  certifyCustody(log: ChainCheck): Promise<SignedAttest | null> {
-    return this.#inTurn((tpm) => this.#certifyHead(tpm, anchorsOf(log)));
+  certifyCustody(compare: Compare): Promise<SignedAttest | null> {
+    return this.#inTurn(async (tpm) =>
+      this.#certifyHead(tpm, (await compare(await this.#custodyHeld(tpm))).last),
+    );
   }
 
   /** States the content of the node's counters over `qualifyingData`. */
@@ -200,14 +211,12 @@ export class NodeKeys implements AsyncDisposable {
     });
   }
 
-  /**
-   * The last record of the log that the TPM was told of; 0 where it was told of none. The log is read when nothing is being extended.
-   * @throws as `anchorCustody`.
-   */
-  custodyFollowed(readLog: () => ChainCheck): Promise<number> {
+  /** The last record of the log that the TPM was told of; 0 where it was told of none. @throws as `anchorCustody`. */
+  custodyFollowed(compare: Compare): Promise<number> {
     return this.#inTurn(async (tpm) => {
-      const { anchors, done } = await this.#anchored(tpm, readLog());
-      return anchors[done - 1]?.sequence ?? 0;
+      const { followed } = await compare(await this.#custodyHeld(tpm));
+      if (followed === undefined) throw custodyRewritten();
+      return followed?.sequence ?? 0;
     });
   }
 
@@ -218,30 +227,17 @@ export class NodeKeys implements AsyncDisposable {
     return turn;
   }
 
-  /** What the log asks for, and how many of that the TPM has had. */
-  async #anchored(tpm: Tpm, log: ChainCheck): Promise<{ readonly anchors: Anchor[]; readonly done: number }> {
+  async #custodyHeld(tpm: Tpm): Promise<Uint8Array> {
     const { custodyIndex } = this.#anchors;
-    const anchors = anchorsOf(log);
     const { attributes } = await tpm.nvPublic(custodyIndex);
-    const held = attributes.includes('written') ? await tpm.nvRead(custodyIndex) : unanchored;
-    const done = anchoredSoFar(anchors, held);
-    if (done === undefined) throw custodyRewritten();
-    return { anchors, done };
+    return attributes.includes('written') ? await tpm.nvRead(custodyIndex) : unanchored;
   }
 
-  async #anchor(tpm: Tpm, log: ChainCheck): Promise<Anchored> {
-    const { custodyIndex } = this.#anchors;
-    const { anchors, done } = await this.#anchored(tpm, log);
-    for (const { hash } of anchors.slice(done)) await tpm.nvExtend(custodyIndex, hash);
-    return { sequence: anchors.at(-1)?.sequence ?? 0, certification: await this.#certifyHead(tpm, anchors) };
-  }
-
-  async #certifyHead(tpm: Tpm, anchors: readonly Anchor[]): Promise<SignedAttest | null> {
+  async #certifyHead(tpm: Tpm, last: CustodyHead | null): Promise<SignedAttest | null> {
     const { custodyIndex, ak } = this.#anchors;
-    const last = anchors.at(-1);
-    if (last === undefined) return null;
+    if (last === null) return null;
     await using attestor = await tpm.at(ak.handle);
-    return await tpm.nvCertify(custodyIndex, attestor, last.hash);
+    return await tpm.nvCertify(custodyIndex, attestor, Buffer.from(last.hash, 'hex'));
   }
 
   standing(): Promise<TpmStanding> {

@@ -22,7 +22,7 @@ import { linkKeysOf } from './asked.ts';
 import { assuranceNow, bypassLines, requireSameKind } from './assurance.ts';
 import { Collecting } from './collecting.ts';
 import type { Config } from './config.ts';
-import { alertRewritten, anchorCustody } from './custody-anchor.ts';
+import { alertCustody, CustodyFollower } from './custody-anchor.ts';
 import { kernelFeed, poolNews, serveAt } from './entropy-node.ts';
 import { type BundleMade, type BundleRequest, type EvidenceContext, makeBundle } from './evidence.ts';
 import { readyForEvidence } from './evidence-ready.ts';
@@ -32,8 +32,8 @@ import { finishInterrupted } from './interrupted.ts';
 import { tellFinished } from './killed-zeroize.ts';
 import { Links } from './links.ts';
 import { type LiveState, liveCollectors } from './live-state.ts';
-import { Maintenance } from './maintenance.ts';
-import { type Anchored, NodeKeys, type TpmStanding } from './node-keys.ts';
+import { Maintenance, recoveredEvents } from './maintenance.ts';
+import { NodeKeys, type TpmStanding } from './node-keys.ts';
 import { type NodeRecord, readNodeRecord } from './node-record.ts';
 import { NodeSecrets } from './node-secrets.ts';
 import { policyPath } from './policies.ts';
@@ -52,6 +52,7 @@ export class Node implements AsyncDisposable {
   readonly layout: StateLayout;
   readonly record: NodeRecord;
   readonly custody: CustodyLog;
+  readonly custodyFollower: CustodyFollower;
   readonly announcer: Announcer;
   readonly arena: SecretArena;
   readonly maintenance: Maintenance;
@@ -88,7 +89,11 @@ export class Node implements AsyncDisposable {
     this.arena = this.#cleanup.use(arena);
     this.maintenance = this.#maintain();
     this.striking = this.#readyToStrike();
-    this.custody.alive = () => this.striking.armed?.alive();
+    this.custodyFollower = new CustodyFollower(
+      layout,
+      () => this.#tpm,
+      (trouble) => alertCustody(this.announcer, record, trouble),
+    );
     this.#collecting = new Collecting({
       ...this.#standing,
       make: (request, onProgress) => makeBundle({ ...this.#evidence, onProgress }, request),
@@ -143,14 +148,15 @@ export class Node implements AsyncDisposable {
     await this.#cleanup.use(this.striking).arm();
     this.#lifecycle.markRunning();
     this.#marked = true;
-    this.maintenance.recover(custody.records());
+    this.maintenance.recover(await custody.recall({ events: recoveredEvents }));
     if (unclean) await this.striking.afterUncleanEnd();
     custody.append('started', { assurance: record.assurance, unclean });
     const { user } = this.config.courier;
     makeReceipts(this.layout, () => (user === '' ? undefined : findUser(user)));
     this.#cleanup.use(new Housekeeping(this.#standing));
+    const anchored = this.custodyFollower.anchor(); // Of a log of years this takes as long as all that follows.
+    this.#cleanup.use(this.custodyFollower.lookDaily());
     await readyForEvidence(this.#standing);
-    await this.#anchor();
     const secrets = new NodeSecrets({ ...this.#standing, arena: this.arena, tpm: this.#tpm });
     this.#secrets = secrets; // Before the first is open: a zeroize tells of what was there.
     await secrets.open();
@@ -173,6 +179,7 @@ export class Node implements AsyncDisposable {
         ...poolNews(record.node, announcer),
       }),
     );
+    await anchored;
     await this.#serve();
     this.#guard = this.#cleanup.use(this.#standGuard());
   }
@@ -207,7 +214,7 @@ export class Node implements AsyncDisposable {
       endOutput: () => {
         for (const server of this.#servers) server.closeNow();
       },
-      anchor: () => this.#anchor(),
+      anchor: () => this.custodyFollower.anchor(),
       collect: (request) => this.collect(request),
     });
   }
@@ -267,7 +274,7 @@ export class Node implements AsyncDisposable {
       ...this.#standing,
       keys: this.#tpm,
       program: this.#program ?? undefined,
-      anchor: () => this.#anchor(),
+      anchor: (whole) => this.custodyFollower.anchor(whole),
       collectors: [...liveCollectors(() => this.live()), ...(this.striking.incident?.collectors ?? [])],
     };
   }
@@ -279,16 +286,6 @@ export class Node implements AsyncDisposable {
     }
     const expected = await this.#tpm.expectation(this.record);
     return installApproval(this, parseBrought(text, expected), expected);
-  }
-
-  /** The head of the custody log, into the TPM. */
-  #anchor(): Promise<Anchored | undefined> {
-    return anchorCustody(
-      this.#tpm,
-      this.layout,
-      (failure) => alertRewritten(this.announcer, this.record, failure),
-      this.custody.alive,
-    );
   }
 
   /** A clean end: links and processes go, the marker is cleared. */
@@ -303,7 +300,7 @@ export class Node implements AsyncDisposable {
     try {
       if (this.#marked) {
         recordPast(this, 'stopped', { zeroized: this.zeroized });
-        await this.#anchor();
+        await this.custodyFollower.anchor();
         this.#lifecycle.clearRunning();
       }
     } finally {

@@ -6,7 +6,6 @@ import { type Receipt, takeReceipts } from '../alerts/receipts.ts';
 import type { CustodyLog } from '../custody/log.ts';
 import type { Delivered } from '../forensics/deliver.ts';
 import { bundleMade } from '../forensics/format.ts';
-import { utcNow } from '../host/time.ts';
 import type { Announcer } from './announce.ts';
 import type { NodeRecord } from './node-record.ts';
 import type { StateLayout } from './state-layout.ts';
@@ -29,41 +28,69 @@ export const alertGivenUp = 'alert-given-up';
 /** How many alerts a custody log takes in an hour as given up: each is a line for ever, and the courier could invent them. */
 const mostGivenUpAnHour = 100;
 const hour = 3_600_000;
+/** How long a receipt is known that was recorded and, because the node was killed then, not removed. */
+const remembered = 7 * 24 * hour;
 /** At how many places a bundle can lie: each is a line of the log for ever as well. */
 const mostPlaces = 8;
 /** Deliveries that one look records: each waits for the disk, and the heartbeat of the node for all. */
 const mostAtOnce = 64;
 
-/** Which alerts were recorded as given up in the last hour. */
-export class GivenUpLately {
-  /** Milliseconds since the epoch; the log is read for them once. */
-  #times: number[] | undefined;
+type Told = Partial<Pick<GivenUp, 'key' | 'channel' | 'at'>>;
 
-  /** Whether the log takes no more of them now. */
-  full(custody: CustodyLog, now = Date.now()): boolean {
-    this.#times ??= [...custody.records()]
-      .filter(({ event }) => event === alertGivenUp)
-      .map(({ time }) => Date.parse(time));
-    this.#times = this.#times.filter((time) => time > now - hour);
-    return this.#times.length >= mostGivenUpAnHour;
+const idOf = ({ key, channel, at }: Told): string => JSON.stringify([key, channel, at]);
+
+/** Which alerts were recorded as given up of late, so that the custody log is read for them once. */
+export class GivenUpLately {
+  /** By what tells one from the other, when it was recorded: milliseconds since the epoch. */
+  readonly #times = new Map<string, number>();
+  /** Of the last, as many as an hour may have. */
+  readonly #last: number[] = [];
+  #loaded = false;
+
+  /** Before anything is asked. @throws Failure `custody-unreadable`. */
+  async load(custody: CustodyLog, now = Date.now()): Promise<void> {
+    if (this.#loaded) return;
+    const since = new Date(now - remembered).toISOString();
+    for (const { time, detail } of await custody.recall({ events: [alertGivenUp], since }))
+      this.add(detail, Date.parse(time));
+    this.#loaded = true;
   }
 
-  add(now = Date.now()): void {
-    this.#times?.push(now);
+  /** Whether the log takes no more of them now. */
+  full(now = Date.now()): boolean {
+    return !this.#loaded || (this.#last.length >= mostGivenUpAnHour && (this.#last[0] ?? 0) > now - hour);
+  }
+
+  has(told: Told): boolean {
+    return this.#times.has(idOf(told));
+  }
+
+  add(told: Told, now = Date.now()): void {
+    this.#times.set(idOf(told), now);
+    for (const [id, time] of this.#times) {
+      if (time > now - remembered) break;
+      this.#times.delete(id);
+    }
+    if (this.#last.push(now) > mostGivenUpAnHour) this.#last.shift();
   }
 }
 
 /** @returns how many were recorded. */
-export function recordReceipts(recording: Recording, lately = new GivenUpLately()): number {
-  const { layout, announcer } = recording;
+export async function recordReceipts(recording: Recording, lately = new GivenUpLately()): Promise<number> {
+  const { layout, announcer, custody } = recording;
+  await lately.load(custody);
   const taken = takeReceipts(
     layout.receipts,
     (file, why) =>
       announcer?.event('RECEIPT_REJECTED', `A receipt of the courier is none: ${why}`, { file, why }),
-    () => lately.full(recording.custody),
+    () => lately.full(),
   );
   if (taken.length === 0) return 0;
-  const history = [...recording.custody.records()];
+  const bundles = taken.flatMap(({ receipt }) =>
+    receipt.kind === 'delivered' ? (sequenceOf(receipt.key, recording.record.node) ?? []) : [],
+  );
+  const events = [bundleMade, bundleDelivered];
+  const history: Records = bundles.length === 0 ? [] : await custody.recall({ events, bundles });
   let recorded = 0;
   let deliveries = 0;
   for (const { receipt, done } of taken) {
@@ -71,7 +98,7 @@ export function recordReceipts(recording: Recording, lately = new GivenUpLately(
     const problem =
       receipt.kind === 'delivered'
         ? recordDelivery(receipt, recording, history)
-        : recordGivenUp(receipt, recording, history, lately);
+        : recordGivenUp(receipt, recording, lately);
     if (problem === 'later') continue;
     if (problem === undefined) {
       recorded += 1;
@@ -88,7 +115,7 @@ export function recordReceipts(recording: Recording, lately = new GivenUpLately(
   return recorded;
 }
 
-type Records = { event: string; time: string; detail: Readonly<Record<string, unknown>> }[];
+type Records = { event: string; detail: Readonly<Record<string, unknown>> }[];
 
 /** Undefined when recorded, `known` when it was before, else why it is not. */
 function recordDelivery(
@@ -124,7 +151,7 @@ function recordDelivery(
     by: 'courier',
   };
   custody.append(bundleDelivered, detail);
-  history.push({ event: bundleDelivered, time: at, detail });
+  history.push({ event: bundleDelivered, detail });
   announcer?.event('BUNDLE_DELIVERED', `Forensic bundle ${archive.name} lies at ${where}.`, {
     archive: archive.name,
     where,
@@ -135,17 +162,11 @@ function recordDelivery(
 function recordGivenUp(
   { key, channel, at, severity, why }: GivenUp,
   { custody, announcer }: Recording,
-  history: Records,
   lately: GivenUpLately,
 ): string | undefined {
-  const known = history.some(
-    ({ event, detail }) =>
-      event === alertGivenUp && detail.key === key && detail.channel === channel && detail.at === at,
-  );
-  if (known) return 'known';
-  if (!tellGivenUp({ key, channel, at, severity, why }, { custody, announcer, lately })) return 'later';
-  history.push({ event: alertGivenUp, time: utcNow(), detail: { key, channel, at } });
-  return undefined;
+  if (lately.has({ key, channel, at })) return 'known';
+  const given = { key, channel, at, severity, why };
+  return tellGivenUp(given, { custody, announcer, lately }) ? undefined : 'later';
 }
 
 /**
@@ -165,9 +186,9 @@ export function tellGivenUp(
     readonly lately: GivenUpLately;
   },
 ): boolean {
-  if (lately.full(custody)) return false;
+  if (lately.full()) return false;
   custody.append(alertGivenUp, given);
-  lately.add();
+  lately.add(given);
   const { key, channel, why } = given;
   const to = channel === '' ? '' : ` to ${channel}`;
   announcer?.event('ALERT_GIVEN_UP', `The alert ${key} will not be sent${to}: ${why}`, {

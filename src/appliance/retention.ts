@@ -40,11 +40,11 @@ export class Settled {
  * Removes what goes beyond the limits, each recorded first, once, and told. @returns the names of the archives.
  * @throws Failure `bundle-unremovable`, when all others are removed.
  */
-export function limitBundles(
+export async function limitBundles(
   recording: Recording & { readonly config: Config },
   now = Date.now(),
   settled = new Settled(),
-): string[] {
+): Promise<string[]> {
   const { config, layout, custody } = recording;
   const { keep_bytes: bytes, keep_days: days } = config.forensics;
   const files = filesIn(layout.bundles);
@@ -57,7 +57,7 @@ export function limitBundles(
   if (settled.is(state)) return [];
   const removed: string[] = [];
   const stuck: string[] = [];
-  const leaving = toGiveUp(describe(files, recording), limits, now);
+  const leaving = toGiveUp(await describe(files, recording), limits, now);
   if (leaving.length === 0) settled.remember(state);
   for (const { item, why } of leaving) {
     const { name, sequence, sha256, copied, givenUp } = item;
@@ -108,10 +108,15 @@ function filesIn(directory: string): { name: string; sequence: number; bytes: nu
 }
 
 /** As the custody log tells of them. */
-function describe(files: ReturnType<typeof filesIn>, { custody, layout }: Recording): KeptBundle[] {
+async function describe(
+  files: ReturnType<typeof filesIn>,
+  { custody, layout }: Recording,
+): Promise<KeptBundle[]> {
   const here = `${pathToFileURL(layout.bundles).href}/`;
   const told = new Map<number, Pick<KeptBundle, 'severity' | 'copied' | 'sha256' | 'givenUp'>>();
-  for (const { event, detail } of custody.records()) {
+  const events = [bundleMade, bundleDelivered, bundleGivenUp];
+  const bundles = files.map(({ sequence }) => sequence);
+  for (const { event, detail } of await custody.recall({ events, bundles })) {
     const sequence = Number(detail.sequence);
     if (event === bundleMade) {
       const severity = severities.find((name) => name === detail.severity) ?? ordinary;

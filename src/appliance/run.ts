@@ -2,7 +2,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { checkLog } from '../custody/segments.ts';
 import { dropDeliveryVariables } from '../host/environment.ts';
 import { exitStatus, Failure } from '../host/failure.ts';
 import { levels, type ZeroizeLevel } from '../interlock/causes.ts';
@@ -133,8 +132,7 @@ function methodsOf(node: Node): Methods {
     predict: async (params) =>
       node.guard.predict(text(params.source) ?? 'unknown', number(params.confidence, 'The confidence', 0, 1)),
     approve: async (params) => await node.approve(text(params.approval) ?? ''),
-    'custody-followed': async () =>
-      (await node.keys?.custodyFollowed(() => checkLog(node.layout.custody, node.custody.alive))) ?? null,
+    'custody-followed': async () => await node.custodyFollower.followed(),
     collect: async (params, caller) => await node.collect(bundleRequest(params), caller.progress),
     'collect-preview': async (params, caller) => await node.preview(bundleRequest(params), caller.progress),
     stream: async (params, caller) => {

@@ -6,11 +6,12 @@ import { reasonOf } from '../host/failure.ts';
 import { levels, type ZeroizeLevel } from '../interlock/causes.ts';
 import { readMarker } from '../interlock/marker.ts';
 import { Lifecycle } from '../keys/lifecycle.ts';
-import { type Asked, askedOf, linkKeysOf } from './asked.ts';
+import { type Asked, askedOf, askingEvents, linkKeysOf } from './asked.ts';
 import { assuranceNow } from './assurance.ts';
 import type { Config } from './config.ts';
 import { askNode, isRunning } from './control.ts';
-import { readCustody } from './custody.ts';
+import { findCustody } from './custody.ts';
+import type { CustodyFound } from './custody-anchor.ts';
 import { zeroizeUnfinished } from './interrupted.ts';
 import type { LiveState } from './live-state.ts';
 import type { Node } from './node.ts';
@@ -41,7 +42,12 @@ export interface Status {
     | null;
   /** What maintenance windows have left to be done. */
   readonly asked: readonly Asked[];
-  readonly custody: { readonly sequence: number; readonly hash: string } | null;
+  readonly custody: {
+    readonly sequence: number;
+    readonly hash: string;
+    /** How the running node found the whole of it; null while it has not looked, and where none runs. */
+    readonly found: CustodyFound | null;
+  } | null;
   /** Null without a TPM. */
   readonly tpm: TpmCondition | null;
   /** What is attested of the program, as it was found when the node started; null while none runs. */
@@ -85,7 +91,7 @@ export async function statusOf(config: Config): Promise<Status> {
     ...nothing,
     zeroize: state === 'zeroized' ? lastZeroize(layout) : null,
     asked: askedOfStopped(config, layout, record),
-    custody: custody.head(),
+    custody: { ...custody.head(), found: null },
     tpm: await conditionOfStopped(config, layout, record),
   };
 }
@@ -105,9 +111,12 @@ function lastZeroize({ directory }: StateLayout): Exclude<Status['zeroize'], Liv
 /** From what a node that does not run has left; nothing where its keys are destroyed, for then all is made anew. */
 export function askedOfStopped(config: Config, layout: StateLayout, { tpm }: NodeRecord): Asked[] {
   if (keysDestroyed(layout)) return [];
-  const { records } = readCustody(config);
   const { enrolment } = layout;
-  return askedOf(records, { keys: linkKeysOf(config, layout), tpm: tpm !== null, enrolment });
+  return askedOf(findCustody(config, askingEvents), {
+    keys: linkKeysOf(config, layout),
+    tpm: tpm !== null,
+    enrolment,
+  });
 }
 
 const keysDestroyed = ({ directory }: StateLayout): boolean =>
@@ -126,7 +135,7 @@ export async function liveStatus(node: Node): Promise<Status> {
     alerts: alertCounts(node.layout),
     zeroize,
     asked: keysDestroyed(node.layout) ? [] : node.maintenance.asked,
-    custody: node.custody.head(),
+    custody: { ...node.custody.head(), found: node.custodyFollower.found },
     tpm,
     program: node.program,
     pid: process.pid,

@@ -176,9 +176,8 @@ export class Striking implements AsyncDisposable {
   }
 
   #heard(event: InterlockEvent): void {
-    if (event.kind === 'planned-flap' || event.kind === 'carrier' || event.kind === 'appeared')
-      tellEvent(event, this.#options);
-    else this.#options.maintenance().closed(event, this.#zeroized);
+    if (event.kind === 'window-closed') this.#options.maintenance().closed(event, this.#zeroized);
+    else tellEvent(event, this.#options);
   }
 
   /** Memory, kernel, TPM and disk are done when this is called; what is left is to tell, once. */

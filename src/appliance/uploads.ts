@@ -7,7 +7,7 @@ import { Failure } from '../host/failure.ts';
 import { becomeUser, findUser } from '../host/privileges.ts';
 import { outboxRows } from './alerts.ts';
 import type { Config } from './config.ts';
-import { readCustody } from './custody.ts';
+import { findCustody } from './custody.ts';
 import { bundleDelivered } from './receipts.ts';
 import { stateLayout } from './state-layout.ts';
 
@@ -89,7 +89,7 @@ export function stuckOf(rows: readonly OutboxRow[]): Stuck | null {
 /** By the number of the bundle. */
 function receiptsIn(config: Config): Map<number, NonNullable<UploadRow['delivered']>> {
   if (!existsSync(stateLayout(config.node.state_dir).custody)) return new Map();
-  const delivered = readCustody(config).records.filter(({ event }) => event === bundleDelivered);
+  const delivered = findCustody(config, [bundleDelivered]);
   return new Map(
     delivered.map(({ sequence: record, detail }) => [
       Number(detail.sequence),

@@ -27,6 +27,15 @@ const hour = 3_600_000;
 
 export const namesIn = (told: unknown): string[] => (Array.isArray(told) ? told.map(String) : []);
 
+/** Events of the custody log that `windowsOf` and `leftOpen` look at. */
+export const windowEvents = [
+  'maintenance-began',
+  'planned-flap',
+  'maintenance-ended',
+  'zeroized',
+  'deprovisioned',
+] as const;
+
 /** Windows as the custody log tells them, the oldest first. `onFlap` is called with each planned flap. Pure but for that. */
 export function windowsOf(
   records: Iterable<CustodyRecord>,

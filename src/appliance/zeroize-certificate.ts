@@ -2,9 +2,7 @@
 // and beside it what the TPM signed over the digest of that. docs/bundle-format.md describes it.
 import { createHash } from 'node:crypto';
 import canonicalize from 'canonicalize';
-import { checkChain } from '../custody/chain.ts';
 import type { CustodyLog } from '../custody/log.ts';
-import { wholeLog } from '../custody/segments.ts';
 import { writeDurably } from '../host/durable.ts';
 import type { ZeroizeLevel } from '../interlock/causes.ts';
 import type { ZeroizeOutcome } from '../interlock/outcome.ts';
@@ -145,8 +143,8 @@ export const heldKeys = (
   keys.map(({ name, purpose }) => ({ name, purpose, linked: links.some(({ key }) => key === name) }));
 
 /** Whether a zeroize of the last run has been certified. */
-export function isCertified(layout: StateLayout): boolean {
-  const { records } = checkChain(wholeLog(layout.custody));
-  const armed = records.findLastIndex(({ event }) => ['started', 'provisioned', 're-armed'].includes(event));
-  return records.slice(armed + 1).some(({ event }) => event === 'zeroize-certified');
+export function isCertified(custody: CustodyLog): boolean {
+  const certified = 'zeroize-certified';
+  const events = [...custody.records({ events: ['started', 'provisioned', 're-armed', certified] })];
+  return events.at(-1)?.event === certified;
 }

@@ -53,7 +53,7 @@ const show = command('show', 'what happened to this node, in order', [
     ending(options.json, async () => {
       const { readCustody } = await import('../appliance/custody.ts');
       const { raw, ...common } = options;
-      const { records } = readCustody(await configOf(common), { raw });
+      const records = readCustody(await configOf(common), raw);
       if (options.json) {
         printJson(records);
         return;

@@ -118,9 +118,9 @@ const list = command('list', 'the windows that there were, as the custody log te
   'maintenance list --json',
 ]).action((options) =>
   ending(options.json, async () => {
-    const { readCustody } = await import('../appliance/custody.ts');
-    const { windowsOf } = await import('../appliance/windows.ts');
-    const windows = windowsOf(readCustody(await configOf(options)).records);
+    const { findCustody } = await import('../appliance/custody.ts');
+    const { windowEvents, windowsOf } = await import('../appliance/windows.ts');
+    const windows = windowsOf(findCustody(await configOf(options), windowEvents));
     if (options.json) {
       printJson({ windows, forbidden: await forbiddenOf(options) });
       return;

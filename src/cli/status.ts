@@ -50,7 +50,10 @@ function statusLines(status: Status): string[] {
     ]),
     ...(custody === null
       ? []
-      : [['custody', `${custody.sequence} records, head ${custody.hash.slice(0, 16)}…`]]),
+      : [
+          ['custody', `${custody.sequence} records, head ${custody.hash.slice(0, 16)}…`],
+          ...(custody.found?.problem == null ? [] : [['', paint('red', `BROKEN: ${custody.found.problem}`)]]),
+        ]),
     ...(status.state === 'unprovisioned' ? [['next', 'esoteric-appliance provision']] : []),
     ...(status.state === 'zeroized' ? [['next', afterZeroize(zeroize)]] : []),
   ];
@@ -134,6 +137,12 @@ function entropyRows(entropy: Status['entropy']): string[][] {
   ];
 }
 
+/** From half of the limit on it is told as an event too. */
+function silences({ main, watcher, limit }: { main: number; watcher: number; limit: number }): string {
+  const line = `longest silence: main thread ${main} ms, watcher ${watcher} ms, of ${limit} ms`;
+  return Math.max(main, watcher) * 2 < limit ? line : paint('yellow', line);
+}
+
 function interlockRows(interlock: Status['interlock']): string[][] {
   if (interlock === null || !('watched' in interlock)) return [];
   const watched = interlock.watched.map(
@@ -144,6 +153,7 @@ function interlockRows(interlock: Status['interlock']): string[][] {
       'interlock',
       `${interlock.phase}; ${watched.length === 0 ? 'no interface is watched' : watched.join(', ')}`,
     ],
+    ['', silences(interlock.heartbeats)],
     ...(interlock.window === null
       ? []
       : [

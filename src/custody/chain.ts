@@ -1,6 +1,6 @@
 // The hash chain of the custody log, checked from bytes alone: one RFC 8785 JSON object a line, each naming the SHA-256
 // of the line before it. Pure: no file, no clock.
-import { createHash } from 'node:crypto';
+import { hash as digest } from 'node:crypto';
 import canonicalize from 'canonicalize';
 
 export interface CustodyRecord {
@@ -34,43 +34,115 @@ export interface ChainCheck {
 export const emptyHash = '0'.repeat(64);
 export const emptyHead: CustodyHead = { sequence: 0, hash: emptyHash };
 
-export const hashLine = (line: string | Uint8Array): string =>
-  createHash('sha256').update(line).digest('hex');
+export const hashLine = (line: string | Uint8Array): string => digest('sha256', line);
 
-/** So many lines are read, in some milliseconds, between two calls of `alive`. */
-export const linesAtOnce = 256;
+/** Bytes that come in pieces, cut into lines without their newlines. */
+export class Lines {
+  #rest: Uint8Array[] = [];
 
-/**
- * Checks every line; years of them take seconds, so `alive` is called now and then. A chain that was cut at its end is still whole in
- * itself: that shows only against a head held elsewhere (`checkRollback`).
- */
-export function checkChain(bytes: Uint8Array, alive: () => void = () => {}): ChainCheck {
-  const records: CustodyRecord[] = [];
-  let head = emptyHead;
-  for (let start = 0, number = 1; start < bytes.length; number += 1) {
-    const newline = bytes.indexOf(0x0a, start);
-    const line = bytes.subarray(start, newline === -1 ? bytes.length : newline);
-    const record = newline === -1 ? 'it is torn: its end is missing' : readLine(line, head);
-    if (typeof record === 'string') {
-      return { ok: false, records, head, problem: `Line ${number} of the custody log is broken: ${record}.` };
+  /** The lines that end in these bytes; each is good until the bytes are overwritten. */
+  *in(bytes: Uint8Array): Iterable<Uint8Array> {
+    let start = 0;
+    for (let end = bytes.indexOf(0x0a); end !== -1; end = bytes.indexOf(0x0a, start)) {
+      const line = bytes.subarray(start, end);
+      yield this.#rest.length === 0 ? line : Buffer.concat([...this.#rest.splice(0), line]);
+      start = end + 1;
     }
-    records.push(record);
-    if (number % linesAtOnce === 0) alive();
-    head = { sequence: record.sequence, hash: hashLine(line) };
-    start = newline + 1;
+    if (start < bytes.length) this.#rest.push(Buffer.from(bytes.subarray(start))); // A copy.
   }
-  return { ok: true, records, head };
+
+  /** A line has begun whose end has not come. */
+  get torn(): boolean {
+    return this.#rest.length > 0;
+  }
 }
 
+/** Where a check of the chain stands, from which another can go on. */
+export interface Reached {
+  /** Of the last good line. */
+  readonly head: CustodyHead;
+  readonly lines: number;
+}
+
+/** Checks every line of a log that comes in pieces, until the first that is broken. */
+export class ChainWalk {
+  readonly #seen: (record: CustodyRecord, hash: string) => void;
+  readonly #lines = new Lines();
+  #reached: Reached;
+  #problem: string | undefined;
+
+  /** `seen` is called with each good record and the hash of its line. */
+  constructor(
+    seen: (record: CustodyRecord, hash: string) => void,
+    from: Reached = { head: emptyHead, lines: 0 },
+  ) {
+    this.#seen = seen;
+    this.#reached = from;
+  }
+
+  get reached(): Reached {
+    return this.#reached;
+  }
+
+  /** What is wrong with the line after those that are good. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
+  /** False from the first broken line on. */
+  feed(bytes: Uint8Array): boolean {
+    if (this.#problem !== undefined) return false;
+    for (const line of this.#lines.in(bytes)) {
+      const { head, lines } = this.#reached;
+      const record = readLine(line, head);
+      if (typeof record === 'string') {
+        this.#problem = record;
+        return false;
+      }
+      const hash = hashLine(line);
+      this.#seen(record, hash);
+      this.#reached = { head: { sequence: record.sequence, hash }, lines: lines + 1 };
+    }
+    return true;
+  }
+
+  /** Where the log ends, or one of its files: no line goes on in the next. */
+  end(): boolean {
+    if (this.#lines.torn) this.#problem ??= 'it is torn: its end is missing';
+    return this.#problem === undefined;
+  }
+}
+
+/** A chain that was cut at its end is still whole in itself: that shows only against a head held elsewhere (`checkRollback`). */
+export function checkChain(bytes: Uint8Array): ChainCheck {
+  const records: CustodyRecord[] = [];
+  const walk = new ChainWalk((record) => records.push(record));
+  walk.feed(bytes);
+  const ok = walk.end();
+  const { head, lines } = walk.reached;
+  if (ok) return { ok, records, head };
+  return { ok, records, head, problem: brokenLine(`${lines + 1} of the custody log`, walk.problem) };
+}
+
+export const brokenLine = (which: string, why = ''): string => `Line ${which} is broken: ${why}.`;
+
 /** Whether a chain still holds a head that was seen earlier: records cut off or rewritten since then show here. */
-export function checkRollback(chain: ChainCheck, known: CustodyHead): { ok: boolean; problem?: string } {
-  if (chain.head.sequence < known.sequence) {
+export const checkRollback = (chain: ChainCheck, known: CustodyHead): { ok: boolean; problem?: string } =>
+  compareHead(chain.head, known, hashOf(chain, known.sequence));
+
+/** The same of a chain whose records are not at hand: `held` is the hash of its line with the number of `known`. */
+export function compareHead(
+  head: CustodyHead,
+  known: CustodyHead,
+  held: string | undefined,
+): { ok: boolean; problem?: string } {
+  if (head.sequence < known.sequence) {
     return {
       ok: false,
-      problem: `The custody log ends at record ${chain.head.sequence}, but record ${known.sequence} was seen earlier.`,
+      problem: `The custody log ends at record ${head.sequence}, but record ${known.sequence} was seen earlier.`,
     };
   }
-  if (hashOf(chain, known.sequence) !== known.hash.toLowerCase()) {
+  if (held !== known.hash.toLowerCase()) {
     return { ok: false, problem: `Record ${known.sequence} of the custody log is not the one seen earlier.` };
   }
   return { ok: true };

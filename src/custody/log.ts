@@ -17,24 +17,17 @@ import canonicalize from 'canonicalize';
 import { syncDirectory } from '../host/durable.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
 import { utcNow } from '../host/time.ts';
-import {
-  type CustodyHead,
-  type CustodyRecord,
-  emptyHead,
-  hashLine,
-  linesAtOnce,
-  parseRecord,
-} from './chain.ts';
+import { findAside } from './aside.ts';
+import { type CustodyHead, type CustodyRecord, emptyHead, hashLine, parseRecord } from './chain.ts';
+import { recordsIn, type Sought } from './check.ts';
 import { CustodyNames } from './names.ts';
-import { moveAside, segmentsOf, wholeLog } from './segments.ts';
+import { LogFiles, moveAside, segmentsOf } from './segments.ts';
 
 /** A file of this many bytes is moved aside. */
 const longestFile = 16 << 20;
 
 export class CustodyLog implements Disposable {
   readonly path: string;
-  /** Called now and then while `records` reads, which takes seconds of a log of years. */
-  alive: () => void = () => {};
   readonly #clock: () => string;
   readonly #names: CustodyNames;
   readonly #limit: number;
@@ -91,19 +84,19 @@ export class CustodyLog implements Disposable {
   }
 
   /**
-   * All records from the first, read anew, with the names that this node knows. @throws Failure `custody-unreadable` at a
-   * line that is none.
+   * The records that are sought, or all, up to the first line that is none, read anew, with the names that this node knows. Years of them
+   * take seconds, in which this thread does nothing else: see `recall`.
    */
-  *records(): Iterable<CustodyRecord> {
-    const bytes = wholeLog(this.path, this.alive);
-    for (let start = 0; start < bytes.length; ) {
-      const newline = bytes.indexOf(0x0a, start);
-      if (newline === -1) return;
-      const record = this.#parse(bytes.subarray(start, newline));
-      if (record.sequence % linesAtOnce === 0) this.alive();
-      yield { ...record, detail: this.#names.resolve(record.detail) };
-      start = newline + 1;
-    }
+  *records(sought?: Sought): Iterable<CustodyRecord> {
+    using files = new LogFiles(this.path);
+    for (const record of recordsIn(files.parts, sought)) yield this.#named(record);
+  }
+
+  /** As `records`, read on another thread. @throws Failure `custody-unreadable` at a line that is none. */
+  async recall(sought: Sought): Promise<CustodyRecord[]> {
+    const { records, problem } = await findAside(this.path, sought);
+    if (problem !== undefined) throw this.#unreadable(problem);
+    return records.map((record) => this.#named(record));
   }
 
   close(): void {
@@ -231,10 +224,18 @@ export class CustodyLog implements Disposable {
     return bytes.subarray(0, done);
   }
 
+  #named(record: CustodyRecord): CustodyRecord {
+    return { ...record, detail: this.#names.resolve(record.detail) };
+  }
+
   #parse(line: Uint8Array): CustodyRecord {
     const record = parseRecord(line);
-    if (typeof record !== 'string') return record;
-    throw new Failure('custody-unreadable', `A line of the custody log ${this.path} is broken: ${record}.`, {
+    if (typeof record === 'string') throw this.#unreadable(record);
+    return record;
+  }
+
+  #unreadable(why: string): Failure {
+    return new Failure('custody-unreadable', `A line of the custody log ${this.path} is broken: ${why}.`, {
       kept: 'The log was left as it is.',
       remedy:
         'Look at it with `esoteric-appliance custody check`; keep it as evidence and provision the node anew.',

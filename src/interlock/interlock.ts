@@ -7,6 +7,7 @@ import { close as closeDescriptor, eventfd, write } from '../host/libc.ts';
 import type { Interface } from '../host/netlink.ts';
 import { Board, type KernelAction, moment, nowMicros, phase, word } from './board.ts';
 import { type Cause, causeNamed, causeNumber, levels, type ZeroizeLevel } from './causes.ts';
+import { type BeatingThread, Heartbeats, type LateBeat } from './heartbeats.ts';
 import { outcomeOf, type ZeroizeOutcome } from './outcome.ts';
 import { type StagePlan, Stages } from './stages.ts';
 import type { WatcherEvent } from './watch.ts';
@@ -38,7 +39,8 @@ export interface InterlockOptions {
 
 export type InterlockEvent =
   | Extract<WatcherEvent, { kind: 'planned-flap' | 'carrier' | 'appeared' }>
-  | WindowClosed;
+  | WindowClosed
+  | LateBeat;
 
 /** How long a watcher may take to end: it may be in its TPM stage. One that is lost is not waited for as long. */
 const longestEndMilliseconds = { watching: 10_000, lost: 500 } as const;
@@ -51,6 +53,7 @@ export class Interlock implements AsyncDisposable {
   readonly #worker: Worker;
   readonly #beat: NodeJS.Timeout;
   readonly #windows: Windows;
+  readonly #beats: Heartbeats;
   #reported = false;
   #stopped = false;
   #first = false;
@@ -58,6 +61,7 @@ export class Interlock implements AsyncDisposable {
 
   private constructor(options: InterlockOptions) {
     this.#options = options;
+    this.#beats = new Heartbeats(options.heartbeatMilliseconds);
     const { sysfs = defaultSysfs } = options;
     this.#watched = watchedInterfaces(options.interfaces, sysfs);
     this.#watched.forEach((link, position) => {
@@ -176,6 +180,8 @@ export class Interlock implements AsyncDisposable {
     armedAtMicros: number;
     /** The watcher's thread runs before all ordinary ones. */
     realTime: boolean;
+    /** As `Heartbeats.status`. */
+    heartbeats: ReturnType<Heartbeats['status']>;
     decisions: { sequence: number; micros: number; verdict: string; interface: string | null }[];
   } {
     const { words, moments } = this.#board;
@@ -189,6 +195,7 @@ export class Interlock implements AsyncDisposable {
       window: this.#windows.status(),
       armedAtMicros: Math.round(moments[moment.armed] ?? 0),
       realTime: this.#first,
+      heartbeats: this.#beats.status(),
       decisions: this.#board.decisions().map(({ sequence, micros, verdict, interfaceIndex }) => ({
         sequence,
         micros: Math.round(micros),
@@ -230,18 +237,22 @@ export class Interlock implements AsyncDisposable {
     write(this.#wakeup, new Uint8Array([1, 0, 0, 0, 0, 0, 0, 0]), 8);
   }
 
-  /** In the midst of long work of the main thread, which keeps its timers from running: it works, so it lives. */
-  alive(): void {
-    Atomics.store(this.#board.words, word.mainBeat, this.#board.now());
-  }
-
   #heartbeat(): void {
     const { words } = this.#board;
+    const silence = { main: this.#board.since(word.mainBeat), watcher: this.#board.since(word.watcherBeat) };
     Atomics.store(words, word.mainBeat, this.#board.now());
     const current = Atomics.load(words, word.phase);
+    if (current === phase.armed) this.#listen(silence);
     this.#windows.tellExpired();
-    const silent = this.#board.since(word.watcherBeat) > this.#options.heartbeatMilliseconds;
+    const silent = silence.watcher > this.#options.heartbeatMilliseconds;
     if (silent && (current === phase.armed || current === phase.zeroizing)) this.#watcherLost();
+  }
+
+  #listen(silence: Readonly<Record<BeatingThread, number>>): void {
+    for (const thread of ['main', 'watcher'] as const) {
+      const late = this.#beats.silent(thread, silence[thread], this.#board.now());
+      if (late !== undefined) this.#options.onEvent(late);
+    }
   }
 
   /**

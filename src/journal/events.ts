@@ -153,6 +153,15 @@ export const events = {
   TPM_LOCK_FAILED: entry('alert', 'The TPM stage of a zeroize failed; the next start tries again.', {
     result: 'what the TPM, or the way to it, answered',
   }),
+  HEARTBEAT_LATE: entry(
+    'warning',
+    'A thread was silent for half of the time after which it counts as lost, which zeroizes; told once an hour of each.',
+    {
+      thread: 'main or watcher',
+      milliseconds: 'of silence',
+      limit: 'milliseconds: three times `interlock.heartbeat_milliseconds`',
+    },
+  ),
   CUSTODY_UNWRITABLE: entry('error', 'The custody log could not be written, so it lacks a record.', {
     record: 'which',
     why: 'a sentence',

@@ -3,12 +3,14 @@ import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { collectForensics } from '../../src/appliance/collect.ts';
 import type { BundleMade } from '../../src/appliance/evidence.ts';
-import { anchoredSoFar, anchorsOf, unanchored } from '../../src/custody/anchor.ts';
+import type { Finding } from '../../src/appliance/finding.ts';
+import { anchorsOf, unanchored } from '../../src/custody/anchor.ts';
 import { checkChain } from '../../src/custody/chain.ts';
 import { CustodyLog } from '../../src/custody/log.ts';
-import { segmentsOf, wholeLog } from '../../src/custody/segments.ts';
+import { segmentsOf } from '../../src/custody/segments.ts';
 import { utcNow } from '../../src/host/time.ts';
 import { openTpm } from '../../src/tpm/context.ts';
+import { anchoredSoFar, wholeLog } from '../lab/custody.ts';
 import { esotericJson, type LabNode } from '../lab/node.ts';
 import { Bench } from './power.ts';
 import { labNode, profile, Scratch } from './scene.ts';
@@ -28,8 +30,8 @@ describe('the custody head in the TPM', () => {
   };
   /** Extensions that the log asks for, and how many of them the TPM has had. */
   const standing = async (): Promise<[asked: number, had: number | undefined]> => {
-    const anchors = anchorsOf(checkChain(wholeLog(log())));
-    return [anchors.length, anchoredSoFar(anchors, await held())];
+    const chain = checkChain(wholeLog(log()));
+    return [anchorsOf(chain).length, anchoredSoFar(chain, await held())];
   };
   interface Check {
     readonly ok: boolean;
@@ -91,6 +93,12 @@ describe('the custody head in the TPM', () => {
     await node.run();
     expect(node.log).toMatch(/alert {4}\S+: the custody log was rewritten/);
     expect((await standing())[1]).toBeUndefined();
+    const problem = 'The TPM was told another history than the one in the custody log.';
+    expect((await node.status()).custody?.found?.problem).toBe(problem);
+    const findings = await node.ask<Finding[]>(['doctor']);
+    expect(findings.find((finding) => finding.check === 'custody log')).toMatchObject({
+      ...{ result: 'missing', detail: problem },
+    });
     // Also to whoever has but a bundle of it, of the running node or of the stopped one.
     for (const running of [true, false]) {
       const { archive, problems } = await node.ask<BundleMade>(['collect-forensics']);

@@ -58,7 +58,7 @@ function leave(sequence: number, signature: string | undefined): string {
   return archive;
 }
 
-it('what was signed and not told of is told and handed on, once; what was not is left as it lies', () => {
+it('what was signed and not told of is told and handed on, once; what was not is left as it lies', async () => {
   const layout = stateLayout(directory);
   custody.append(bundleMade, { sequence: 1, sha256 });
   custody.append(bundleGivenUp, { sequence: 2, why: 'a test' });
@@ -69,7 +69,7 @@ it('what was signed and not told of is told and handed on, once; what was not is
   leave(5, undefined);
   const config = configSchema.parse({ forensics: { upload: 'file:///somewhere' } });
   const owner = { config, layout, custody, record: { node: 'alpha' } as NodeRecord };
-  for (let times = 0; times < 2; times += 1) handOverLeftBehind(owner);
+  for (let times = 0; times < 2; times += 1) await handOverLeftBehind(owner);
   const made = [...custody.records()].filter(({ event }) => event === bundleMade).slice(1);
   expect(made.map(({ detail }) => detail)).toEqual([
     { sequence: 3, sha256, signed: 'nobody', severity: 'notice' },

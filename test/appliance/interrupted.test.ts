@@ -1,11 +1,17 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, describe, expect, it } from 'vitest';
+import { Announcer } from '../../src/appliance/announce.ts';
+import { configSchema } from '../../src/appliance/config-schema.ts';
 import type { BundleMade } from '../../src/appliance/evidence.ts';
+import { tellInterrupted } from '../../src/appliance/incident.ts';
+import type { NodeRecord } from '../../src/appliance/node-record.ts';
 import type { ProvisionResult } from '../../src/appliance/provision-result.ts';
+import { stateLayout } from '../../src/appliance/state-layout.ts';
 import type { CustodyRecord } from '../../src/custody/chain.ts';
+import { CustodyLog } from '../../src/custody/log.ts';
 import type { VerifyReport } from '../../src/forensics/claims.ts';
 import { readMarker } from '../../src/interlock/marker.ts';
 import { Lifecycle } from '../../src/keys/lifecycle.ts';
@@ -40,6 +46,40 @@ async function killBetweenStages(node: LabNode): Promise<void> {
   }
   await node.stop();
 }
+
+describe('a zeroize that is killed after its stages', () => {
+  /** The keys of the alerts that the next start raises, after these records of the last run. */
+  const raisedAfter = (word: string, ...told: [event: string, detail: object][]): string[] => {
+    const layout = stateLayout(scratch.at(word));
+    mkdirSync(layout.spool, { recursive: true });
+    const config = configSchema.parse({ node: { name: 'alpha', state_dir: layout.directory } });
+    const raised: string[] = [];
+    using announcer = new Announcer(config, layout, (line) => {
+      const key = /could not tell before now \[(.*)\]/.exec(line)?.[1];
+      if (key !== undefined) raised.push(key);
+    });
+    using custody = CustodyLog.open(layout.custody);
+    for (const [event, detail] of told) custody.append(event, detail);
+    const record = { node: 'alpha' } as NodeRecord;
+    for (let starts = 0; starts < 2; starts += 1)
+      tellInterrupted('operator', true, { record, layout, custody, announcer });
+    return raised;
+  };
+
+  it('wakes nobody twice: where no bundle was to follow, its alert has the key of the one that was raised then', () => {
+    const before: [string, object] = ['started', {}];
+    expect(raisedAfter('untold', before)).toEqual(['alpha-zeroize-2']);
+    expect(
+      raisedAfter('no-bundle', before, ['zeroized', { bundle: false }], ['zeroize-certified', {}]),
+    ).toEqual(['alpha-zeroize-2']);
+    // The alert had promised a bundle, and there is none: that is news.
+    expect(
+      raisedAfter('promised', before, ['zeroized', { bundle: true }], ['zeroize-certified', {}]),
+    ).toEqual(['alpha-zeroize-4']);
+    const begun: [string, object] = ['bundle-begun', { sequence: 1, reason: 'zeroize: operator' }];
+    expect(raisedAfter('begun', before, ['zeroized', { bundle: true }], begun)).toEqual([]);
+  });
+});
 
 describe('a zeroize that is killed between two stages', () => {
   it('counts as one at once, is finished at the next start, and locks the TPM then', async () => {

@@ -392,7 +392,7 @@ issuer = "${lab.issuer}"
     expect((await node.status()).program).toMatchObject(failed);
     const after = await node.ask<BundleMade>(['collect-forensics', '--lines', '1']);
     expect(statementOf(after).predicate.program).toMatchObject(failed);
-    const told = readCustody(config).records.filter(({ event }) => event === 'program-appraised');
+    const told = readCustody(config).filter(({ event }) => event === 'program-appraised');
     expect(told.map(({ detail }) => detail.provenance)).toEqual(['failed', 'failed']);
   });
 });

@@ -102,10 +102,10 @@ const receiptOf = (sequence: number, changes: object = {}): Receipt => ({
 const leave = (receipt: Receipt) => writeReceipt(layout().receipts, receipt);
 
 describe('a receipt of a delivery', () => {
-  it('is recorded once: where, when, which content, under which lock', () => {
+  it('is recorded once: where, when, which content, under which lock', async () => {
     make(7);
     leave(receiptOf(7));
-    expect(recordReceipts(recording())).toBe(1);
+    expect(await recordReceipts(recording())).toBe(1);
     expect(events().at(-1)).toEqual({
       event: 'bundle-delivered',
       detail: {
@@ -119,12 +119,12 @@ describe('a receipt of a delivery', () => {
     });
     expect(told).toEqual([expect.stringMatching(/^BUNDLE_DELIVERED /)]);
     leave(receiptOf(7));
-    expect(recordReceipts(recording())).toBe(0);
+    expect(await recordReceipts(recording())).toBe(0);
     expect(events().filter(({ event }) => event === 'bundle-delivered')).toHaveLength(1);
     expect(readdirSync(layout().receipts)).toEqual([]);
   });
 
-  it('fills neither the log nor a look: a bundle lies at a few places, and the rest of many waits', () => {
+  it('fills neither the log nor a look: a bundle lies at a few places, and the rest of many waits', async () => {
     for (let sequence = 1; sequence <= 9; sequence += 1) {
       make(sequence);
       for (let n = 0; n < 9; n += 1) {
@@ -132,16 +132,16 @@ describe('a receipt of a delivery', () => {
         writeFileSync(join(layout().receipts, `delivered-${sequence}-${n}.json`), JSON.stringify(receipt));
       }
     }
-    expect(recordReceipts(recording())).toBe(64);
-    expect(recordReceipts(recording())).toBe(8);
+    expect(await recordReceipts(recording())).toBe(64);
+    expect(await recordReceipts(recording())).toBe(8);
     expect(readdirSync(layout().receipts)).toEqual([]);
     expect(told.filter((line) => /^RECEIPT_REJECTED .*8 places already/.test(line))).toHaveLength(9);
   });
 
-  it('names the place as a commitment, so that no bundle tells of a bucket', () => {
+  it('names the place as a commitment, so that no bundle tells of a bucket', async () => {
     make(7);
     leave(receiptOf(7));
-    recordReceipts(recording());
+    await recordReceipts(recording());
     expect(readFileSync(layout().custody, 'utf8')).not.toContain('evidence/alpha');
   });
 
@@ -150,20 +150,20 @@ describe('a receipt of a delivery', () => {
     ['another content than was made', 7, { sha256: 'cd'.repeat(32) }],
     ['a file that is none of ours', 7, { name: 'passwd' }],
     ['the name of another bundle', 7, { name: nameOf(8) }],
-  ])('that tells of %s is refused, told, and recorded nowhere', (_, sequence, changes) => {
+  ])('that tells of %s is refused, told, and recorded nowhere', async (_, sequence, changes) => {
     make(7);
     leave(receiptOf(sequence, changes));
     const before = custody.head();
-    expect(recordReceipts(recording())).toBe(0);
+    expect(await recordReceipts(recording())).toBe(0);
     expect(custody.head()).toEqual(before);
     expect(told).toEqual([expect.stringMatching(/^RECEIPT_REJECTED /)]);
     expect(readdirSync(layout().receipts)).toEqual([]);
   });
 
-  it('is shown by `upload status`', () => {
+  it('is shown by `upload status`', async () => {
     make(7);
     leave(receiptOf(7));
-    recordReceipts(recording());
+    await recordReceipts(recording());
     expect(uploadsOf(config)).toMatchObject({ target: pathToFileURL(layout().bundles).href, stuck: null });
   });
 });
@@ -178,10 +178,10 @@ describe('alerts that a courier gave up', () => {
     why: 'It was refused.',
   });
 
-  it('are recorded and told, once each', () => {
+  it('are recorded and told, once each', async () => {
     for (let round = 0; round < 2; round += 1) {
       leave(givenUp(1));
-      recordReceipts(recording());
+      await recordReceipts(recording());
     }
     expect(events()).toEqual([
       { event: 'alert-given-up', detail: expect.objectContaining({ key: 'alpha-1' }) },
@@ -189,15 +189,16 @@ describe('alerts that a courier gave up', () => {
     expect(told).toEqual([expect.stringMatching(/^ALERT_GIVEN_UP .*json-1/)]);
   });
 
-  it('are recorded again where they were given up again', () => {
+  it('are recorded again where they were given up again', async () => {
     leave(givenUp(1));
-    recordReceipts(recording());
+    await recordReceipts(recording());
     leave({ ...givenUp(1), at: '2026-11-27T16:31:00.000Z' });
-    expect(recordReceipts(recording())).toBe(1);
+    expect(await recordReceipts(recording())).toBe(1);
   });
 
-  it('that wait stand in no delivery’s way, and cost no look into the log', () => {
+  it('that wait stand in no delivery’s way, and cost no look into the log', async () => {
     const lately = new GivenUpLately();
+    await lately.load(custody);
     for (let at = 0; at < 100; at += 1) {
       tellGivenUp({ key: `${at}`, channel: '', severity: 'error', why: 'size' }, { custody, lately });
     }
@@ -207,20 +208,18 @@ describe('alerts that a courier gave up', () => {
     writeFileSync(join(layout().receipts, 'delivered-in-disguise.json'), waiting);
     make(7);
     leave(receiptOf(7));
-    expect(recordReceipts(recording(), lately)).toBe(1);
+    expect(await recordReceipts(recording(), lately)).toBe(1);
     expect(events().at(-1)?.event).toBe('bundle-delivered');
     expect(told[0]).toMatch(/^RECEIPT_REJECTED .*of another kind/);
     expect(readdirSync(layout().receipts)).toHaveLength(600);
-    custody.records = () => {
-      throw new Error('nothing is to be looked up');
-    };
-    expect(recordReceipts(recording(), lately)).toBe(0);
+    custody.recall = () => Promise.reject(new Error('nothing is to be looked up'));
+    expect(await recordReceipts(recording(), lately)).toBe(0);
   });
 
-  it('cannot fill the log: a hundred in an hour, and the rest waits', () => {
+  it('cannot fill the log: a hundred in an hour, and the rest waits', async () => {
     for (let at = 0; at < 130; at += 1) leave(givenUp(at));
-    expect(recordReceipts(recording())).toBe(100);
-    expect(recordReceipts(recording())).toBe(0);
+    expect(await recordReceipts(recording())).toBe(100);
+    expect(await recordReceipts(recording())).toBe(0);
     expect(readdirSync(layout().receipts)).toHaveLength(30);
   });
 });
@@ -231,28 +230,28 @@ describe('bundles that are kept', () => {
       .filter((name) => name.endsWith('.tar.gz'))
       .map((name) => Number(name.split('-')[1]));
 
-  it('stay while they fit', () => {
+  it('stay while they fit', async () => {
     for (const sequence of [1, 2, 3]) make(sequence);
-    expect(limitBundles(recording(), now + 10_000)).toEqual([]);
+    expect(await limitBundles(recording(), now + 10_000)).toEqual([]);
   });
 
-  it('go by size: what was delivered, then the ordinary and old; the newest security event stays longest', () => {
+  it('go by size: what was delivered, then the ordinary and old; the newest security event stays longest', async () => {
     make(1, { severity: 'critical' });
     make(2);
     make(3);
     make(4);
     make(5, { severity: 'critical' });
     leave(receiptOf(4));
-    recordReceipts(recording());
-    const left = (bytes: number) => {
+    await recordReceipts(recording());
+    const left = async (bytes: number) => {
       configure(`[forensics]\nkeep_bytes = ${bytes}\n`);
-      limitBundles(recording(), now + 10_000);
+      await limitBundles(recording(), now + 10_000);
       return kept();
     };
-    expect(left(450)).toEqual([1, 2, 3, 5]);
-    expect(left(300)).toEqual([1, 3, 5]);
-    expect(left(100)).toEqual([5]);
-    expect(left(1)).toEqual([5]);
+    expect(await left(450)).toEqual([1, 2, 3, 5]);
+    expect(await left(300)).toEqual([1, 3, 5]);
+    expect(await left(100)).toEqual([5]);
+    expect(await left(1)).toEqual([5]);
     const gone = events().filter(({ event }) => event === 'bundle-given-up');
     expect(gone.map(({ detail }) => [detail.sequence, detail.cause, detail.delivered])).toEqual([
       [4, 'size', true],
@@ -266,29 +265,29 @@ describe('bundles that are kept', () => {
     expect(existsSync(join(layout().bundles, `${nameOf(2)}.sigstore.json`))).toBe(false);
   });
 
-  it('go by age, but for a security event that was delivered nowhere', () => {
+  it('go by age, but for a security event that was delivered nowhere', async () => {
     configure('[forensics]\nkeep_days = 30\n');
     make(1, { days: 40, severity: 'critical' });
     make(2, { days: 40 });
     make(3, { days: 40, severity: 'critical' });
     make(4);
     leave(receiptOf(3));
-    recordReceipts(recording());
-    expect(limitBundles(recording(), now)).toEqual([nameOf(3), nameOf(2)]);
+    await recordReceipts(recording());
+    expect(await limitBundles(recording(), now)).toEqual([nameOf(3), nameOf(2)]);
     expect(kept()).toEqual([1, 4]);
   });
 
-  it('are missed where they were delivered, although they are given up here', () => {
+  it('are missed where they were delivered, although they are given up here', async () => {
     for (const sequence of [1, 2, 3, 4]) make(sequence);
     leave(receiptOf(2));
-    recordReceipts(recording());
+    await recordReceipts(recording());
     const lost = (present: readonly number[]) => {
       const chain = checkChain(readFileSync(layout().custody));
       const members = present.map((sequence) => ({ sequence })) as unknown as Member[];
       return appraiseGaps(members, [{ name: 'the last', chain }]);
     };
     configure('[forensics]\nkeep_bytes = 200\n');
-    limitBundles(recording(), now + 10_000);
+    await limitBundles(recording(), now + 10_000);
     expect(kept()).toEqual([3, 4]);
     expect(lost([1, 3, 4])).toMatchObject({
       result: 'failed',
@@ -298,27 +297,27 @@ describe('bundles that are kept', () => {
     expect(lost([0, 2, 3, 4])).toMatchObject({ result: 'proven' });
   });
 
-  it('above a limit by which none may go are not looked up in the log again, until something changes', () => {
+  it('above a limit by which none may go are not looked up in the log again, until something changes', async () => {
     configure('[forensics]\nkeep_bytes = 50\nkeep_days = 30\n');
     make(1, { days: 40, severity: 'critical' });
     let reads = 0;
     const counted = new Proxy(custody, {
       get: (log, name) => {
-        if (name === 'records') reads += 1;
+        if (name === 'recall') reads += 1;
         const member: unknown = Reflect.get(log, name);
         return typeof member === 'function' ? member.bind(log) : member;
       },
     });
     const settled = new Settled();
     const look = () => limitBundles({ ...recording(), custody: counted }, now + 10_000, settled);
-    expect([look(), look(), look()]).toEqual([[], [], []]);
+    expect([await look(), await look(), await look()]).toEqual([[], [], []]);
     expect(reads).toBe(1);
     leave(receiptOf(1));
-    recordReceipts(recording());
-    expect(look()).toEqual([nameOf(1)]);
+    await recordReceipts(recording());
+    expect(await look()).toEqual([nameOf(1)]);
   });
 
-  it('that cannot be removed are recorded once, and in nothing’s way', () => {
+  it('that cannot be removed are recorded once, and in nothing’s way', async () => {
     configure('[forensics]\nkeep_bytes = 100\n');
     for (const sequence of [1, 2, 3]) make(sequence);
     const path = join(layout().bundles, nameOf(1));
@@ -327,7 +326,8 @@ describe('bundles that are kept', () => {
     mkdirSync(path);
     old();
     for (let round = 0; round < 3; round += 1) {
-      expect(() => limitBundles(recording(), now + 10_000)).toThrow(/cannot be removed: alpha-000001-/);
+      const limited = limitBundles(recording(), now + 10_000);
+      await expect(limited).rejects.toThrow(/cannot be removed: alpha-000001-/);
     }
     const gone = () => events().filter(({ event }) => event === 'bundle-given-up');
     expect(gone().map(({ detail }) => detail.sequence)).toEqual([1, 2]);
@@ -335,18 +335,18 @@ describe('bundles that are kept', () => {
     rmdirSync(path);
     writeFileSync(path, 'x'.repeat(100));
     old();
-    expect(limitBundles(recording(), now + 10_000)).toEqual([nameOf(1)]);
+    expect(await limitBundles(recording(), now + 10_000)).toEqual([nameOf(1)]);
     expect(gone()).toHaveLength(2);
     expect(kept()).toEqual([3]);
     expect(alerts).toHaveLength(2);
   });
 
-  it('are not touched while they are being made', () => {
+  it('are not touched while they are being made', async () => {
     configure('[forensics]\nkeep_bytes = 1\n');
     make(1);
     writeFileSync(join(layout().bundles, nameOf(2)), 'half');
     custody.append('bundle-begun', { sequence: 2 });
-    limitBundles(recording(), now);
+    await limitBundles(recording(), now);
     expect(kept()).toEqual([1, 2]);
   });
 });
@@ -364,7 +364,7 @@ describe('alerts in the spool', () => {
   const left = () =>
     takeJobs(layout().spool).map(({ job }) => (job.kind === 'alert' ? job.alert.key : job.key));
 
-  it('go by size and by age, each recorded and told; bundles stay', () => {
+  it('go by size and by age, each recorded and told; bundles stay', async () => {
     configure('[courier]\nspool_bytes = 1500\nspool_days = 30\n');
     const drop = (key: string, severity: Severity, at: number) =>
       dropJob(layout().spool, { kind: 'alert', alert: alert(key, severity) }, () => at);
@@ -377,7 +377,7 @@ describe('alerts in the spool', () => {
       { kind: 'bundle', key: 'alpha-bundle-000007', payload: {} },
       () => today - 40 * day,
     );
-    keepHouse(recording());
+    await keepHouse(recording());
     expect(left()).toEqual(['old-and-critical', 'alpha-bundle-000007', 'c']);
     const given = events().filter(({ event }) => event === 'alert-given-up');
     expect(given.map(({ detail }) => detail.key)).toEqual(['old', 'a', 'b']);
@@ -385,21 +385,21 @@ describe('alerts in the spool', () => {
       ['age', 'size', 'size'].map((what) => `Given up because of its ${what}, by the limits of the spool.`),
     );
     expect(told).toHaveLength(3);
-    keepHouse(recording());
+    await keepHouse(recording());
     expect(told).toHaveLength(3);
   });
 
-  it('cannot fill the log either: a hundred in an hour go, and the rest waits', () => {
+  it('cannot fill the log either: a hundred in an hour go, and the rest waits', async () => {
     configure('[courier]\nspool_bytes = 1\n');
     for (let at = 0; at < 130; at += 1) {
       dropJob(layout().spool, { kind: 'alert', alert: alert(`alpha-${at}`, 'warning') });
     }
-    for (let round = 0; round < 2; round += 1) keepHouse(recording());
+    for (let round = 0; round < 2; round += 1) await keepHouse(recording());
     expect(events()).toHaveLength(100);
     expect(left()).toEqual(Array.from({ length: 30 }, (_, at) => `alpha-${at + 100}`));
   });
 
-  it('are limited without a look into a file: the directory is the courier’s', () => {
+  it('are limited without a look into a file: the directory is the courier’s', async () => {
     configure('[courier]\nspool_bytes = 10\n');
     const name = (code: number, key: string) => `000000000000001-1-1-alert-${code}.${key}.json`;
     for (const file of [name(4, 'strange'), name(2, 'worse')]) {
@@ -407,7 +407,7 @@ describe('alerts in the spool', () => {
     }
     execFileSync('mkfifo', [join(layout().spool, name(4, 'fifo'))]);
     symlinkSync('/dev/zero', join(layout().spool, name(4, 'link')));
-    keepHouse(recording());
+    await keepHouse(recording());
     expect(events().map(({ detail }) => detail.key)).toEqual(['strange']);
     expect(readdirSync(layout().spool)).toHaveLength(3);
   });

@@ -2,8 +2,9 @@ import { createHash } from 'node:crypto';
 import canonicalize from 'canonicalize';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { anchoredEvents, anchoredSoFar, anchorsOf, unanchored } from '../../src/custody/anchor.ts';
+import { anchoredEvents, anchorsOf, unanchored } from '../../src/custody/anchor.ts';
 import { type ChainCheck, checkChain, emptyHash, hashLine } from '../../src/custody/chain.ts';
+import { anchoredSoFar } from '../lab/custody.ts';
 
 /** A whole log of these events. */
 function logOf(events: readonly string[]): ChainCheck {
@@ -36,9 +37,10 @@ describe('the custody head in the TPM', () => {
   it('tells how far a batch came that was cut short, wherever that was', () => {
     fc.assert(
       fc.property(fc.array(event, { maxLength: 20 }), (events) => {
-        const anchors = anchorsOf(logOf(events));
-        expect(anchoredSoFar(anchors, unanchored)).toBe(0);
-        for (const [at, { value }] of anchors.entries()) expect(anchoredSoFar(anchors, value)).toBe(at + 1);
+        const chain = logOf(events);
+        expect(anchoredSoFar(chain, unanchored)).toBe(0);
+        for (const [at, { value }] of anchorsOf(chain).entries())
+          expect(anchoredSoFar(chain, value)).toBe(at + 1);
       }),
     );
   });
@@ -50,9 +52,9 @@ describe('the custody head in the TPM', () => {
         fc.pre(held !== undefined);
         const last = anchorsOf(logOf(events)).at(-1)?.sequence ?? 0;
         const cut = logOf(events.slice(0, at % last));
-        expect(anchoredSoFar(anchorsOf(cut), held ?? unanchored)).toBeUndefined();
+        expect(anchoredSoFar(cut, held ?? unanchored)).toBeUndefined();
         const changed = logOf(events.with(at % last, 'something-else'));
-        expect(anchoredSoFar(anchorsOf(changed), held ?? unanchored)).toBeUndefined();
+        expect(anchoredSoFar(changed, held ?? unanchored)).toBeUndefined();
       }),
     );
   });
@@ -60,5 +62,10 @@ describe('the custody head in the TPM', () => {
   it('begins anew where the TPM was given back', () => {
     const again = anchorsOf(logOf(['provisioned', 'started', 'deprovisioned', 'provisioned']));
     expect(again.map(({ sequence }) => sequence)).toEqual([4]);
+    const chain = logOf(['provisioned', 'started', 'deprovisioned', 'provisioned']);
+    const before = anchorsOf(logOf(['provisioned', 'started'])).at(-1)?.value ?? unanchored;
+    expect([before, unanchored, again[0]?.value ?? before].map((held) => anchoredSoFar(chain, held))).toEqual(
+      [undefined, 0, 1],
+    );
   });
 });

@@ -9,7 +9,6 @@ import {
   emptyHash,
   emptyHead,
   hashLine,
-  linesAtOnce,
 } from '../../src/custody/chain.ts';
 
 function lines(count: number): string[] {
@@ -36,12 +35,6 @@ describe('a custody chain', () => {
     expect(chain).toMatchObject({ ok: true, head: { sequence: 5, hash: hashLine(made.at(-1) ?? '') } });
     expect(chain.problem).toBeUndefined();
     expect(checkChain(new Uint8Array())).toEqual({ ok: true, records: [], head: emptyHead });
-  });
-
-  it('says now and then that it is read, where it is long', () => {
-    let heard = 0;
-    checkChain(bytesOf(lines(3 * linesAtOnce + 1)), () => heard++);
-    expect(heard).toBe(3);
   });
 
   it('shows any changed byte, by itself or against the head', () => {

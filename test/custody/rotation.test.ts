@@ -2,9 +2,9 @@ import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { checkChain, checkRollback, linesAtOnce } from '../../src/custody/chain.ts';
+import { checkChain, checkRollback } from '../../src/custody/chain.ts';
 import { CustodyLog } from '../../src/custody/log.ts';
-import { checkLog, wholeLog } from '../../src/custody/segments.ts';
+import { wholeLog } from '../lab/custody.ts';
 
 let directory: string;
 let path: string;
@@ -21,22 +21,6 @@ const files = (): string[] =>
     .toSorted();
 
 describe('a custody log that has grown', () => {
-  it('says that it is read: after each of its files, and where they are long within', () => {
-    {
-      using log = open();
-      for (let n = 0; n < 40; n += 1) log.append('event', { n });
-    }
-    let heard = 0;
-    using log = CustodyLog.open(path);
-    for (let n = 0; n < linesAtOnce; n += 1) log.append('event', { n });
-    log.alive = () => heard++;
-    expect([...log.records()].length).toBeGreaterThan(linesAtOnce);
-    expect(heard).toBeGreaterThan(files().length - 2);
-    heard = 0;
-    expect(checkLog(path, log.alive).ok).toBe(true);
-    expect(heard).toBeGreaterThan(files().length - 2);
-  });
-
   it('is moved aside whole, again and again, and stays one chain', () => {
     using log = open();
     for (let n = 0; n < 40; n += 1) log.append('event', { n });
