@@ -152,6 +152,7 @@ export async function makeBundle(context: EvidenceContext, request: BundleReques
       severity: request.severity ?? 'notice',
       recipients: recipients.length,
       upload,
+      configured: request.upload === undefined,
     });
   } catch (error) {
     problems.push(`delivery: it is made, and is handed on later: ${reasonOf(error)}`);

@@ -14,12 +14,12 @@ import {
 import { basename, dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { dropJob } from '../../src/alerts/spool.ts';
+import type { BundleJob } from '../../src/appliance/bundle-job.ts';
 import { type Config, loadConfig } from '../../src/appliance/config.ts';
 import { runCourier } from '../../src/appliance/courier.ts';
 import { CourierIdentity, issuerClient } from '../../src/appliance/courier-identity.ts';
 import { deprovision } from '../../src/appliance/deprovision.ts';
 import type { BundleMade } from '../../src/appliance/evidence.ts';
-import type { BundleJob } from '../../src/appliance/handover.ts';
 import { readLogin, removeLogin, writeLogin } from '../../src/appliance/identity-login.ts';
 import { provision } from '../../src/appliance/provision.ts';
 import { identityStatus, login, logout, type SignedIn } from '../../src/appliance/sigstore-login.ts';
