@@ -170,7 +170,7 @@ function programLines(program: VerifyReport['program']): string[] {
 }
 
 /** A line a bundle, with the claims that failed or, where it is not accepted, that are not proven; then the series of each node. */
-function manyLines({ bundles, nodes, reasons, verdict }: ManyReport, accepted: boolean): string[] {
+function manyLines({ bundles, nodes, notRead, reasons, verdict }: ManyReport, accepted: boolean): string[] {
   const named = (claims: VerifyReport['claims'], wanted: Appraisal['result']): string =>
     claims.flatMap(({ claim, result }) => (result === wanted ? [claim] : [])).join(', ');
   const why = (bundle: ManyReport['bundles'][number]): string => {
@@ -195,16 +195,28 @@ function manyLines({ bundles, nodes, reasons, verdict }: ManyReport, accepted: b
       ...table(claims.map(({ claim, result, detail }) => [`  ${claim}`, marks[result](), detail])),
     ]),
     '',
+    ...notRead.map(({ name, what, bundle }) =>
+      paint(
+        bundle ? 'yellow' : 'dim',
+        `${name} is a ${what}, and was not ${bundle ? 'verified' : 'looked at'}.`,
+      ),
+    ),
     ...reasons.map((reason) => paint('red', reason)),
-    verdictLine(verdict, accepted),
+    verdictLine(
+      verdict,
+      accepted,
+      notRead.some(({ bundle }) => bundle) ? 'not all were verified' : undefined,
+    ),
   ];
 }
 
 const styles = { proven: 'green', incomplete: 'yellow', rejected: 'red' } as const;
 
-function verdictLine(verdict: Verdict, accepted: boolean): string {
-  const note = accepted
-    ? ' (accepted: what is missing is allowed)'
-    : ' (not accepted: see --allow-bypassed and policies/verify.toml)';
+function verdictLine(
+  verdict: Verdict,
+  accepted: boolean,
+  why = 'see --allow-bypassed and policies/verify.toml',
+): string {
+  const note = accepted ? ' (accepted: what is missing is allowed)' : ` (not accepted: ${why})`;
   return `${paint([styles[verdict], 'bold'], verdict)}${verdict === 'incomplete' ? note : ''}`;
 }
