@@ -4,7 +4,7 @@ import { reasonOf } from '../host/failure.ts';
 import type { Announcer } from './announce.ts';
 import type { Config } from './config.ts';
 import { GivenUpLately, type Recording, recordReceipts, tellGivenUp } from './receipts.ts';
-import { limitBundles, Settled } from './retention.ts';
+import { type GoneBundle, limitBundles, Settled } from './retention.ts';
 
 const everyMilliseconds = 1000;
 const day = 86_400_000;
@@ -45,11 +45,11 @@ interface Remembered {
   readonly settled: Settled;
 }
 
-/** Once, also where no node runs. */
+/** Once, also where no node runs. @returns the bundles that are no longer kept. */
 export function keepHouse(
   node: Recording & { readonly config: Config },
   { lately, settled }: Remembered = { lately: new GivenUpLately(), settled: new Settled() },
-): void {
+): GoneBundle[] {
   const { config, layout } = node;
   recordReceipts(node, lately);
   const { spool_bytes: bytes, spool_days: days } = config.courier;
@@ -59,5 +59,5 @@ export function keepHouse(
       { ...node, lately },
     ),
   );
-  limitBundles(node, Date.now(), settled);
+  return limitBundles(node, Date.now(), settled);
 }

@@ -69,7 +69,7 @@ export const collectForensicsCommand = command(
       }
       printLine(`${made.archive}  (${made.bytes} bytes, SHA-256 ${made.sha256})`);
       printLine(made.sigstore);
-      for (const problem of made.problems) printLine(`  incomplete: ${problem}`);
+      for (const problem of made.problems) printLine(`  problem: ${problem}`);
       if (made.upload !== null) printLine(`The courier takes it to ${made.upload.replace(/\?.*/, '')}.`);
     }),
   );
