@@ -2,6 +2,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { DeliveryFailure } from '../alerts/delivery-failure.ts';
+import { readBundles } from '../alerts/outbox.ts';
 import { writeReceipt } from '../alerts/receipts.ts';
 import { countersign } from '../attestation/countersign.ts';
 import { CountersignFailure } from '../attestation/countersign-failure.ts';
@@ -19,6 +20,7 @@ import { utcNow } from '../host/time.ts';
 import { type BundleJob, uploadOf } from './bundle-job.ts';
 import type { Config } from './config.ts';
 import type { CourierIdentity } from './courier-identity.ts';
+import { possessionFor } from './possession.ts';
 import { receiptFiles } from './receipts.ts';
 import type { StateLayout } from './state-layout.ts';
 
@@ -157,10 +159,13 @@ async function countersigned(
   const bundle: unknown = JSON.parse(readFileSync(job.sigstore, 'utf8'));
   const anyService = [fulcio, rekor, tsa].some((url) => url !== '');
   if (mode === 'none' || !anyService || enrolment.tpm === null || !isPending(bundle)) return job.sigstore;
-  const proof = job.proofOfPossession;
+  const publicKeyPem = enrolment.tpm.signingKey.publicKey;
+  const others = () => readBundles(layout.outbox).values() as Iterable<BundleJob>;
+  const proof =
+    fulcio === '' ? null : possessionFor(job, { identity: config.sigstore.identity, publicKeyPem }, others);
   const complete = await countersign({
     bundle,
-    publicKeyPem: enrolment.tpm.signingKey.publicKey,
+    publicKeyPem,
     proofOfPossession:
       proof === null
         ? null
@@ -170,7 +175,7 @@ async function countersigned(
       ...(rekor === '' ? {} : { rekor, rekorVersion }),
       ...(tsa === '' ? {} : { tsa }),
     },
-    ...(fulcio === '' || proof === null ? {} : await identity.token()),
+    ...(proof === null ? {} : await identity.token()),
     ...(rootFile === '' ? {} : { trustedRoot: JSON.parse(readFileSync(rootFile, 'utf8')) }),
     timeoutMilliseconds: sigstoreTimeout,
   });
