@@ -22,6 +22,9 @@ function redact(text: string | Uint8Array, chunk = Number.POSITIVE_INFINITY, by 
   return { text: Buffer.concat(out).toString(), bytes: Buffer.concat(out), records: stream.takeRecords() };
 }
 const key = Buffer.alloc(32, 9).toString('base64');
+const hexKey = '5a'.repeat(32);
+/** With what JSON and URLs escape. */
+const signed = Buffer.from(`${'fb'.repeat(31)}ff`, 'hex').toString('base64');
 
 describe('the shipped rules', () => {
   it.each([
@@ -87,6 +90,41 @@ describe('the shipped rules', () => {
     ['password-short-argument', '["/usr/bin/mysqldump","-u","me","-phunter2"]', 'hunter2'],
     ['password-short-argument', 'sshpass -p hunter2 ssh -p2222 host', 'hunter2'],
     ['password-short-argument', '["sshpass","-v","-p","hunter2","ssh","host"]', 'hunter2'],
+    [
+      'private-key-pem',
+      '-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nMHcCAQEE\n-----END RSA PRIVATE KEY-----',
+      'MHcCAQEE',
+    ],
+    ['private-key-pem', '-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nMHcCAQEE\n', 'MHcCAQEE'],
+    ['wireguard-key', `private_key=${hexKey}`, hexKey],
+    ['wireguard-key', `preshared_key=${hexKey}`, hexKey],
+    ['wireguard-key', `"privateKey":"${signed.replaceAll('+', String.raw`\u002b`)}"`, signed.slice(-8, -2)],
+    ['wireguard-key', `PrivateKey=${encodeURIComponent(signed)}`, '%2B%2F'],
+    ['link-key', 'mka_cak=000102030405060708090a0b0c0d0e0f', '00010203'],
+    ['link-key', 'ip macsec add macsec0 tx sa 0 pn 1 on key 01 000102030405060708090a0b0c0d0e0f', '00010203'],
+    ['url-password', String.raw`https:\/\/user:hunter2@host\/path`, 'hunter2'],
+    ['url-password', String.raw`"https://user:hunter2\u0040host/path"`, 'hunter2'],
+    ['url-password', 'to=https%3A%2F%2Fuser%3Ahunter2%40host%2F', 'hunter2'],
+    ['basic-authorization', 'Authorization: token hunter2', 'hunter2'],
+    ['password', 'Authorization: Token token="hunter2"', 'hunter2'],
+    ['service-token', `eyJhbGciOiJkaXIifQ.${'a1'.repeat(9)}.${'b2'.repeat(9)}.c3.d4`, 'b2b2'],
+    ['password', 'export DB_PASS=hunter2', 'hunter2'],
+    ['password', 'DB_PWD=hunter2', 'hunter2'],
+    ['password', "{'password': 'hunter2'}", 'hunter2'],
+    ['password', "'password' => 'hunter2'", 'hunter2'],
+    ['password', '<password>hunter2</password>', 'hunter2'],
+    ['password', 'q=%7B%22password%22%3A%22hunter2%22%7D', 'hunter2'],
+    ['password', 'body=password%3Dhunter2', 'hunter2'],
+    ['password', String.raw`"{\"m\":\"{\\\"password\\\":\\\"hunter2\\\"}\"}"`, 'hunter2'],
+    ['password', 'routing_key=hunter2', 'hunter2'],
+    ['provider-key', `sk_live_${'a1'.repeat(12)}`, 'a1a1'],
+    ['provider-key', `tk_${'a1'.repeat(14)}b`, 'a1a1'],
+    ['provider-key', `https://api.telegram.org/bot123456789:${'a1'.repeat(17)}b/send`, 'a1a1'],
+    ['user-argument', 'curl -sS -u admin:hunter2 https://host/', 'hunter2'],
+    ['user-argument', '["curl","--user","admin:hunter2"]', 'hunter2'],
+    ['mac-interface', 'renamed from wlan0 to wlx0242ac110002', '0242ac110002'],
+    ['mac-address', 'MAC=02:42:ac:11:00:02:06:42:ac:11:00:03:08:00 SRC=', '02:42:ac:11:00:02'],
+    ['mac-address', 'MAC=02:42:ac:11:00:02:06:42:ac:11:00:03:08:00 SRC=', '06:42:ac:11:00:03'],
     ['mac-address', 'ether 02:42:ac:11:00:02 brd', '02:42:ac:11:00:02'],
     ['mac-address', '02-42-AC-11-00-02', '02-42-AC-11-00-02'],
     ['ipv4-address', 'from 192.168.7.1:443,', '192.168.7.1'],
@@ -114,6 +152,8 @@ describe('the shipped rules', () => {
     'sshpass -f /run/pass ssh -p 2222 host',
     'task-manager-of-the-session risk-assessment-of-the-whole-node sk-short AIzaShort',
     'a cookie: none; /cookie-policy?design=new&sig=1',
+    'Authorization: user root is allowed; curl --url https://host:443 ok',
+    'the monkey: key=value; fingerprint 02:42:ac:11:00:02:06:42:ac:11:00:03:08:00',
     'user : PWD=/root ; USER=root ; COMMAND=/bin/true',
     'key_mgmt=WPA-PSK [WPA2-PSK-CCMP] psk-flags=0',
     'ssh://git@host bypass=1 compass: north',
