@@ -230,13 +230,15 @@ function readEvidenceJson(path: string): unknown {
   }
 }
 
-/** A sentence, which is no evidence, in place of a text that is not JSON or that readers may differ about. */
+/** An Error, which is no evidence, in place of a text that is not JSON or that readers may differ about. */
 export function parseEvidenceJson(text: string): unknown {
   try {
     const value: unknown = JSON.parse(text);
-    return repeatsKey(text) ? 'JSON with a key twice in one object' : value;
+    return repeatsKey(text)
+      ? new Error('The signed statement (.sigstore.json) has a key twice in one object.')
+      : value;
   } catch (error) {
-    return `not JSON: ${reasonOf(error)}`;
+    return new Error(`The signed statement (.sigstore.json) is not JSON: ${reasonOf(error)}.`);
   }
 }
 
