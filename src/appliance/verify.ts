@@ -22,6 +22,7 @@ import type { BundleFacts } from '../forensics/series.ts';
 import { appraiseBundle } from '../forensics/verify.ts';
 import { readVerifyPolicy, type VerifyPolicy } from '../forensics/verify-policy.ts';
 import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
+import { repeatsKey } from '../host/json.ts';
 import { isUnsignedNote } from './assurance.ts';
 import { CaseKey } from './case-key.ts';
 import { readTrust } from './pins.ts';
@@ -240,21 +241,6 @@ export function parseEvidenceJson(text: string): unknown {
   } catch (error) {
     return new Error(`The signed statement (.sigstore.json) is not JSON: ${reasonOf(error)}.`);
   }
-}
-
-/** Whether an object in a text that is JSON has a key twice: readers differ in which of the two they take. */
-function repeatsKey(text: string): boolean {
-  const open: Set<string>[] = [];
-  for (const [token, string, colon] of text.matchAll(/("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|[{}]/g)) {
-    if (token === '{') open.push(new Set());
-    else if (token === '}') open.pop();
-    else if (string !== undefined && colon !== undefined) {
-      const key: string = JSON.parse(string);
-      if (open.at(-1)?.has(key)) return true;
-      open.at(-1)?.add(key);
-    }
-  }
-  return false;
 }
 
 /** What the relying party itself brought and cannot be used is its own mistake, and no evidence. */

@@ -3,6 +3,7 @@
 import { createHash, createPublicKey } from 'node:crypto';
 import { z } from 'zod';
 import { Failure, reasonOf } from '../host/failure.ts';
+import { repeatsKey } from '../host/json.ts';
 import { nameOf, publicKeyPem } from '../tpm/structures.ts';
 import { checkActivation } from './activation.ts';
 import { appraiseCertification, checkSigningKey } from './appraisal.ts';
@@ -84,7 +85,9 @@ const longestRecord = 1 << 20;
  */
 export function parseEnrolment(text: string): EnrolmentRecord {
   if (text.length > longestRecord) throw invalid(`it is longer than ${longestRecord} characters`);
-  const record = recordSchema.safeParse(parseJson(text));
+  const json = parseJson(text);
+  if (repeatsKey(text)) throw invalid('it has a key twice in one object');
+  const record = recordSchema.safeParse(json);
   if (record.success) return record.data;
   const [issue] = record.error.issues;
   const where = issue?.path.join('.') || 'the record';
