@@ -4,6 +4,7 @@ import type { Appraisal, Verdict, VerifyReport } from '../forensics/claims.ts';
 import type { Explanation } from '../forensics/explain.ts';
 import { exitStatus, Failure } from '../host/failure.ts';
 import { ending, stopSignal } from './command.ts';
+import { otherRoot } from './other-root.ts';
 import { paint, plainly, printJson, printLine, progressLine, table } from './output.ts';
 
 export const verifyCommand = new Command('verify')
@@ -90,7 +91,7 @@ Examples:
           : reportLines(plainly(verified.report), accepted);
         for (const line of lines) printLine(line);
         const reports = verified.many ? verified.report.bundles : [verified.report];
-        if (options.trustedRoot === undefined && reports.some(failedByRoot)) printLine(otherRoot);
+        for (const line of otherRoot(options.trustedRoot, reports)) printLine(line);
         if (explanation !== undefined) for (const line of explanationLines(explanation)) printLine(line);
       }
       return accepted ? exitStatus.done : exitStatus.rejected;
@@ -111,15 +112,6 @@ async function explanationOf(name: string): Promise<Explanation> {
     status: exitStatus.usage,
   });
 }
-
-/** Whether a claim failed that is held against the trusted root. */
-const failedByRoot = ({ claims }: Pick<VerifyReport, 'claims'>): boolean =>
-  claims.some(
-    ({ claim, result }) => result === 'failed' && ['signer identity', 'transparency', 'time'].includes(claim),
-  );
-
-const otherRoot =
-  'This was held against the root of the public Sigstore. Where the node uses services of its own, name theirs with --trusted-root.';
 
 const explanationLines = ({ claim, says, needs, failed }: Explanation): string[] => [
   '',
