@@ -65,6 +65,7 @@ export async function uploadInParts(upload: PartsUpload): Promise<boolean> {
     return true;
   }
   const found = readState(path, upload);
+  if (found === undefined && path !== undefined) await abandonOther(upload, parseState(path));
   try {
     const state = found ?? (await begin(upload));
     if (found === undefined) remember(path, state);
@@ -233,6 +234,13 @@ async function abandon(
       abortSignal: delivery.signal,
     })
     .catch(() => {});
+}
+
+/** What was begun of another content, or for another place, before the bundle was sent there or under another lock. */
+async function abandonOther(upload: PartsUpload, state: PartState | undefined): Promise<void> {
+  if (state?.endpoint !== endpointOf(upload.target)) return;
+  const { bucket: Bucket, key: Key } = state;
+  await abandon({ ...upload, asked: { Bucket, Key } }, state);
 }
 
 const sizeOf = (number: number, { partBytes }: PartState, { size }: Measured): number =>

@@ -130,6 +130,19 @@ describe('an upload in parts', () => {
     expectOneGoodCopy();
   });
 
+  it('leaves no parts where it is not to go any more', async () => {
+    s3.faults.failNext(100, 403, 'PUT');
+    await expect(run()).rejects.toMatchObject({ code: 'upload-denied' });
+    s3.faults.failNext(0, 403);
+    const before = s3.requests.length;
+    url = url.replace('?', '-elsewhere?');
+    await run();
+    expectOneGoodCopy();
+    expect(requestsSince(before, /^DELETE .*204$/)).toEqual([
+      expect.not.stringContaining('-elsewhere') as string,
+    ]);
+  });
+
   it('never replaces what lies there', async () => {
     await run();
     writeFileSync(files[0] ?? '', randomBytes(partBytes + 1));
