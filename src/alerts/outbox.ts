@@ -217,9 +217,12 @@ export class Outbox implements Disposable {
     return this.#changed(`UPDATE job SET due = 0 WHERE state = 'queued'`);
   }
 
-  /** Makes the bundles that are queued due at once. Returns how many. */
-  hastenBundles(): number {
-    return this.#changed(`UPDATE job SET due = 0 WHERE state = 'queued' AND kind = 'bundle'`);
+  /** Makes the bundles that are queued due at once, with these fields of what was handed over in place of its own. Returns how many. */
+  hastenBundles(changes: Readonly<Record<string, unknown>> = {}): number {
+    return this.#changed(
+      `UPDATE job SET due = 0, payload = json_patch(payload, ?) WHERE state = 'queued' AND kind = 'bundle'`,
+      JSON.stringify(changes),
+    );
   }
 
   /** Queues the dead-lettered again, with fresh limits. Returns how many. */
@@ -236,7 +239,7 @@ export class Outbox implements Disposable {
     if (this.#database.isOpen) this.#database.close();
   }
 
-  #changed(statement: string, ...values: number[]): number {
+  #changed(statement: string, ...values: (number | string)[]): number {
     return this.#transaction(() => Number(this.#database.prepare(statement).run(...values).changes));
   }
 
@@ -264,6 +267,13 @@ export const readCounts = (path: string): OutboxCounts =>
 
 /** Every job ever taken, the newest first, while a courier may be writing. @throws Failure `outbox-unusable`. */
 export const readRows = (path: string): OutboxRow[] => reading(path, [], rowsOf);
+
+/** What was handed over of each bundle, by key. @throws Failure `outbox-unusable`. */
+export const readBundles = (path: string): ReadonlyMap<string, unknown> =>
+  reading(path, new Map(), (database) => {
+    const rows = database.prepare(`SELECT key, payload FROM job WHERE kind = 'bundle'`).all();
+    return new Map(rows.map(({ key, payload }) => [String(key), JSON.parse(String(payload))]));
+  });
 
 /** Reads a database that another process may be writing; `none` where there is nothing in it yet. */
 function reading<T>(path: string, none: T, read: (database: DatabaseSync) => T): T {

@@ -18,7 +18,17 @@ export interface BundleSource extends Disposable {
   readonly archives: readonly string[];
   /** Signature files whose archive is not there. */
   readonly strays: readonly string[];
+  /** What lies there and is not looked at, sorted by name. */
+  readonly notRead: readonly NotRead[];
   open(archive: string): Promise<OpenBundle>;
+}
+
+export interface NotRead {
+  readonly name: string;
+  /** Such as `symbolic link`. */
+  readonly what: string;
+  /** Named as the archive of a bundle is. */
+  readonly bundle: boolean;
 }
 
 /** The two files, until it is disposed of. The second may be missing. */
@@ -28,12 +38,14 @@ export interface OpenBundle extends Disposable {
 }
 
 /**
- * Folders below it too; symbolic links are not followed.
+ * Folders below it too; symbolic links are not followed, but named.
  * @throws Failure `bundles-missing`, `bundles-too-many`, `directory-unreadable`; status 2.
  */
 export function directorySource(directory: string): BundleSource {
+  const notRead: NotRead[] = [];
+  const found = sorted([...filesBelow(directory, notRead)], directory, notRead);
   return {
-    ...sorted([...filesBelow(directory)], directory),
+    ...found,
     open: async (name) => {
       const archive = join(directory, name);
       return { archive, sigstore: sigstoreName(archive), [Symbol.dispose]: () => {} };
@@ -43,13 +55,17 @@ export function directorySource(directory: string): BundleSource {
 }
 
 /** Names below it. Not by the recursion of `readdirSync`, which follows links out of it. */
-function* filesBelow(directory: string, folder = ''): Generator<string> {
+function* filesBelow(directory: string, notRead: NotRead[], folder = ''): Generator<string> {
   for (const entry of entriesOf(join(directory, folder))) {
     const name = join(folder, entry.name);
-    if (entry.isDirectory()) yield* filesBelow(directory, name);
+    if (entry.isDirectory()) yield* filesBelow(directory, notRead, name);
     else if (entry.isFile()) yield name;
+    else notRead.push({ name, what: kindOf(entry), bundle: archivePattern.test(name) });
   }
 }
+
+const kindOf = (entry: Dirent): string =>
+  entry.isSymbolicLink() ? 'symbolic link' : entry.isFIFO() ? 'FIFO' : entry.isSocket() ? 'socket' : 'device';
 
 function entriesOf(directory: string): Dirent[] {
   try {
@@ -85,7 +101,7 @@ export async function bucketSource(place: S3Place, archiveBytes: number): Promis
       };
       try {
         await fetchObject(place, folder + name, archive, archiveBytes + 1);
-        if (!existsSync(archive)) throw nothingThere(`s3://${place.target.bucket}/${folder}${name}`);
+        if (!existsSync(archive)) throw nothingThere(`s3://${place.target.bucket}/${folder}${name}`, []);
         await fetchObject(place, sigstoreName(folder + name), sigstore, largestStatement + 1);
       } catch (error) {
         remove();
@@ -121,9 +137,13 @@ function isAlive(pid: number): boolean {
   }
 }
 
-function sorted(names: readonly string[], where: string): Pick<BundleSource, 'archives' | 'strays'> {
+function sorted(
+  names: readonly string[],
+  where: string,
+  others: readonly NotRead[] = [],
+): Pick<BundleSource, 'archives' | 'strays' | 'notRead'> {
   const archives = names.filter((name) => archivePattern.test(name)).toSorted();
-  if (archives.length === 0) throw nothingThere(where);
+  if (archives.length === 0) throw nothingThere(where, others);
   if (archives.length > mostBundles) {
     throw new Failure('bundles-too-many', `There are over ${mostBundles} bundles at ${where}.`, {
       remedy: 'Verify them by node or by year.',
@@ -132,11 +152,26 @@ function sorted(names: readonly string[], where: string): Pick<BundleSource, 'ar
   }
   const known = new Set(archives.map(sigstoreName));
   const strays = names.filter((name) => /\.tar\.gz(\.age)?\.sigstore\.json$/.test(name) && !known.has(name));
-  return { archives, strays: strays.toSorted() };
+  // A statement beside its archive is read, whatever it is: by its name, as that of a single archive.
+  const notRead = others.filter(({ name }) => !known.has(name));
+  return {
+    archives,
+    strays: strays.toSorted(),
+    notRead: notRead.toSorted((a, b) => (a.name < b.name ? -1 : 1)),
+  };
 }
 
-const nothingThere = (where: string): Failure =>
-  new Failure('bundles-missing', `There is no bundle at ${where}.`, {
-    remedy: 'Check the path: a bundle is NODE-SEQ-UTC.tar.gz with its .sigstore.json beside it.',
-    status: exitStatus.usage,
-  });
+const nothingThere = (where: string, notRead: readonly NotRead[]): Failure => {
+  const links = notRead.filter(({ bundle }) => bundle).map(({ name, what }) => `${name} is a ${what}`);
+  return new Failure(
+    'bundles-missing',
+    `There is no bundle at ${where}${links.length === 0 ? '' : `; what is named so is not read: ${links.join(', ')}`}.`,
+    {
+      remedy:
+        links.length === 0
+          ? 'Check the path: a bundle is NODE-SEQ-UTC.tar.gz with its .sigstore.json beside it.'
+          : 'Verify where they lead, or copies of the files.',
+      status: exitStatus.usage,
+    },
+  );
+};

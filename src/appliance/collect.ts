@@ -18,6 +18,7 @@ import { stoppedCollectors } from './live-state.ts';
 import { NodeKeys } from './node-keys.ts';
 import { type NodeRecord, readNodeRecord } from './node-record.ts';
 import { type Preview, previewBundle } from './preview.ts';
+import { goneSentence } from './retention.ts';
 import { type StateLayout, stateLayout } from './state-layout.ts';
 
 /** Makes the directory for copies, if need be. @throws Failure `output-unusable`, usage. */
@@ -89,11 +90,7 @@ export async function collectForensics(
   removeAbandoned(layout.bundles);
   using _begun = abandonedOnSignal(layout.bundles);
   using custody = CustodyLog.open(layout.custody);
-  try {
-    await keepHouse({ config, layout, record, custody });
-  } catch (error) {
-    onProgress(`Receipts and limits could not be looked after: ${reasonOf(error)}`);
-  }
+  const troubles = await houseKept({ config, layout, record, custody });
   const opened = await openKeys(config, record, 'flush');
   const { keys, tpmTrouble } = opened;
   if (tpmTrouble !== undefined)
@@ -106,12 +103,22 @@ export async function collectForensics(
     );
     const anchor = (whole?: boolean) => follower.anchor(whole);
     const collectors = [...stoppedCollectors(layout), ...storedCertificate(layout)];
-    return await makeBundle(
+    const made = await makeBundle(
       { config, layout, record, custody, keys, tpmTrouble, anchor, collectors, onProgress },
       request,
     );
+    return { ...made, problems: [...troubles, ...made.problems] };
   } finally {
     await keys?.[Symbol.asyncDispose]();
+  }
+}
+
+/** What a running node would tell as alerts. A bundle that was given up and lies nowhere else must not go unseen. */
+async function houseKept(node: Parameters<typeof keepHouse>[0]): Promise<string[]> {
+  try {
+    return (await keepHouse(node)).flatMap((gone) => (gone.copied ? [] : [`limits: ${goneSentence(gone)}`]));
+  } catch (error) {
+    return [`limits: Receipts and limits could not be looked after: ${reasonOf(error)}`];
   }
 }
 

@@ -2,6 +2,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { DeliveryFailure } from '../alerts/delivery-failure.ts';
+import { readBundles } from '../alerts/outbox.ts';
 import { writeReceipt } from '../alerts/receipts.ts';
 import { CountersignFailure } from '../attestation/countersign-failure.ts';
 import { parseEnrolment } from '../attestation/enrolment.ts';
@@ -15,9 +16,10 @@ import {
 import { writeDurably } from '../host/durable.ts';
 import { Failure } from '../host/failure.ts';
 import { utcNow } from '../host/time.ts';
+import { type BundleJob, uploadOf } from './bundle-job.ts';
 import type { Config } from './config.ts';
 import type { CourierIdentity } from './courier-identity.ts';
-import type { BundleJob } from './handover.ts';
+import { possessionFor } from './possession.ts';
 import { receiptFiles } from './receipts.ts';
 import type { StateLayout } from './state-layout.ts';
 
@@ -51,14 +53,17 @@ export async function deliverBundle(
     readonly moved: () => void;
   },
 ): Promise<void> {
-  if (!existsSync(job.archive)) await giveUp(config, layout, job, signal);
+  const upload = uploadOf(config, job);
+  if (!existsSync(job.archive)) await giveUp(config, layout, { job, upload, signal });
   const sigstore = await countersigned(config, layout, job, identity).catch((error: unknown) => {
     throw withRemedy(error);
   });
-  if (job.upload === '') return;
+  if (upload === '') return;
   const delivered = await deliver({
-    ...deliveryOf(config, layout, { job, sigstore, signal }),
+    ...deliveryOf(config, layout, { job, upload, sigstore, signal }),
     onProgress: moved,
+  }).catch((error: unknown) => {
+    throw passes(error) ? error : withRemedy(error);
   });
   // Before the outbox forgets the job: a kill in between delivers once more, which finds all there and changes nothing.
   writeReceipt(layout.receipts, {
@@ -69,21 +74,31 @@ export async function deliverBundle(
   });
 }
 
+/** By itself, most likely: nobody need do anything yet. */
+const passes = (error: unknown): boolean =>
+  error instanceof Failure && ['upload-refused', 'upload-unreachable'].includes(error.code);
+
 function deliveryOf(
   config: Config,
   layout: StateLayout,
   {
     job,
+    upload,
     sigstore,
     signal,
-  }: { readonly job: BundleJob; readonly sigstore: string; readonly signal: AbortSignal },
+  }: {
+    readonly job: BundleJob;
+    readonly upload: string;
+    readonly sigstore: string;
+    readonly signal: AbortSignal;
+  },
 ): Delivery {
   // A node provisioned by an earlier version has none.
   mkdirSync(layout.uploads, { recursive: true, mode: 0o700 });
   return {
     stateDirectory: layout.uploads,
     files: [job.archive, sigstore],
-    target: parseUploadUrl(job.upload),
+    target: parseUploadUrl(upload),
     credentials: async () => credentialsFrom(config.courier.s3_credentials_file),
     signal,
   };
@@ -93,8 +108,7 @@ function deliveryOf(
 async function giveUp(
   config: Config,
   layout: StateLayout,
-  job: BundleJob,
-  signal: AbortSignal,
+  { job, upload, signal }: { readonly job: BundleJob; readonly upload: string; readonly signal: AbortSignal },
 ): Promise<never> {
   const name = basename(job.archive);
   if (!isGone(job.archive)) {
@@ -104,7 +118,8 @@ async function giveUp(
     });
   }
   const own = join(layout.countersigned, basename(job.sigstore));
-  if (job.upload !== '') await abandonDelivery(deliveryOf(config, layout, { job, sigstore: own, signal }));
+  if (upload !== '')
+    await abandonDelivery(deliveryOf(config, layout, { job, upload, sigstore: own, signal }));
   rmSync(own, { force: true });
   throw DeliveryFailure.gone(`${name} is no longer kept on this node.`);
 }
@@ -143,11 +158,14 @@ async function countersigned(
   const enrolment = parseEnrolment(readFileSync(layout.enrolment, 'utf8'));
   const bundle: unknown = JSON.parse(readFileSync(job.sigstore, 'utf8'));
   if (!hasService(config) || enrolment.tpm === null || !isPending(bundle)) return job.sigstore;
-  const proof = job.proofOfPossession;
+  const publicKeyPem = enrolment.tpm.signingKey.publicKey;
+  const others = () => readBundles(layout.outbox).values() as Iterable<BundleJob>;
+  const proof =
+    fulcio === '' ? null : possessionFor(job, { identity: config.sigstore.identity, publicKeyPem }, others);
   const { countersign } = await import('../attestation/countersign.ts');
   const complete = await countersign({
     bundle,
-    publicKeyPem: enrolment.tpm.signingKey.publicKey,
+    publicKeyPem,
     proofOfPossession:
       proof === null
         ? null
@@ -157,7 +175,7 @@ async function countersigned(
       ...(rekor === '' ? {} : { rekor, rekorVersion }),
       ...(tsa === '' ? {} : { tsa }),
     },
-    ...(fulcio === '' || proof === null ? {} : await identity.token()),
+    ...(proof === null ? {} : await identity.token()),
     ...(rootFile === '' ? {} : { trustedRoot: JSON.parse(readFileSync(rootFile, 'utf8')) }),
     timeoutMilliseconds: sigstoreTimeout,
   });

@@ -15,10 +15,10 @@ import { becomeUser, findUser } from '../host/privileges.ts';
 import { utcNow } from '../host/time.ts';
 import { readToml } from '../host/toml.ts';
 import { unprovisioned } from '../keys/lifecycle.ts';
+import type { BundleJob } from './bundle-job.ts';
 import type { Config } from './config.ts';
 import { deliverBundle, forgetGone, loadBeforeDropping } from './courier-bundle.ts';
 import { CourierIdentity } from './courier-identity.ts';
-import type { BundleJob } from './handover.ts';
 import { packageRoot, policyPath } from './policies.ts';
 import { stateLayout } from './state-layout.ts';
 

@@ -19,7 +19,7 @@ import { readNodeRecord } from './node-record.ts';
 import { appraiseProgram, kindNames, lacking } from './program.ts';
 import { stateLayout } from './state-layout.ts';
 import { askedOfStopped, type Status } from './status.ts';
-import { stuckOf, uploadTarget } from './uploads.ts';
+import { goInClear, stuckOf, uploadTarget } from './uploads.ts';
 
 export async function examine(config: Config): Promise<Finding[]> {
   return [
@@ -77,6 +77,12 @@ function checkDelivery(config: Config): Finding {
   if (config.forensics.upload === '') return ok('delivery', `none: bundles stay in ${target}`);
   try {
     const stuck = stuckOf(outboxRows(config));
+    if (stuck === null && goInClear(config))
+      return missing(
+        'delivery',
+        `bundles go to ${target} in clear: whoever is on the way reads them`,
+        'Give an https endpoint, or encrypt them (forensics.recipients).',
+      );
     if (stuck === null) return ok('delivery', `bundles go to ${target}`);
     const waiting = `${stuck.bundles} waiting since ${stuck.since} for a way to ${target}: ${stuck.why}`;
     return missing('delivery', waiting, 'Mend that, then run `esoteric-appliance upload retry`.');

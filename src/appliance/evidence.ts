@@ -80,7 +80,10 @@ export interface BundleMade {
   readonly recipients: number;
   /** Where the courier will take it; null where it stays here. */
   readonly upload: string | null;
-  /** Why the TPM signed nothing, or knows another custody log; collectors that did not end well. */
+  /**
+   * Why the TPM signed nothing, or knows another custody log; collectors that did not end well; bundles that were given up for it,
+   * and delivered nowhere.
+   */
   readonly problems: readonly string[];
 }
 
@@ -152,6 +155,7 @@ export async function makeBundle(context: EvidenceContext, request: BundleReques
       severity: request.severity ?? 'notice',
       recipients: recipients.length,
       upload,
+      configured: request.upload === undefined,
     });
   } catch (error) {
     problems.push(`delivery: it is made, and is handed on later: ${reasonOf(error)}`);

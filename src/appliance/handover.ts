@@ -7,19 +7,11 @@ import { dropJob } from '../alerts/spool.ts';
 import { parseStatement } from '../attestation/statement.ts';
 import type { CustodyLog } from '../custody/log.ts';
 import { bundleGivenUp, bundleMade, sigstoreName } from '../forensics/format.ts';
+import type { BundleJob } from './bundle-job.ts';
 import type { Signed } from './bundle-signing.ts';
 import type { Config } from './config.ts';
 import type { NodeRecord } from './node-record.ts';
 import type { StateLayout } from './state-layout.ts';
-
-/** The job of the courier: countersign, upload, read back. Paths, and nothing secret. */
-export interface BundleJob {
-  readonly archive: string;
-  readonly sigstore: string;
-  /** Empty: countersign only. */
-  readonly upload: string;
-  readonly proofOfPossession: Signed['challenge'];
-}
 
 export interface Finished {
   readonly archive: string;
@@ -33,6 +25,8 @@ export interface Finished {
   readonly recipients: number;
   /** Empty: it stays here. */
   readonly upload: string;
+  /** That is what the configuration says, not the request. */
+  readonly configured: boolean;
 }
 
 interface Owner {
@@ -44,9 +38,10 @@ interface Owner {
 
 /** @throws Failure `spool-unwritable`, `custody-unwritable`; then `handOverLeftBehind` does it later. */
 export function handOver({ layout, record, custody }: Owner, bundle: Finished): void {
-  const { archive, sigstore, sequence, sha256, signed, severity, recipients, upload, challenge } = bundle;
+  const { archive, sigstore, sequence, sha256, signed, severity, recipients, upload, configured, challenge } =
+    bundle;
   if (upload !== '' || signed === 'tpm') {
-    const job: BundleJob = { archive, sigstore, upload, proofOfPossession: challenge };
+    const job: BundleJob = { archive, sigstore, upload, configured, proofOfPossession: challenge };
     const key = `${record.node}-bundle-${String(sequence).padStart(6, '0')}`;
     dropJob(layout.spool, { kind: 'bundle', key, payload: { ...job } });
   }
@@ -74,7 +69,15 @@ export async function handOverLeftBehind(owner: Owner): Promise<void> {
     const statement = statedIn(sigstore);
     if (statement === undefined) continue;
     handOver(owner, {
-      ...{ archive, sigstore, sequence, ...statement, challenge: null, upload: config.forensics.upload },
+      ...{
+        archive,
+        sigstore,
+        sequence,
+        ...statement,
+        challenge: null,
+        upload: config.forensics.upload,
+        configured: true,
+      },
       severity: 'notice',
       recipients: archive.endsWith('.age') ? config.forensics.recipients.length : 0,
     });

@@ -4,7 +4,7 @@ import { reasonOf } from '../host/failure.ts';
 import type { Announcer } from './announce.ts';
 import type { Config } from './config.ts';
 import { GivenUpLately, type Recording, recordReceipts, tellGivenUp } from './receipts.ts';
-import { limitBundles, Settled } from './retention.ts';
+import { type GoneBundle, limitBundles, Settled } from './retention.ts';
 
 const everyMilliseconds = 1000;
 const day = 86_400_000;
@@ -52,11 +52,11 @@ interface Remembered {
   readonly settled: Settled;
 }
 
-/** Once, also where no node runs. */
+/** Once, also where no node runs. @returns the bundles that are no longer kept. */
 export async function keepHouse(
   node: Recording & { readonly config: Config },
   { lately, settled }: Remembered = { lately: new GivenUpLately(), settled: new Settled() },
-): Promise<void> {
+): Promise<GoneBundle[]> {
   const { config, layout } = node;
   await recordReceipts(node, lately);
   const { spool_bytes: bytes, spool_days: days } = config.courier;
@@ -66,5 +66,5 @@ export async function keepHouse(
       { ...node, lately },
     ),
   );
-  await limitBundles(node, Date.now(), settled);
+  return await limitBundles(node, Date.now(), settled);
 }

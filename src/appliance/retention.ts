@@ -22,6 +22,10 @@ interface KeptBundle extends Waiting {
   readonly givenUp: boolean;
 }
 
+export interface GoneBundle extends Pick<KeptBundle, 'name' | 'copied'> {
+  readonly why: WhyGivenUp;
+}
+
 /** What lay there when nothing had to go, although limits are exceeded: a last large one, or old security events. */
 export class Settled {
   #state: string | undefined;
@@ -37,14 +41,14 @@ export class Settled {
 }
 
 /**
- * Removes what goes beyond the limits, each recorded first, once, and told. @returns the names of the archives.
+ * Removes what goes beyond the limits, each recorded first, once, and told. @returns what was removed.
  * @throws Failure `bundle-unremovable`, when all others are removed.
  */
 export async function limitBundles(
   recording: Recording & { readonly config: Config },
   now = Date.now(),
   settled = new Settled(),
-): Promise<string[]> {
+): Promise<GoneBundle[]> {
   const { config, layout, custody } = recording;
   const { keep_bytes: bytes, keep_days: days } = config.forensics;
   const files = filesIn(layout.bundles);
@@ -55,7 +59,7 @@ export async function limitBundles(
   if (total <= limits.bytes && !old.includes(true)) return [];
   const state = JSON.stringify([files, old, custody.head().sequence]);
   if (settled.is(state)) return [];
-  const removed: string[] = [];
+  const removed: GoneBundle[] = [];
   const stuck: string[] = [];
   const leaving = toGiveUp(await describe(files, recording), limits, now);
   if (leaving.length === 0) settled.remember(state);
@@ -70,7 +74,7 @@ export async function limitBundles(
       continue;
     }
     tell(recording, item, why);
-    removed.push(name);
+    removed.push({ name, copied, why });
   }
   if (stuck.length > 0) {
     throw new Failure('bundle-unremovable', `What was given up cannot be removed: ${stuck.join(', ')}.`, {
@@ -81,9 +85,11 @@ export async function limitBundles(
   return removed;
 }
 
+export const goneSentence = ({ name, copied, why }: GoneBundle): string =>
+  `Forensic bundle ${name} is no longer kept (${why}). ${copied ? 'A copy lies where it was delivered.' : 'It was delivered nowhere.'}`;
+
 function tell({ record, announcer }: Recording, { name, sequence, copied }: KeptBundle, why: WhyGivenUp) {
-  const where = copied ? 'A copy lies where it was delivered.' : 'It was delivered nowhere.';
-  const message = `Forensic bundle ${name} is no longer kept (${why}). ${where}`;
+  const message = goneSentence({ name, copied, why });
   announcer?.event('BUNDLE_GIVEN_UP', message, { archive: name, why, delivered: copied });
   if (copied) return;
   announcer?.alert({

@@ -2,10 +2,13 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { type JobState, Outbox, type OutboxRow } from '../alerts/outbox.ts';
+import { type JobState, Outbox, type OutboxRow, readBundles } from '../alerts/outbox.ts';
+import { parseUploadUrl } from '../forensics/upload-target.ts';
 import { Failure } from '../host/failure.ts';
+import { isLoopback } from '../host/loopback.ts';
 import { becomeUser, findUser } from '../host/privileges.ts';
 import { outboxRows } from './alerts.ts';
+import { type BundleJob, uploadOf } from './bundle-job.ts';
 import type { Config } from './config.ts';
 import { findCustody } from './custody.ts';
 import { bundleDelivered } from './receipts.ts';
@@ -14,6 +17,8 @@ import { stateLayout } from './state-layout.ts';
 export interface UploadRow {
   readonly key: string;
   readonly state: JobState;
+  /** Where it goes, without parameters; null where only signatures are fetched for it, or that is past. */
+  readonly target: string | null;
   readonly attempts: number;
   /** RFC 3339; null where none will be made. */
   readonly nextAttempt: string | null;
@@ -29,6 +34,8 @@ export interface UploadRow {
 export interface Uploads {
   /** Where bundles go, without parameters: a directory of this node where nothing is configured. */
   readonly target: string;
+  /** Whoever is on the way there reads them: no TLS, and not encrypted to anybody. */
+  readonly inClear: boolean;
   /** Null while all that was tried got through. */
   readonly stuck: Stuck | null;
   /** The newest first. */
@@ -52,12 +59,15 @@ export function uploadsOf(config: Config): Uploads {
   const rows = outboxRows(config).filter(({ kind }) => kind === 'bundle');
   const receipts = receiptsIn(config);
   const waiting = new Set(namesIn(layout.receipts));
+  const jobs = rows.length === 0 ? new Map() : readBundles(layout.outbox);
   return {
     target: uploadTarget(config),
+    inClear: goInClear(config),
     stuck: stuckOf(rows),
     bundles: rows.map(({ key, state, attempts, due, error }) => ({
       key,
       state,
+      target: state === 'queued' ? targetOf(config, jobs.get(key)) : null,
       attempts,
       nextAttempt: state === 'queued' ? new Date(due).toISOString() : null,
       partsSent: state === 'queued' ? partsSent(layout.uploads, key) : null,
@@ -73,7 +83,22 @@ export function uploadsOf(config: Config): Uploads {
 export const uploadTarget = ({ forensics, node }: Config): string =>
   forensics.upload === ''
     ? pathToFileURL(stateLayout(node.state_dir).bundles).href
-    : forensics.upload.replace(/\?.*/s, '');
+    : withoutParameters(forensics.upload);
+
+const withoutParameters = (url: string): string => url.replace(/\?.*/s, '');
+
+function targetOf(config: Config, job: Pick<BundleJob, 'upload' | 'configured'>): string | null {
+  const upload = uploadOf(config, job);
+  return upload === '' ? null : withoutParameters(upload);
+}
+
+/** Requests are signed, so nothing is altered on the way; but they are read, and with them a session token. */
+export function goInClear({ forensics }: Config): boolean {
+  if (forensics.upload === '' || forensics.recipients.length > 0) return false;
+  const target = parseUploadUrl(forensics.upload);
+  const endpoint = target.kind === 's3' && target.endpoint !== undefined ? URL.parse(target.endpoint) : null;
+  return endpoint?.protocol === 'http:' && !isLoopback(endpoint.hostname.replace(/^\[|\]$/g, ''));
+}
 
 /** Of all that the outbox holds. */
 export function stuckOf(rows: readonly OutboxRow[]): Stuck | null {
@@ -98,14 +123,20 @@ function receiptsIn(config: Config): Map<number, NonNullable<UploadRow['delivere
   );
 }
 
-/** Makes the bundles that wait due at once. Returns how many. @throws Failure `outbox-unusable`. */
-export function retryUploads(config: Config): { due: number } {
+/**
+ * Makes the bundles that wait due at once, and has them go to `elsewhere` where that is given. Returns how many.
+ * @throws Failure `upload-url-invalid`, `outbox-unusable`.
+ */
+export function retryUploads(config: Config, elsewhere?: string): { due: number } {
+  if (elsewhere !== undefined) parseUploadUrl(elsewhere);
   const { outbox: path } = stateLayout(config.node.state_dir);
   // Its directory is the courier's, where root must follow no link.
   if (config.courier.user !== '' && process.geteuid?.() === 0) becomeUser(findUser(config.courier.user));
   if (!existsSync(path)) return { due: 0 };
   using outbox = new Outbox(path);
-  return { due: outbox.hastenBundles() };
+  return {
+    due: outbox.hastenBundles(elsewhere === undefined ? {} : { upload: elsewhere, configured: false }),
+  };
 }
 
 function partsSent(directory: string, key: string): number | null {

@@ -5,7 +5,7 @@ import { proven, strengthened, type Verdict, type VerifyReport, verdictOf } from
 import { parseUploadUrl } from '../forensics/deliver.ts';
 import { type NodeSeries, Series } from '../forensics/series.ts';
 import { exitStatus, Failure } from '../host/failure.ts';
-import { type BundleSource, bucketSource, directorySource } from './bundle-sources.ts';
+import { type BundleSource, bucketSource, directorySource, type NotRead } from './bundle-sources.ts';
 import {
   type RelyingParty,
   relyingParty,
@@ -28,6 +28,8 @@ export interface ManyReport {
   readonly bundles: readonly BundleReport[];
   /** What the bundles of each node say of each other; those that were altered are left out of it. */
   readonly nodes: readonly NodeSeries[];
+  /** What lies there and was not looked at: links, which could lead anywhere, and what is no file. */
+  readonly notRead: readonly NotRead[];
   /** Why it is rejected although no claim failed. */
   readonly reasons: readonly string[];
 }
@@ -109,7 +111,7 @@ async function verifyAll(
     const report = reports.get(archive);
     return report === undefined ? [] : [{ archive, accepted: party.accepts(report), ...report }];
   });
-  return conclude(bundles, nodes, source.strays, party);
+  return conclude(bundles, nodes, source, party);
 }
 
 /** The node that a known head is of: the only one, or the only one whose bundles are proven to be its own. */
@@ -139,7 +141,7 @@ function proveHistory(
 function conclude(
   bundles: readonly BundleReport[],
   nodes: readonly NodeSeries[],
-  strays: readonly string[],
+  { strays, notRead }: BundleSource,
   party: RelyingParty,
 ): { readonly report: ManyReport; readonly accepted: boolean } {
   const reasons = strays.map((name) => `${name} lies there without its archive.`);
@@ -147,14 +149,16 @@ function conclude(
     ...bundles.map(({ verdict }) => verdict),
     ...nodes.map(({ claims }) => verdictOf(claims)),
     ...reasons.map(() => 'rejected' as const),
+    ...notRead.flatMap(({ bundle }) => (bundle ? ['incomplete' as const] : [])),
   ];
   const verdict =
     (['rejected', 'incomplete'] as const).find((each) => verdicts.includes(each)) ?? ('proven' as const);
   const accepted =
     reasons.length === 0 &&
+    notRead.every(({ bundle }) => !bundle) &&
     bundles.every((bundle) => bundle.accepted) &&
     nodes.every(({ claims }) => party.accepts({ verdict: verdictOf(claims), claims }));
-  return { report: { verdict, bundles, nodes, reasons }, accepted };
+  return { report: { verdict, bundles, nodes, notRead, reasons }, accepted };
 }
 
 function refuseOneStatement({ sigstore }: VerifyOptions): void {

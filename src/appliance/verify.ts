@@ -18,6 +18,7 @@ import type { BundleFacts } from '../forensics/series.ts';
 import { appraiseBundle } from '../forensics/verify.ts';
 import { readVerifyPolicy, type VerifyPolicy } from '../forensics/verify-policy.ts';
 import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
+import { repeatsKey } from '../host/json.ts';
 import { isUnsignedNote } from './assurance.ts';
 import { CaseKey } from './case-key.ts';
 import { readTrust } from './pins.ts';
@@ -226,29 +227,16 @@ function readEvidenceJson(path: string): unknown {
   }
 }
 
-/** A sentence, which is no evidence, in place of a text that is not JSON or that readers may differ about. */
+/** An Error, which is no evidence, in place of a text that is not JSON or that readers may differ about. */
 export function parseEvidenceJson(text: string): unknown {
   try {
     const value: unknown = JSON.parse(text);
-    return repeatsKey(text) ? 'JSON with a key twice in one object' : value;
+    return repeatsKey(text)
+      ? new Error('The signed statement (.sigstore.json) has a key twice in one object.')
+      : value;
   } catch (error) {
-    return `not JSON: ${reasonOf(error)}`;
+    return new Error(`The signed statement (.sigstore.json) is not JSON: ${reasonOf(error)}.`);
   }
-}
-
-/** Whether an object in a text that is JSON has a key twice: readers differ in which of the two they take. */
-function repeatsKey(text: string): boolean {
-  const open: Set<string>[] = [];
-  for (const [token, string, colon] of text.matchAll(/("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|[{}]/g)) {
-    if (token === '{') open.push(new Set());
-    else if (token === '}') open.pop();
-    else if (string !== undefined && colon !== undefined) {
-      const key: string = JSON.parse(string);
-      if (open.at(-1)?.has(key)) return true;
-      open.at(-1)?.add(key);
-    }
-  }
-  return false;
 }
 
 /** What the relying party itself brought and cannot be used is its own mistake, and no evidence. */

@@ -3,6 +3,7 @@
 import { createHash } from 'node:crypto';
 import canonicalize from 'canonicalize';
 import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
+import { repeatsKey } from '../host/json.ts';
 import { z } from '../host/zod.ts';
 import { base64, hex, pcrIndex, sha256Hex, time } from './encoding.ts';
 import { recordSchema } from './enrolment.ts';
@@ -137,6 +138,7 @@ function parse<T>(
   } catch {
     throw invalid(name, 'it is not JSON', status);
   }
+  if (repeatsKey(text)) throw invalid(name, 'it has a key twice in one object', status);
   const result = schema.safeParse(raw);
   if (result.success) return { document: result.data, raw };
   const [issue] = result.error.issues;

@@ -2,6 +2,7 @@
 // and endorsements). Format esoteric-appliance-enrolment/1, JSON. Pure: text in, record out.
 import { createHash } from 'node:crypto';
 import { Failure, reasonOf } from '../host/failure.ts';
+import { repeatsKey } from '../host/json.ts';
 import { z } from '../host/zod.ts';
 import { base64, hex, milliseconds, pcrIndex, sha256Hex } from './encoding.ts';
 import { endorsementSchema } from './endorsement-format.ts';
@@ -71,7 +72,9 @@ const longestRecord = 1 << 20;
  */
 export function parseEnrolment(text: string): EnrolmentRecord {
   if (text.length > longestRecord) throw invalid(`it is longer than ${longestRecord} characters`);
-  const record = recordSchema.safeParse(parseJson(text));
+  const json = parseJson(text);
+  if (repeatsKey(text)) throw invalid('it has a key twice in one object');
+  const record = recordSchema.safeParse(json);
   if (record.success) return record.data;
   const [issue] = record.error.issues;
   const where = issue?.path.join('.') || 'the record';

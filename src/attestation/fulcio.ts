@@ -44,7 +44,7 @@ export async function certify(
       'fulcio-unprepared',
       `Fulcio needs ${proof === null ? 'a proof of possession from the node' : 'an identity token'}, and there is none.`,
       proof === null
-        ? 'A node makes one with each bundle while sigstore.fulcio and sigstore.identity are set, and none later: run `courier --once` with a configuration without sigstore.fulcio for this one.'
+        ? 'A node makes one with each bundle while sigstore.fulcio and sigstore.identity are set, and it serves for those before: set both, start the node anew and collect a bundle. Or run `courier --once` with a configuration without sigstore.fulcio for this one.'
         : 'Give the courier an identity token, or leave sigstore.fulcio out.',
     );
   }

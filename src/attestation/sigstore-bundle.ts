@@ -48,10 +48,18 @@ const tlogEntry = z.strictObject({
   canonicalizedBody: bytes,
 });
 
+/** As many as other verifiers look at (sigstore-go): each is checked against all others, and a thousand take a quarter of a minute. */
+const mostWitnesses = 32;
+
 const verificationMaterial = {
-  tlogEntries: z.array(tlogEntry).optional(),
+  tlogEntries: z.array(tlogEntry).max(mostWitnesses).optional(),
   timestampVerificationData: z
-    .strictObject({ rfc3161Timestamps: z.array(z.strictObject({ signedTimestamp: bytes })).optional() })
+    .strictObject({
+      rfc3161Timestamps: z
+        .array(z.strictObject({ signedTimestamp: bytes }))
+        .max(mostWitnesses)
+        .optional(),
+    })
     .optional(),
 };
 
@@ -95,9 +103,16 @@ export function bareBundle(signed: {
 export function parseSigstoreBundle(json: unknown): SigstoreBundle {
   const checked = sigstoreBundle.safeParse(json);
   if (checked.success) return checked.data;
-  const why = z.prettifyError(checked.error).replaceAll(/\s*\n\s*/g, ' ');
+  const why = z.prettifyError({ issues: checked.error.issues.flatMap(within) }).replaceAll(/\s*\n\s*/g, ' ');
   throw new Failure(
     'bundle-invalid',
     `This is not a Sigstore bundle v0.3 around an in-toto statement: ${why}.`,
   );
+}
+
+/** Of what is none of two forms, what is wrong with it as the form that it is closer to. */
+function within(issue: z.core.$ZodIssue): z.core.$ZodIssue[] {
+  if (issue.code !== 'invalid_union') return [issue];
+  const [closest = []] = issue.errors.toSorted((a, b) => a.length - b.length);
+  return closest.map((inner) => ({ ...inner, path: [...issue.path, ...inner.path] }));
 }

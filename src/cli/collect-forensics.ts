@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import type { Preview } from '../appliance/preview.ts';
 import { exitStatus, Failure } from '../host/failure.ts';
+import { withoutPreamble } from './collectors.ts';
 import { command, configOf, ending } from './command.ts';
 import { printJson, printLine, progressLine, table } from './output.ts';
 
@@ -69,7 +70,7 @@ export const collectForensicsCommand = command(
       }
       printLine(`${made.archive}  (${made.bytes} bytes, SHA-256 ${made.sha256})`);
       printLine(made.sigstore);
-      for (const problem of made.problems) printLine(`  incomplete: ${problem}`);
+      for (const problem of made.problems) printLine(`  problem: ${withoutPreamble(problem)}`);
       if (made.upload !== null) printLine(`The courier takes it to ${made.upload.replace(/\?.*/, '')}.`);
     }),
   );
@@ -88,7 +89,7 @@ function printPreview({ members, bytes, disk, refused }: Preview): void {
     path,
     volatility,
     quantity(read),
-    status === 'ok' ? '' : status === 'empty' ? 'empty' : `${status}: ${detail}`,
+    status === 'ok' ? '' : status === 'empty' ? 'empty' : `${status}: ${withoutPreamble(detail)}`,
   ]);
   for (const line of table([['MEMBER', 'VOLATILITY', 'SIZE', ''], ...rows])) printLine(line.trimEnd());
   printLine();

@@ -8,7 +8,9 @@ import type { Verification } from '../appliance/verify.ts';
 import type { Manifest } from '../forensics/format.ts';
 import type { TimelineEntry } from '../forensics/timeline.ts';
 import { type ExitStatus, exitStatus, Failure } from '../host/failure.ts';
+import { withoutPreamble } from './collectors.ts';
 import { ending } from './command.ts';
+import { otherRoot } from './other-root.ts';
 import { paint, plain, printJson, printLine, table } from './output.ts';
 
 /** What is known of the node decides what verification says; the same options as those of `verify`. */
@@ -85,6 +87,7 @@ Examples:
         return;
       }
       printLine(verdictLine(bundle.verification));
+      for (const line of otherRoot(options.trustedRoot, [bundle.verification.report])) printLine(line);
       if (options.timeline)
         for await (const entry of bundle.timeline()) await printSlowly(timelineLine(entry));
       if (options.redactions) for (const line of redactionLines(bundle.manifest)) printLine(line);
@@ -133,6 +136,7 @@ Examples:
       if (options.json) printJson({ verdict: bundle.verification.report.verdict, ...report });
       else {
         printLine(verdictLine(bundle.verification));
+        for (const line of otherRoot(options.trustedRoot, [bundle.verification.report])) printLine(line);
         for (const line of auditLines(report)) printLine(line);
       }
       return report.ok ? exitStatus.done : exitStatus.rejected;
@@ -214,13 +218,15 @@ function summaryLines({ manifest }: BundleOnHand): string[] {
         ['case', manifest.case],
         ['examiner', manifest.examiner],
         ['TPM', assurance.tpm],
-        ['Sigstore', assurance.sigstore],
+        ['Sigstore', `${assurance.sigstore}${assurance.sigstore === 'pending' ? ' when it was made' : ''}`],
         ['notes', [...assurance.standIns, ...assurance.notes].join('; ')],
         ['members', `${files.length}, ${bytes} bytes`],
         ['redactions', `${replaced}`],
       ].flatMap(([name = '', value = '']) => (value === '' ? [] : [[`  ${name}`, plain(value)]])),
     ),
-    ...amiss.map(({ name, detail }) => paint('yellow', plain(`  incomplete: ${name}: ${detail}`))),
+    ...amiss.map(({ name, detail }) =>
+      paint('yellow', plain(`  incomplete: ${name}: ${withoutPreamble(detail)}`)),
+    ),
     '',
     'Look on with --timeline, --journal, --redactions, --files.',
   ];

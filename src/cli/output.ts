@@ -36,20 +36,45 @@ export const logLine = (line: string): void => {
   process.stderr.write(`${line}\n`);
 };
 
-/** Rows in columns, two spaces apart; the last column is as long as it is. Lengths are counted without colour. */
-export function table(rows: readonly (readonly string[])[]): string[] {
+/** What is left for it is narrower than this: a last column is not broken there. */
+const narrowest = 24;
+
+/**
+ * Rows in columns, two spaces apart. The last column is as long as it is; on a terminal it is broken between words at the right edge,
+ * and goes on below itself. Lengths are counted without colour.
+ */
+export function table(
+  rows: readonly (readonly string[])[],
+  // A terminal that does not tell its width has 0.
+  width = (process.stdout.isTTY && process.stdout.columns) || Number.POSITIVE_INFINITY,
+): string[] {
   const widths = (rows[0] ?? []).map((_, column) =>
     Math.max(...rows.map((row) => stripVTControlCharacters(row[column] ?? '').length)),
   );
-  return rows.map((row) =>
-    row
-      .map((cell, column) =>
-        column === row.length - 1
-          ? cell
-          : cell + ' '.repeat((widths[column] ?? 0) - stripVTControlCharacters(cell).length),
-      )
-      .join('  '),
-  );
+  return rows.flatMap((row) => {
+    const before = row
+      .slice(0, -1)
+      .map((cell, column) => `${padded(cell, widths[column] ?? 0)}  `)
+      .join('');
+    const indent = stripVTControlCharacters(before).length;
+    const [first = '', ...more] = broken(row.at(-1) ?? '', width - indent);
+    return [before + first, ...more.map((line) => ' '.repeat(indent) + line)];
+  });
+}
+
+const padded = (cell: string, width: number): string =>
+  cell + ' '.repeat(width - stripVTControlCharacters(cell).length);
+
+/** Lines of at most `width`, broken at spaces; a word that is longer, such as a path, stays whole. What has colour stays as it is. */
+function broken(text: string, width: number): string[] {
+  if (width < narrowest || text.length <= width || stripVTControlCharacters(text) !== text) return [text];
+  const lines: string[] = [];
+  for (const word of text.split(' ')) {
+    const line = lines.at(-1);
+    if (line === undefined || line.length + 1 + word.length > width) lines.push(word);
+    else lines[lines.length - 1] = `${line} ${word}`;
+  }
+  return lines;
 }
 
 /** Says what failed, what was kept and what to do next; a stack only for what is our own mistake. Returns the exit status. */

@@ -4,6 +4,7 @@ import type { Appraisal, Verdict, VerifyReport } from '../forensics/claims.ts';
 import type { Explanation } from '../forensics/explain.ts';
 import { exitStatus, Failure } from '../host/failure.ts';
 import { ending, stopSignal } from './command.ts';
+import { otherRoot } from './other-root.ts';
 import { paint, plainly, printJson, printLine, progressLine, table } from './output.ts';
 
 export const verifyCommand = new Command('verify')
@@ -90,7 +91,7 @@ Examples:
           : reportLines(plainly(verified.report), accepted);
         for (const line of lines) printLine(line);
         const reports = verified.many ? verified.report.bundles : [verified.report];
-        if (options.trustedRoot === undefined && reports.some(failedByRoot)) printLine(otherRoot);
+        for (const line of otherRoot(options.trustedRoot, reports)) printLine(line);
         if (explanation !== undefined) for (const line of explanationLines(explanation)) printLine(line);
       }
       return accepted ? exitStatus.done : exitStatus.rejected;
@@ -111,15 +112,6 @@ async function explanationOf(name: string): Promise<Explanation> {
     status: exitStatus.usage,
   });
 }
-
-/** Whether a claim failed that is held against the trusted root. */
-const failedByRoot = ({ claims }: Pick<VerifyReport, 'claims'>): boolean =>
-  claims.some(
-    ({ claim, result }) => result === 'failed' && ['signer identity', 'transparency', 'time'].includes(claim),
-  );
-
-const otherRoot =
-  'This was held against the root of the public Sigstore. Where the node uses services of its own, name theirs with --trusted-root.';
 
 const explanationLines = ({ claim, says, needs, failed }: Explanation): string[] => [
   '',
@@ -170,7 +162,7 @@ function programLines(program: VerifyReport['program']): string[] {
 }
 
 /** A line a bundle, with the claims that failed or, where it is not accepted, that are not proven; then the series of each node. */
-function manyLines({ bundles, nodes, reasons, verdict }: ManyReport, accepted: boolean): string[] {
+function manyLines({ bundles, nodes, notRead, reasons, verdict }: ManyReport, accepted: boolean): string[] {
   const named = (claims: VerifyReport['claims'], wanted: Appraisal['result']): string =>
     claims.flatMap(({ claim, result }) => (result === wanted ? [claim] : [])).join(', ');
   const why = (bundle: ManyReport['bundles'][number]): string => {
@@ -195,16 +187,28 @@ function manyLines({ bundles, nodes, reasons, verdict }: ManyReport, accepted: b
       ...table(claims.map(({ claim, result, detail }) => [`  ${claim}`, marks[result](), detail])),
     ]),
     '',
+    ...notRead.map(({ name, what, bundle }) =>
+      paint(
+        bundle ? 'yellow' : 'dim',
+        `${name} is a ${what}, and was not ${bundle ? 'verified' : 'looked at'}.`,
+      ),
+    ),
     ...reasons.map((reason) => paint('red', reason)),
-    verdictLine(verdict, accepted),
+    verdictLine(
+      verdict,
+      accepted,
+      notRead.some(({ bundle }) => bundle) ? 'not all were verified' : undefined,
+    ),
   ];
 }
 
 const styles = { proven: 'green', incomplete: 'yellow', rejected: 'red' } as const;
 
-function verdictLine(verdict: Verdict, accepted: boolean): string {
-  const note = accepted
-    ? ' (accepted: what is missing is allowed)'
-    : ' (not accepted: see --allow-bypassed and policies/verify.toml)';
+function verdictLine(
+  verdict: Verdict,
+  accepted: boolean,
+  why = 'see --allow-bypassed and policies/verify.toml',
+): string {
+  const note = accepted ? ' (accepted: what is missing is allowed)' : ` (not accepted: ${why})`;
   return `${paint([styles[verdict], 'bold'], verdict)}${verdict === 'incomplete' ? note : ''}`;
 }

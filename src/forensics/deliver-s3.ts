@@ -18,7 +18,7 @@ import {
   sourceFailure,
 } from './delivery.ts';
 import { withClient } from './s3-client.ts';
-import { httpStatus, type S3Target } from './s3-failure.ts';
+import { httpStatus, intercepted, isPage, type S3Target } from './s3-failure.ts';
 import { abandonParts, defaultPartBytes, isUnfinished, uploadInParts } from './s3-parts.ts';
 import { s3Address } from './upload-target.ts';
 
@@ -48,9 +48,8 @@ export async function abandonInS3(target: S3Target, delivery: Delivery): Promise
   const files = delivery.files.filter((file) => isUnfinished(stateDirectory, file));
   if (files.length === 0) return;
   const credentials = await delivery.credentials();
-  await withClient({ target, use: 'upload', credentials, signal }, async (client, { endpoint, region }) => {
-    for (const file of files)
-      await abandonParts(client, endpoint ?? region, { stateDirectory, file, signal });
+  await withClient({ target, use: 'upload', credentials, signal }, async (client, place) => {
+    for (const file of files) await abandonParts(client, place, { stateDirectory, file, signal });
   });
 }
 
@@ -90,13 +89,15 @@ async function deliverOne(
           file,
           local,
           asked,
-          endpoint: target.endpoint ?? target.region,
+          target,
           delivery,
         })
       : await uploadWhole(client, file, local, asked, delivery);
   const answer = await client.send(new GetObjectCommand(place), { abortSignal: signal });
   const onChunk = counter(delivery, file, 'read back', local.size);
   const remote = await digest(answer.Body as AsyncIterable<Uint8Array>, onChunk);
+  if (remote.sha256 !== local.sha256 && isPage(answer))
+    throw intercepted(target, 'upload', `${remote.size} bytes of ${answer.ContentType ?? 'its own'}`);
   requireSame(local, remote, where, alreadyThere);
   requireProtected(answer, target, where);
   const { VersionId: version, ObjectLockMode: mode, ObjectLockRetainUntilDate: until } = answer;

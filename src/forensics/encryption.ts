@@ -5,6 +5,9 @@ import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
 const magic = Buffer.from('age-encryption.org/v1\n');
 
 export const encryptedSuffix = '.age';
+const mostRecipients = 100;
+/** Room for so many of the largest (post-quantum). Each is tried, in memory, before anything of the file is authenticated. */
+const largestHeader = 1 << 18;
 
 /** Whether a file is encrypted, by how it begins. */
 export function isEncrypted(path: string): boolean {
@@ -52,7 +55,7 @@ export async function* decrypted(
     });
   }
   try {
-    yield* await decrypter.decrypt(ReadableStream.from(cipher) as ReadableStream<Uint8Array>);
+    yield* await decrypter.decrypt(ReadableStream.from(withinHeader(cipher)) as ReadableStream<Uint8Array>);
   } catch (cause) {
     throw new Failure('archive-encrypted', `The archive cannot be decrypted: ${reasonOf(cause)}.`, {
       remedy:
@@ -63,9 +66,30 @@ export async function* decrypted(
   }
 }
 
+/** The same stream, unless its header, which ends in a line that begins with `---`, is larger than any honest one. */
+async function* withinHeader(cipher: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, void> {
+  let header: Buffer | undefined = Buffer.alloc(0);
+  for await (const chunk of cipher) {
+    if (header !== undefined) {
+      header = Buffer.concat([header, chunk.subarray(0, largestHeader - header.length)]);
+      if (header.includes('\n---')) header = undefined;
+      else if (header.length === largestHeader)
+        throw new Error(`its header is larger than ${largestHeader} bytes`);
+    }
+    yield chunk;
+  }
+}
+
 async function encrypterFor(recipients: readonly string[]) {
   const { Encrypter } = await import('age-encryption');
   const encrypter = new Encrypter();
+  if (recipients.length > mostRecipients) {
+    throw new Failure('recipient-invalid', `There are more than ${mostRecipients} age recipients.`, {
+      kept: 'Nothing was collected.',
+      remedy: 'Encrypt to fewer, who can hand it on.',
+      status: exitStatus.usage,
+    });
+  }
   for (const recipient of recipients) {
     try {
       encrypter.addRecipient(recipient);

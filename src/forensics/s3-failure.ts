@@ -27,7 +27,42 @@ export function regionElsewhere(error: unknown): string | undefined {
 /** What the store was asked for; failures are named after it. */
 export type S3Use = 'upload' | 'download';
 
-/** `USE-denied`, `-bucket-missing`, `-refused`, `-unreachable`, `-corrupt`; `s3-credentials` where there are none. */
+/** What an answer tells of who gave it. */
+interface Answered {
+  readonly ETag?: string | undefined;
+  readonly ContentType?: string | undefined;
+}
+
+/** Whether an answer about an object is none of a store's, each of which names an ETag: a page of whoever is in the way. */
+export const isPage = ({ ETag, ContentType = '' }: Answered): boolean =>
+  ETag === undefined || /^text\/html\b/i.test(ContentType);
+
+/** Something answered that is no store: the login page of a guest network, a proxy. */
+export const intercepted = (
+  { endpoint, region }: Pick<S3Target, 'endpoint' | 'region'>,
+  use: S3Use,
+  how: string,
+  cause?: unknown,
+): Failure =>
+  new Failure(
+    `${use}-intercepted`,
+    `${endpoint ?? `S3 in ${region}`} was not reached: something else answered in its place, with ${how}.`,
+    {
+      ...(use === 'upload' ? { kept } : {}),
+      remedy:
+        'Sign in to the network where it asks for that, have the proxy let it through, or correct the endpoint.',
+      cause,
+    },
+  );
+
+/** A status that no store has for what is asked of it: redirections to a login page, and RFC 6585, section 6. */
+const isInTheWay = (status: number | undefined, mute: boolean): status is number =>
+  status === 511 || (mute && status !== undefined && [302, 303, 307, 308].includes(status));
+
+/**
+ * `USE-denied`, `-bucket-missing`, `-refused`, `-unreachable`, `-intercepted`, `-corrupt`, `upload-unprotected`; `s3-credentials` where
+ * there are none.
+ */
 export function s3Failure(error: unknown, target: S3Target, use: S3Use): Failure {
   if (error instanceof Failure) return error;
   const name = error instanceof Error ? error.name : '';
@@ -54,6 +89,14 @@ export function s3Failure(error: unknown, target: S3Target, use: S3Use): Failure
       `${use}-bucket-missing`,
       `${place} has no bucket ${target.bucket}.`,
       `Create the bucket, or correct the URL.`,
+    );
+  }
+  if (isInTheWay(status, mute)) return intercepted(target, use, `status ${status}`, error);
+  if (name === 'InvalidRequest' && /object ?lock/i.test(reasonOf(error))) {
+    return failure(
+      'upload-unprotected',
+      `The bucket ${target.bucket} holds nothing under Object Lock, which was asked for; nothing was written.`,
+      'Give a bucket that was made with Object Lock, or ask for none in the upload URL.',
     );
   }
   if (status === 400 || status === 401 || status === 403 || status === 301) {

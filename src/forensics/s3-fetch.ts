@@ -3,7 +3,7 @@
 import { open } from 'node:fs/promises';
 import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
 import { withClient } from './s3-client.ts';
-import { httpStatus, type S3Target } from './s3-failure.ts';
+import { httpStatus, intercepted, isPage, type S3Target } from './s3-failure.ts';
 
 export interface S3Place {
   readonly target: S3Target;
@@ -29,6 +29,8 @@ export async function listObjects(
         }),
         { abortSignal: signal },
       );
+      if (page.Name === undefined)
+        throw intercepted(target, 'download', 'something that is no list of objects');
       keys.push(...(page.Contents ?? []).flatMap(({ Key }) => (Key === undefined ? [] : [Key])));
       token = page.IsTruncated === true ? page.NextContinuationToken : undefined;
     } while (token !== undefined && keys.length <= most);
@@ -64,6 +66,8 @@ export async function fetchObject(
         throw error;
       });
     if (answer === undefined) return;
+    if (isPage(answer))
+      throw intercepted(target, 'download', `a page (${answer.ContentType ?? 'of no type'})`);
     await using file = await writing(path, open(path, 'w', 0o600));
     let left = most;
     for await (const chunk of answer.Body as AsyncIterable<Uint8Array>) {

@@ -8,7 +8,7 @@ import type { S3Client } from '@aws-sdk/client-s3';
 import { removeDurable, writeDurably } from '../host/durable.ts';
 import { z } from '../host/zod.ts';
 import { counter, type Delivery, type Measured, sourceFailure } from './delivery.ts';
-import { httpStatus } from './s3-failure.ts';
+import { httpStatus, intercepted, type S3Target } from './s3-failure.ts';
 
 const mebibyte = 1 << 20;
 export const defaultPartBytes = 8 * mebibyte;
@@ -52,7 +52,7 @@ export interface PartsUpload {
     readonly ObjectLockMode?: 'GOVERNANCE' | 'COMPLIANCE';
     readonly ObjectLockRetainUntilDate?: Date;
   };
-  readonly endpoint: string;
+  readonly target: S3Target;
   readonly delivery: Delivery;
 }
 
@@ -65,6 +65,7 @@ export async function uploadInParts(upload: PartsUpload): Promise<boolean> {
     return true;
   }
   const found = readState(path, upload);
+  if (found === undefined && path !== undefined) await abandonOther(upload, parseState(path));
   try {
     const state = found ?? (await begin(upload));
     if (found === undefined) remember(path, state);
@@ -89,6 +90,8 @@ export async function uploadInParts(upload: PartsUpload): Promise<boolean> {
   return false;
 }
 
+const endpointOf = ({ endpoint, region }: S3Target): string => endpoint ?? region;
+
 /** Whether an upload of the file was begun and not ended. */
 export const isUnfinished = (stateDirectory: string, file: string): boolean =>
   existsSync(stateFile(stateDirectory, file));
@@ -96,12 +99,12 @@ export const isUnfinished = (stateDirectory: string, file: string): boolean =>
 /** Clears away what was sent of a file that will not be sent any more, as far as the store lets. */
 export async function abandonParts(
   client: S3Client,
-  endpoint: string,
+  target: S3Target,
   { stateDirectory, file, signal }: { stateDirectory: string; file: string; signal: AbortSignal },
 ): Promise<void> {
   const path = stateFile(stateDirectory, file);
   const state = parseState(path);
-  if (state?.endpoint === endpoint) {
+  if (state?.endpoint === endpointOf(target)) {
     const { bucket: Bucket, key: Key } = state;
     await abandon({ client, asked: { Bucket, Key }, delivery: { signal } }, state);
   }
@@ -122,22 +125,23 @@ async function liesThere({ client, asked: { Bucket, Key }, delivery }: PartsUplo
   }
 }
 
-async function begin({ client, local, asked, endpoint, delivery }: PartsUpload): Promise<PartState> {
+async function begin({ client, local, asked, target, delivery }: PartsUpload): Promise<PartState> {
   const { CreateMultipartUploadCommand } = await import('@aws-sdk/client-s3');
   const least = Math.ceil(local.size / mostParts / mebibyte) * mebibyte;
   const { UploadId } = await client.send(
     new CreateMultipartUploadCommand({ ...asked, ChecksumAlgorithm: 'CRC32', ChecksumType: 'FULL_OBJECT' }),
     { abortSignal: delivery.signal },
   );
+  if (UploadId === undefined) throw intercepted(target, 'upload', 'something that is no answer to an upload');
   return {
     format: 'esoteric-appliance-upload/1',
-    endpoint,
+    endpoint: endpointOf(target),
     bucket: asked.Bucket,
     key: asked.Key,
     sha256: local.sha256,
     protection: protectionOf(asked),
     partBytes: Math.max(delivery.partBytes ?? defaultPartBytes, least),
-    uploadId: UploadId ?? '',
+    uploadId: UploadId,
     parts: [],
   };
 }
@@ -232,6 +236,13 @@ async function abandon(
     .catch(() => {});
 }
 
+/** What was begun of another content, or for another place, before the bundle was sent there or under another lock. */
+async function abandonOther(upload: PartsUpload, state: PartState | undefined): Promise<void> {
+  if (state?.endpoint !== endpointOf(upload.target)) return;
+  const { bucket: Bucket, key: Key } = state;
+  await abandon({ ...upload, asked: { Bucket, Key } }, state);
+}
+
 const sizeOf = (number: number, { partBytes }: PartState, { size }: Measured): number =>
   Math.min(partBytes, size - (number - 1) * partBytes);
 
@@ -261,10 +272,10 @@ const statePath = ({ file, delivery: { stateDirectory } }: PartsUpload): string 
 /** Undefined where there is none, or it is about another content or place. */
 function readState(path: string | undefined, upload: PartsUpload): PartState | undefined {
   if (path === undefined) return undefined;
-  const { asked, local, endpoint } = upload;
+  const { asked, local, target } = upload;
   const state = parseState(path);
   const same =
-    state?.endpoint === endpoint &&
+    state?.endpoint === endpointOf(target) &&
     state.bucket === asked.Bucket &&
     state.key === asked.Key &&
     state.sha256 === local.sha256 &&

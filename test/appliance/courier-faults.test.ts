@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, renameSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { takeReceipts } from '../../src/alerts/receipts.ts';
 import { dropJob } from '../../src/alerts/spool.ts';
@@ -167,6 +168,24 @@ describe('a bundle is delivered in the end', () => {
     s3.faults.failNext(0, 500);
     retryUploads(config);
     await insist();
+    expectDelivered();
+  });
+
+  it('where other content took its name, which stays, and only a person can tell where it is to go', async () => {
+    const put = new S3Client({
+      region: 'us-east-1',
+      endpoint: s3.endpoint,
+      forcePathStyle: true,
+      credentials,
+    });
+    const taken = { Bucket: 'evidence', Key: `${prefix}/${names[1]}`, Body: 'other' };
+    await put.send(new PutObjectCommand(taken));
+    expect(await runCourier(config, toTheEnd)).toBe(1);
+    expect(uploadsOf(config).stuck?.why).toMatch(/Other content already lies at .* give the upload another/);
+    retryUploads(config, `s3://evidence/${prefix}-again?endpoint=${s3.endpoint}`);
+    expect(await runCourier(config, toTheEnd)).toBe(0);
+    expect(s3.objects('evidence').get(taken.Key)?.bytes.toString()).toBe('other');
+    prefix = `${prefix}-again`;
     expectDelivered();
   });
 

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -253,6 +253,16 @@ describe('a bundle', () => {
     expect(await node.ask(['courier', '--once'])).toEqual({ queued: 0 });
     expect(readdirSync(target).sort()).toEqual(names);
     expect(readFileSync(`${target}/${basename(made.archive)}`)).toEqual(readFileSync(made.archive));
+    // What was delivered goes without a word, the last one never, and what lies nowhere else is told.
+    const tight = `${readFileSync(node.config, 'utf8')}\n[forensics]\nkeep_bytes = 1\n`;
+    writeFileSync(node.config, tight);
+    const next = () => node.ask<BundleMade>(['collect-forensics']);
+    const bundles = [await next(), await next(), await next()];
+    const limits = bundles.map(({ problems }) =>
+      problems.filter((problem) => problem.startsWith('limits: ')),
+    );
+    const lost = new RegExp(`${basename(bundles[0]?.archive ?? '')}.*size.*delivered nowhere`);
+    expect(limits).toEqual([[], [], [expect.stringMatching(lost)]]);
   });
 });
 

@@ -14,12 +14,12 @@ import {
 import { basename, dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { dropJob } from '../../src/alerts/spool.ts';
+import type { BundleJob } from '../../src/appliance/bundle-job.ts';
 import { type Config, loadConfig } from '../../src/appliance/config.ts';
 import { runCourier } from '../../src/appliance/courier.ts';
 import { CourierIdentity, issuerClient } from '../../src/appliance/courier-identity.ts';
 import { deprovision } from '../../src/appliance/deprovision.ts';
 import type { BundleMade } from '../../src/appliance/evidence.ts';
-import type { BundleJob } from '../../src/appliance/handover.ts';
 import { readLogin, removeLogin, writeLogin } from '../../src/appliance/identity-login.ts';
 import { provision } from '../../src/appliance/provision.ts';
 import { identityStatus, login, logout, type SignedIn } from '../../src/appliance/sigstore-login.ts';
@@ -89,11 +89,15 @@ describe('a courier whose identity is that of a person', () => {
   let log = '';
 
   /** The bundle again, as one that was made just now and waits. */
-  const anotherBundle = (): string => {
+  const anotherBundle = (changes: Partial<BundleJob> = {}): string => {
     count += 1;
     const sigstore = `${made.sigstore.replace(/\.tar\.gz\.sigstore\.json$/, '')}-${count}.tar.gz.sigstore.json`;
     copyFileSync(made.sigstore, sigstore);
-    dropJob(layout.spool, { kind: 'bundle', key: `bundle-${count}`, payload: { ...job, sigstore } });
+    dropJob(layout.spool, {
+      kind: 'bundle',
+      key: `bundle-${count}`,
+      payload: { ...job, sigstore, ...changes },
+    });
     return join(layout.countersigned, basename(sigstore));
   };
   /** What waits is due now, and is tried: the number of those that wait still, and why. */
@@ -173,6 +177,29 @@ describe('a courier whose identity is that of a person', () => {
     expect(bundles.map((path) => existsSync(path))).toEqual([true, true, true]);
     expect(lab.requests.slice(before).filter(({ path }) => path === '/token')).toHaveLength(1);
     expect(JSON.parse(readFileSync(layout.identity, 'utf8')).refreshToken).not.toBe(old.refreshToken);
+  });
+
+  it('has those countersigned too that were made before Fulcio was configured: by the proof of a later one', async () => {
+    // No proof has come yet.
+    for (const end of ['', '-wal', '-shm']) rmSync(`${layout.outbox}${end}`, { force: true });
+    const own = anotherBundle({ proofOfPossession: null });
+    expect((await deliver()).why).toMatch(/proof of possession .* collect a bundle\./);
+    expect(existsSync(own)).toBe(false);
+    const later = anotherBundle();
+    expect(await deliver()).toEqual({ queued: 0, why: '' });
+    const proven = await Promise.all(
+      [own, later].map((file) =>
+        verifyFiles({
+          archive: made.archive,
+          sigstore: file,
+          enrolment: layout.enrolment,
+          trustedRoot: scratch.at('root.json'),
+          identity: { subject: identity, issuer: lab.issuer },
+          allowBypassed: true,
+        }),
+      ),
+    );
+    expect(proven.map(({ accepted }) => accepted)).toEqual([true, true]);
   });
 
   it('is told to sign in again where the issuer ends it, and after `logout`, which the issuer hears of', async () => {

@@ -273,7 +273,10 @@ describe('bundles that are kept', () => {
     make(4);
     leave(receiptOf(3));
     await recordReceipts(recording());
-    expect(await limitBundles(recording(), now)).toEqual([nameOf(3), nameOf(2)]);
+    expect(await limitBundles(recording(), now)).toMatchObject([
+      { name: nameOf(3), why: 'age', copied: true },
+      { name: nameOf(2), why: 'age', copied: false },
+    ]);
     expect(kept()).toEqual([1, 4]);
   });
 
@@ -314,7 +317,7 @@ describe('bundles that are kept', () => {
     expect(reads).toBe(1);
     leave(receiptOf(1));
     await recordReceipts(recording());
-    expect(await look()).toEqual([nameOf(1)]);
+    expect(await look()).toMatchObject([{ name: nameOf(1) }]);
   });
 
   it('that cannot be removed are recorded once, and in nothing’s way', async () => {
@@ -335,7 +338,7 @@ describe('bundles that are kept', () => {
     rmdirSync(path);
     writeFileSync(path, 'x'.repeat(100));
     old();
-    expect(await limitBundles(recording(), now + 10_000)).toEqual([nameOf(1)]);
+    expect(await limitBundles(recording(), now + 10_000)).toMatchObject([{ name: nameOf(1) }]);
     expect(gone()).toHaveLength(2);
     expect(kept()).toEqual([3]);
     expect(alerts).toHaveLength(2);

@@ -17,7 +17,7 @@ const config = () => {
   return loadConfig({ path, overrides: {} });
 };
 const key = 'alpha-bundle-000007';
-const job = { kind: 'bundle', key, payload: {} } as const;
+const job = { kind: 'bundle', key, payload: { upload: 's3://evidence/x' } } as const;
 
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'ea-uploads-'));
@@ -55,6 +55,38 @@ it('one that failed is shown with its reason, its parts and its next attempt, wh
   expect(outbox.due(Date.now())).toEqual([]);
   expect(retryUploads(config())).toEqual({ due: 1 });
   expect(outbox.due(Date.now()).map((due) => due.key)).toEqual([key]);
+});
+
+it('one goes where the configuration says now, unless it was told where, or is told so by retry', () => {
+  using outbox = new Outbox(stateLayout(directory).outbox);
+  const upload = 's3://evidence/asked';
+  outbox.enqueue(
+    { ...job, payload: { upload: 's3://evidence/mistyped', configured: true } },
+    { ...job, key: 'alpha-bundle-000008', payload: { upload, configured: false } },
+  );
+  const corrected = config();
+  corrected.forensics.upload = 's3://evidence/now?region=eu-central-1';
+  const targets = () => uploadsOf(corrected).bundles.map(({ target }) => target);
+  expect(targets()).toEqual([upload, 's3://evidence/now']);
+  expect(() => retryUploads(corrected, 'ftp://x')).toThrow(/ftp:/);
+  expect(targets()).toEqual([upload, 's3://evidence/now']);
+  expect(retryUploads(corrected, 'file:///mnt/stick')).toEqual({ due: 2 });
+  expect(targets()).toEqual(['file:///mnt/stick', 'file:///mnt/stick']);
+});
+
+it.each([
+  ['s3://evidence/x?endpoint=http://10.0.0.7:9000', [], true],
+  ['s3://evidence/x?endpoint=http://[2001:db8::7]:9000', [], true],
+  ['s3://evidence/x?endpoint=http://10.0.0.7:9000', ['age1…'], false],
+  ['s3://evidence/x?endpoint=http://127.0.0.1:9000', [], false],
+  ['s3://evidence/x?endpoint=http://[::1]:9000', [], false],
+  ['s3://evidence/x?endpoint=https://s3.example.org', [], false],
+  ['s3://evidence/x', [], false],
+  ['file:///mnt/stick', [], false],
+  ['', [], false],
+])('whether bundles go in clear is told: %s to %j', (upload, recipients, inClear) => {
+  const { forensics, ...rest } = config();
+  expect(uploadsOf({ ...rest, forensics: { ...forensics, upload, recipients } })).toMatchObject({ inClear });
 });
 
 it('one whose receipt no node has taken yet is shown so', () => {

@@ -1,5 +1,6 @@
 // `verify` of many bundles at once: a directory and a bucket, of nodes that are really set back between two bundles.
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
   copyFileSync,
   cpSync,
@@ -13,6 +14,8 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
@@ -195,8 +198,34 @@ describe('a directory', () => {
     symlinkSync('.', join(directory, 'folder', 'loop'));
     using source = directorySource(directory);
     expect(source.archives).toEqual([inside]);
+    expect(source.notRead).toEqual([
+      { name: join('folder', 'loop'), what: 'symbolic link', bundle: false },
+      { name: 'link', what: 'symbolic link', bundle: false },
+    ]);
     const unreadable = expect.objectContaining({ code: 'directory-unreadable', status: 2 }) as Error;
     expect(() => directorySource(scratch.at('nowhere'))).toThrow(unreadable);
+  });
+
+  it('in which a bundle is a link is not accepted, and says which; its statement may be one', async () => {
+    const directory = gather('bundle-linked', made, other);
+    const statement = join(directory, basename(made.sigstore));
+    rmSync(statement);
+    symlinkSync(made.sigstore, statement);
+    const accepted = await many(directory, '--allow-bypassed');
+    expect(accepted).toMatchObject({ status: 0, report: { notRead: [] } });
+    const linked = join(directory, basename(other.archive));
+    rmSync(linked);
+    rmSync(sigstoreName(linked));
+    symlinkSync(other.archive, linked);
+    const { status, report } = await many(directory, '--allow-bypassed');
+    expect(status).toBe(3);
+    expect(report).toMatchObject({
+      verdict: 'incomplete',
+      notRead: [{ name: basename(linked), what: 'symbolic link', bundle: true }],
+    });
+    rmSync(join(directory, basename(made.archive)));
+    rmSync(statement);
+    expect(() => directorySource(directory)).toThrow(`${basename(linked)} is a symbolic link`);
   });
 
   it('in which an archive is missing beside its statement is rejected', async () => {
@@ -334,6 +363,23 @@ describe('a directory', () => {
       for (const [place, code] of codes) await expect(verify(place), place).rejects.toMatchObject({ code });
       process.env.AWS_ACCESS_KEY_ID = 'SOMEBODY';
       await expect(verify(url)).rejects.toMatchObject({ code: 'download-denied' });
+    });
+
+    it('what answers in the place of the store is named, and is no evidence', async () => {
+      const portal = createServer((request, response) => {
+        request.resume();
+        response.writeHead(200, { 'content-type': 'text/html' }).end('<html>Please sign in.</html>');
+      }).listen(0, '127.0.0.1');
+      await once(portal, 'listening');
+      try {
+        const { port } = portal.address() as AddressInfo;
+        const through = (key: string) => verify(`s3://evidence/${key}?endpoint=http://127.0.0.1:${port}`);
+        for (const key of ['case-7', `case-7/${basename(made.archive)}`])
+          await expect(through(key), key).rejects.toMatchObject({ code: 'download-intercepted' });
+      } finally {
+        portal.closeAllConnections();
+        portal.close();
+      }
     });
 
     it('what cannot be written here is not the fault of the store', async () => {

@@ -259,9 +259,10 @@ stand_ins = ["fulcio", "rekor", "timestamp authority"]
       const twice = copyOf(bundle, `statement-twice-${at}`);
       const changed = text.replace('"dsseEnvelope":', `${key}{"payload":"ZXZpbA=="},"dsseEnvelope":`);
       writeFileSync(`${twice}.sigstore.json`, changed);
-      const { status, claims } = await verify(twice, ...held, '--allow-bypassed');
+      const { status, claims, report } = await verify(twice, ...held, '--allow-bypassed');
       expect(status).toBe(3);
       expect(claims.failed).toContain('signature');
+      expect(JSON.stringify(report)).toContain('has a key twice in one object');
     }
   });
 

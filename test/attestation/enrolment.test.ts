@@ -89,6 +89,7 @@ describe('reading an enrolment record', () => {
 
   it('refuses what is not a record at all', () => {
     expect(refusal('')).toContain('not JSON');
+    expect(refusal('{"node":"alpha","no\\u0064e":"beta"}')).toContain('a key twice');
     expect(refusal('null')).toContain('the record');
     expect(refusal(`"${'x'.repeat(1 << 20)}"`)).toContain('longer than');
   });

@@ -195,6 +195,10 @@ describe('a forged bundle', () => {
 
   it('fails when it has a field that the format does not know', () => {
     expect(() => parseSigstoreBundle({ ...genuine, extra: 1 })).toThrow('not a Sigstore bundle v0.3');
+    const { verificationMaterial: material } = genuine;
+    const timestampVerificationData = { rfc3161Timestamps: Array(33).fill({ signedTimestamp: 'AAAA' }) };
+    const many = { ...genuine, verificationMaterial: { ...material, timestampVerificationData } };
+    expect(() => parseSigstoreBundle(many)).toThrow(/<=32 items .*rfc3161Timestamps/);
     expect(anyFailed(verify({ ...genuine, extra: 1 }))).toBe(true);
     for (const nothing of [null, [], 'bundle', 7]) expect(anyFailed(verify(nothing))).toBe(true);
   });

@@ -1,6 +1,6 @@
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { plain, plainly, reportFailure } from '../../src/cli/output.ts';
+import { plain, plainly, reportFailure, table } from '../../src/cli/output.ts';
 
 describe('what others wrote', () => {
   it('does nothing to a terminal, wherever in a document it stands', () => {
@@ -19,6 +19,28 @@ describe('what others wrote', () => {
       'a?b?c ?detpecca? ?x? ?.',
     );
     expect(plain('Jörg, 東京, שלום')).toBe('Jörg, 東京, שלום');
+  });
+});
+
+describe('a table', () => {
+  const rows = [
+    ['a', 'proven', 'one two three four five six'],
+    ['longer', 'no', `see /${'x'.repeat(40)} there`],
+    ['c', '', '\u001b[33mcoloured words are left as they are, however long\u001b[39m'],
+  ];
+  it('is as wide as it is in a pipe', () => {
+    expect(table(rows)[0]).toBe('a       proven  one two three four five six');
+  });
+  it('goes on below its last column at the right edge of a terminal, and breaks no word', () => {
+    expect(table(rows, 41)).toEqual([
+      'a       proven  one two three four five',
+      '                six',
+      'longer  no      see',
+      `                /${'x'.repeat(40)}`,
+      '                there',
+      'c               \u001b[33mcoloured words are left as they are, however long\u001b[39m',
+    ]);
+    expect(table(rows, 39)).toEqual(table(rows));
   });
 });
 

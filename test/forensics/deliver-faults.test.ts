@@ -25,7 +25,12 @@ let url: string;
 let skew = 0;
 
 beforeAll(async () => {
-  s3 = await startS3({ credentials, buckets: ['evidence'], now: () => new Date(Date.now() + skew) });
+  s3 = await startS3({
+    credentials,
+    buckets: ['evidence', 'plain'],
+    withoutLock: ['plain'],
+    now: () => new Date(Date.now() + skew),
+  });
 });
 afterAll(() => s3.stop());
 beforeEach((context) => {
@@ -123,6 +128,19 @@ describe('an upload in parts', () => {
     writeFileSync(path, readFileSync(path, 'utf8').replace(/("uploadId":")[^"]*/, '$1forgotten'));
     await run();
     expectOneGoodCopy();
+  });
+
+  it('leaves no parts where it is not to go any more', async () => {
+    s3.faults.failNext(100, 403, 'PUT');
+    await expect(run()).rejects.toMatchObject({ code: 'upload-denied' });
+    s3.faults.failNext(0, 403);
+    const before = s3.requests.length;
+    url = url.replace('?', '-elsewhere?');
+    await run();
+    expectOneGoodCopy();
+    expect(requestsSince(before, /^DELETE .*204$/)).toEqual([
+      expect.not.stringContaining('-elsewhere') as string,
+    ]);
   });
 
   it('never replaces what lies there', async () => {
@@ -257,6 +275,31 @@ it('a refusal without a reason is told in plain words', async () => {
   });
 });
 
+describe('what answers in the place of the store', () => {
+  const page = '<html><body>Please sign in to this network.</body></html>';
+  it.each<[string, number, Record<string, string>]>([
+    ['a page to everything', 200, { 'content-type': 'text/html' }],
+    ['a page that is kept in caches', 200, { 'content-type': 'text/html; charset=utf-8', etag: '"5f2a"' }],
+    ['the way to a page', 302, { location: 'http://192.0.2.1/login' }],
+    ['that one must sign in (RFC 6585)', 511, { 'content-type': 'text/html' }],
+  ])('is named, and not taken for it: %s', async (_what, status, headers) => {
+    const portal = createServer((request, response) => {
+      request.resume();
+      response.writeHead(status, headers).end(page);
+    }).listen(0, '127.0.0.1');
+    await once(portal, 'listening');
+    try {
+      const through = `s3://evidence/x?endpoint=http://127.0.0.1:${(portal.address() as AddressInfo).port}`;
+      const inTheWay = { code: 'upload-intercepted', remedy: expect.stringContaining('Sign in') };
+      await expect(run({}, through)).rejects.toMatchObject(inTheWay);
+      await expect(run({ partBytes: 64 << 20 }, through)).rejects.toMatchObject(inTheWay);
+    } finally {
+      portal.closeAllConnections();
+      portal.close();
+    }
+  });
+});
+
 describe('what protects a copy', () => {
   const retained = 30 * 86_400_000;
   it.each(['governance', 'compliance'])('is set and read back: %s, of both files', async (mode) => {
@@ -277,6 +320,19 @@ describe('what protects a copy', () => {
     async (asked) => {
       await run();
       await expect(run({}, `${url}&${asked}`)).rejects.toMatchObject({ code: 'upload-unprotected' });
+    },
+  );
+
+  it.each([partBytes, 64 << 20])(
+    'and cannot be had in the bucket is told: nothing is written',
+    async (size) => {
+      const plain = `${url.replace('evidence', 'plain')}&object-lock=compliance&retain=30d`;
+      await expect(run({ partBytes: size }, plain)).rejects.toMatchObject({
+        code: 'upload-unprotected',
+        message: expect.stringContaining('nothing was written'),
+        remedy: expect.stringContaining('made with Object Lock'),
+      });
+      expect(s3.objects('plain').size).toBe(0);
     },
   );
 

@@ -122,6 +122,21 @@ describe('an encrypted archive', () => {
     expect(furthest).toBeLessThan(4 << 20);
   });
 
+  it('is not opened where its header asks for more work than any honest one', async () => {
+    const madeFor = (count: number) =>
+      all(encrypted(Array<string>(count).fill(recipient), pieces(Buffer.from('plain'))));
+    const cipher = await madeFor(100);
+    expect((await all(decrypted(identity, pieces(cipher)))).toString()).toBe('plain');
+    const first = 'age-encryption.org/v1\n';
+    const stanza = `-> X25519 ${'A'.repeat(43)}\n${'A'.repeat(43)}\n`;
+    const flood = Buffer.concat([Buffer.from(first + stanza.repeat(10_000)), cipher.subarray(first.length)]);
+    await expect(all(decrypted(identity, pieces(flood)))).rejects.toMatchObject({
+      code: 'archive-encrypted',
+      message: expect.stringContaining('its header is larger'),
+    });
+    await expect(madeFor(101)).rejects.toMatchObject({ code: 'recipient-invalid', status: 2 });
+  });
+
   it('is refused, before anything else, for what is no recipient', async () => {
     const wrong = recipient.slice(0, -1) + (recipient.endsWith('q') ? 'p' : 'q');
     for (const text of ['age1', wrong, 'ssh-ed25519 AAAA']) {

@@ -39,6 +39,8 @@ export interface S3Options {
   readonly port?: number;
   readonly credentials: Credentials;
   readonly buckets: readonly string[];
+  /** Those of them that were made without Object Lock. */
+  readonly withoutLock?: readonly string[];
   /** Default us-east-1. */
   readonly region?: string;
   /** Objects are also written here, `BUCKET/KEY`. It is not read at start. */
@@ -63,7 +65,12 @@ export interface S3Server {
 }
 
 export async function startS3(options: S3Options): Promise<S3Server> {
-  const buckets = new Map(options.buckets.map((name) => [name, new Bucket(name, options.directory)]));
+  const buckets = new Map(
+    options.buckets.map((name) => [
+      name,
+      new Bucket(name, options.directory, options.withoutLock?.includes(name) !== true),
+    ]),
+  );
   const multiparts = new Map(options.buckets.map((name) => [name, new Multipart()]));
   const rules = { credentials: options.credentials, region: options.region ?? 'us-east-1' };
   const clock = options.now ?? (() => new Date());

@@ -35,9 +35,11 @@ export class Bucket {
   readonly name: string;
   readonly objects = new Map<string, StoredObject>();
   readonly #directory: string | undefined;
+  readonly #lockable: boolean;
 
-  constructor(name: string, directory: string | undefined) {
+  constructor(name: string, directory: string | undefined, lockable: boolean) {
     this.name = name;
+    this.#lockable = lockable;
     this.#directory = directory === undefined ? undefined : join(directory, name);
     if (this.#directory !== undefined) mkdirSync(this.#directory, { recursive: true });
   }
@@ -64,6 +66,12 @@ export class Bucket {
     this.#writeFile(key, object.bytes);
     this.objects.set(key, object);
     return object;
+  }
+
+  /** To be asked before anything of an object is taken. */
+  requireLockable({ lock }: Attributes): void {
+    if (lock !== undefined && !this.#lockable)
+      throw invalidRequest('Bucket is missing ObjectLockConfiguration');
   }
 
   delete(key: string, headers: Headers, now: Date): void {

@@ -97,6 +97,7 @@ export function perform(call: Call): Answer {
 
 function putObject({ bucket, key, payload, headers, now }: Call): Answer {
   const attributes = attributesOf(headers, now);
+  bucket.requireLockable(attributes);
   requireChecksumForLock(attributes, payload);
   const object = bucket.put(key, wholeContent(payload), attributes, headers, now);
   return { status: 200, headers: { etag: object.etag, ...checksumHeaders(object) } };
@@ -187,7 +188,9 @@ function listObjects({ bucket, query }: Call): Answer {
 }
 
 function createMultipart({ bucket, multipart, key, headers, now }: Call): Answer {
-  const id = multipart.create(key, headers, attributesOf(headers, now));
+  const attributes = attributesOf(headers, now);
+  bucket.requireLockable(attributes);
+  const id = multipart.create(key, headers, attributes);
   return document('InitiateMultipartUploadResult', { Bucket: bucket.name, Key: key, UploadId: id });
 }
 
