@@ -16,6 +16,7 @@ import {
   milliseconds,
   pathOrNone,
 } from './config-values.ts';
+import { defaultStateDirectory } from './state-layout.ts';
 
 /** What `-I` and `node.interfaces` take: `any`, an interface, `CPU` or `CPU0`. */
 export const dataInterface = z.union(
@@ -78,7 +79,7 @@ const node = z.strictObject({
     .default([])
     .describe('Data interfaces, watched and shown: names, "any", "CPU" or "CPU0" (none)'),
   state_dir: absolutePath
-    .default('/var/lib/esoteric-appliance')
+    .default(defaultStateDirectory)
     .describe('Sealed keys, custody log, bundles, outbox'),
 });
 

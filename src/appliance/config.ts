@@ -8,10 +8,9 @@ import { exitStatus, Failure } from '../host/failure.ts';
 import { readToml } from '../host/toml.ts';
 import { z } from '../host/zod.ts';
 import { type Config, configSchema, dataInterface } from './config-schema.ts';
+import { defaultConfigPath } from './state-layout.ts';
 
 export type { Config, LinkConfig } from './config-schema.ts';
-
-export const defaultConfigPath = '/etc/esoteric-appliance/config.toml';
 
 /** The flags that stand above the file, as the command line gives them. */
 export interface Overrides {

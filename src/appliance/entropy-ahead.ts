@@ -4,8 +4,7 @@ import { existsSync } from 'node:fs';
 import { prepareCollectorWorker } from '../entropy/collector-worker.ts';
 import { hardenProcess } from '../host/hardening.ts';
 import { shareNativeHeaps } from '../host/heap.ts';
-import type { Config } from './config.ts';
-import { stateLayout } from './state-layout.ts';
+import { defaultConfigPath, defaultStateDirectory, stateLayout } from './state-layout.ts';
 
 /** Hardens the process and starts the thread that its pool will use. Dispose of it when there is no pool any more. */
 export function beginEntropyProcess(): AsyncDisposable {
@@ -14,6 +13,19 @@ export function beginEntropyProcess(): AsyncDisposable {
   return prepareCollectorWorker();
 }
 
-/** As `beginEntropyProcess`, where no node seems to run that would be asked instead. */
-export const beginWithoutNode = ({ node }: Config): AsyncDisposable | undefined =>
-  existsSync(stateLayout(node.state_dir).control) ? undefined : beginEntropyProcess();
+/** As `beginEntropyProcess`, where no node seems to run that would be asked instead; undefined where one does, or it cannot be told yet. */
+export const beginWithoutNode = (stateDirectory: string | undefined): AsyncDisposable | undefined =>
+  stateDirectory === undefined || existsSync(stateLayout(stateDirectory).control)
+    ? undefined
+    : beginEntropyProcess();
+
+/** The state directory, where that can be told before the configuration is read: undefined where a file decides. */
+export function stateDirectoryOf({ config, stateDir }: CommonOptions): string | undefined {
+  if (stateDir !== undefined) return stateDir;
+  return config === undefined && !existsSync(defaultConfigPath) ? defaultStateDirectory : undefined;
+}
+
+interface CommonOptions {
+  readonly config?: string | undefined;
+  readonly stateDir?: string | undefined;
+}

@@ -1,7 +1,10 @@
-// What lies where in the node's state directory, and whose it is.
+// What lies where, in the node's state directory and beside it, and whose it is.
 import { chmodSync, chownSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { User } from '../host/privileges.ts';
+
+export const defaultConfigPath = '/etc/esoteric-appliance/config.toml';
+export const defaultStateDirectory = '/var/lib/esoteric-appliance';
 
 export interface StateLayout {
   readonly directory: string;

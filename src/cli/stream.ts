@@ -42,10 +42,11 @@ export const streamCommand = command('stream', 'random bytes on stdout, conditio
         rate,
         sources,
       };
-      const config = await configOf(options);
       if (mode === 'drbg') {
-        const { beginWithoutNode } = await import('../appliance/entropy-ahead.ts');
-        await using _ahead = beginWithoutNode(config);
+        const { beginWithoutNode, stateDirectoryOf } = await import('../appliance/entropy-ahead.ts');
+        await using _ahead = beginWithoutNode(stateDirectoryOf(options));
+        const config = await configOf(options);
+        await using _later = beginWithoutNode(config.node.state_dir);
         const { streamTo } = await import('../appliance/stream.ts');
         await streamTo(config, request, 1);
       } else {
@@ -56,6 +57,7 @@ export const streamCommand = command('stream', 'random bytes on stdout, conditio
             status: exitStatus.usage,
           });
         }
+        const config = await configOf(options);
         logLine(`NOT FOR KEYS  These are ${mode === 'raw' ? 'raw' : 'thinned-out'} samples of ${source}.`);
         const { streamUnconditioned } = await import('../appliance/stream-unconditioned.ts');
         await streamUnconditioned(config, mode, source, request, 1);

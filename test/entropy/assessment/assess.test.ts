@@ -38,7 +38,7 @@ describe('the assessment of SP 800-90B', () => {
       const long = !['rand8_short', 'rand1_short', 'ringOsc-nist'].includes(name);
       context.skip(
         long && process.env.ESOTERIC_LONG === undefined,
-        'a million samples take two minutes: npm run test:chaos',
+        'a million samples take ten seconds: npm run test:chaos',
       );
       const { minEntropy, estimates } = assess(readFileSync(`${vectors}${name}.bin`), width);
       const result = readFileSync(`${vectors}${name}.res`, 'utf8');
