@@ -20,12 +20,13 @@ export const beginWithoutNode = (stateDirectory: string | undefined): AsyncDispo
     : beginEntropyProcess();
 
 /** The state directory, where that can be told before the configuration is read: undefined where a file decides. */
-export function stateDirectoryOf({ config, stateDir }: CommonOptions): string | undefined {
-  if (stateDir !== undefined) return stateDir;
-  return config === undefined && !existsSync(defaultConfigPath) ? defaultStateDirectory : undefined;
-}
-
-interface CommonOptions {
+export function stateDirectoryOf({
+  config,
+  stateDir,
+}: {
   readonly config?: string | undefined;
   readonly stateDir?: string | undefined;
+}): string | undefined {
+  if (stateDir !== undefined) return stateDir;
+  return config === undefined && !existsSync(defaultConfigPath) ? defaultStateDirectory : undefined;
 }

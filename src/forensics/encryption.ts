@@ -81,8 +81,6 @@ async function* withinHeader(cipher: AsyncIterable<Uint8Array>): AsyncGenerator<
 }
 
 async function encrypterFor(recipients: readonly string[]) {
-  const { Encrypter } = await import('age-encryption');
-  const encrypter = new Encrypter();
   if (recipients.length > mostRecipients) {
     throw new Failure('recipient-invalid', `There are more than ${mostRecipients} age recipients.`, {
       kept: 'Nothing was collected.',
@@ -90,6 +88,8 @@ async function encrypterFor(recipients: readonly string[]) {
       status: exitStatus.usage,
     });
   }
+  const { Encrypter } = await import('age-encryption');
+  const encrypter = new Encrypter();
   for (const recipient of recipients) {
     try {
       encrypter.addRecipient(recipient);

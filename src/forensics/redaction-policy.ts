@@ -1,5 +1,4 @@
 // The rules of redaction, read from policies/redaction.toml: data, so that an auditor can read and change them.
-
 import { readToml } from '../host/toml.ts';
 import { z } from '../host/zod.ts';
 
