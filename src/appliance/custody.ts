@@ -31,7 +31,7 @@ export function findCustody(config: Config, events: Iterable<string>): CustodyRe
 }
 
 /** What its chain says of the whole log; with `known`, also whether it still holds that head. @throws as `readCustody`. */
-export function checkChainOf(config: Config, known?: CustodyHead): LogCheck {
+function checkChainOf(config: Config, known?: CustodyHead): LogCheck {
   using files = openLog(config);
   let held = known?.sequence === emptyHead.sequence ? emptyHead.hash : undefined; // Of a node that had no record yet.
   const { check } = checkParts(files.parts, {}, ({ sequence }, hash) => {

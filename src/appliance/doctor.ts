@@ -9,7 +9,7 @@ import { watchedInterfaces } from '../interlock/watched.ts';
 import { outboxRows } from './alerts.ts';
 import type { Config } from './config.ts';
 import { askNode, isRunning } from './control.ts';
-import { checkChainOf } from './custody.ts';
+import { checkCustody } from './custody.ts';
 import { custodyRemedy } from './custody-anchor.ts';
 import { checkPolicies } from './doctor-policies.ts';
 import { checkTpm } from './doctor-tpm.ts';
@@ -104,21 +104,47 @@ function checkMaintenance(config: Config): Finding[] {
   }
 }
 
-/** As a running node found it, else as its chain says; nothing to say where there is no node yet. */
+/** As a running node found it, else as its chain and the TPM say now; nothing to say where there is no node yet. */
 async function checkCustodyLog(config: Config): Promise<Finding[]> {
   const layout = stateLayout(config.node.state_dir);
   if (!existsSync(layout.node)) return [];
   try {
-    const running = await isRunning(layout.control);
-    const { custody } = running ? await askNode<Status>(layout.control, 'status') : { custody: null };
-    const problem = running ? custody?.found?.problem : checkChainOf(config).problem;
-    const seen = running ? `as of ${custody?.found?.at ?? 'no time yet'}` : 'by its chain';
+    const { problem, seen } = (await isRunning(layout.control))
+      ? await custodyOfRunning(layout.control)
+      : await custodyOfStopped(config);
     return [
-      problem == null ? ok('custody log', `whole, ${seen}`) : missing('custody log', problem, custodyRemedy),
+      problem === undefined
+        ? ok('custody log', `whole, ${seen}`)
+        : missing('custody log', problem, custodyRemedy),
     ];
   } catch (error) {
     return [missing('custody log', reasonOf(error), error instanceof Failure ? (error.remedy ?? '') : '')];
   }
+}
+
+/** `seen`: how it is known to be whole. */
+interface CustodySeen {
+  readonly problem: string | undefined;
+  readonly seen: string;
+}
+
+async function custodyOfRunning(control: string): Promise<CustodySeen> {
+  const { custody } = await askNode<Status>(control, 'status');
+  const { found } = custody ?? {};
+  return { problem: found?.problem ?? undefined, seen: `as of ${found?.at ?? 'no time yet'}` };
+}
+
+async function custodyOfStopped(config: Config): Promise<CustodySeen> {
+  const { problem, tpm } = await checkCustody(config);
+  const chain = 'by its chain';
+  if (tpm === null) return { problem, seen: chain };
+  return {
+    problem,
+    seen:
+      'why' in tpm
+        ? `${chain}; the TPM was not asked: ${tpm.why}`
+        : `${chain}, and what the TPM was told up to record ${tpm.followed}`,
+  };
 }
 
 function checkRoot(): Finding {
