@@ -48,10 +48,21 @@ export class Collecting implements AsyncDisposable {
 
   /** Waits for its turn. @throws as `makeBundle`; Failure `node-stopping`. */
   async collect(request: BundleRequest, onProgress: (step: string) => void = () => {}): Promise<BundleMade> {
+    return await this.alone(() => this.#options.make(request, onProgress), {
+      first: request.trigger === 'zeroize',
+      onWait: () => onProgress('waiting: another bundle is being made'),
+    });
+  }
+
+  /** Does the work while no bundle is being made; `first`: before all that waits. @throws what the work throws; Failure `node-stopping`. */
+  async alone<T>(
+    work: () => Promise<T>,
+    { first = false, onWait = () => {} }: { readonly first?: boolean; readonly onWait?: () => void } = {},
+  ): Promise<T> {
     if (this.#running !== undefined && !this.#ended.signal.aborted) {
-      onProgress('waiting: another bundle is being made');
+      onWait();
       const { promise, resolve } = Promise.withResolvers<void>();
-      if (request.trigger === 'zeroize') this.#waiting.unshift(resolve);
+      if (first) this.#waiting.unshift(resolve);
       else this.#waiting.push(resolve);
       await promise;
     }
@@ -61,10 +72,10 @@ export class Collecting implements AsyncDisposable {
         remedy: 'Repeat the command once it has stopped.',
       });
     }
-    const making = this.#options.make(request, onProgress);
-    this.#running = making;
+    const working = work();
+    this.#running = working;
     try {
-      return await making;
+      return await working;
     } finally {
       // Whoever is next takes over before anybody else can begin.
       const next = this.#waiting.shift();

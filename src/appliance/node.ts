@@ -156,7 +156,7 @@ export class Node implements AsyncDisposable {
     this.#cleanup.use(new Housekeeping(this.#standing));
     const anchored = this.custodyFollower.anchor(); // Of a log of years this takes as long as all that follows.
     this.#cleanup.use(this.custodyFollower.lookDaily());
-    await readyForEvidence(this.#standing);
+    await this.#collecting.alone(() => readyForEvidence(this.#standing)); // A zeroize may have begun one.
     const secrets = new NodeSecrets({ ...this.#standing, arena: this.arena, tpm: this.#tpm });
     this.#secrets = secrets; // Before the first is open: a zeroize tells of what was there.
     await secrets.open();

@@ -236,6 +236,22 @@ describe('requests that meet', () => {
     expect(begun).toEqual(['first', 'third', 'second']);
   });
 
+  it('wait for what must not be done beside them, such as the look for what an earlier run left behind, which waits for them', async () => {
+    const { collecting, begun, finish } = setUp();
+    const { promise: looking, resolve: looked } = Promise.withResolvers<void>();
+    const before = collecting.alone(() => looking);
+    const zeroize = collecting.collect({ reason: 'zeroize', trigger: 'zeroize' });
+    const after = collecting.alone(async () => begun.push('look'));
+    expect(begun).toEqual([]);
+    looked();
+    await before;
+    await until('the bundle begins', () => (begun.length === 1 ? true : undefined));
+    expect(begun).toEqual(['zeroize']);
+    finish('zeroize');
+    await Promise.all([zeroize, after]);
+    expect(begun).toEqual(['zeroize', 'look']);
+  });
+
   it('are refused once the node stops, which finishes what is under way', async () => {
     const { collecting, begun, finish } = setUp();
     const first = collecting.collect({ reason: 'first' });
