@@ -20,7 +20,7 @@ const scratch = new Scratch();
 const credentials = { accessKeyId: 'COURIER', secretAccessKey: 'courier-secret' };
 const isRoot = process.geteuid?.() === 0;
 const long = process.env.ESOTERIC_LONG !== undefined;
-const reason = long ? '' : ' (skipped: set ESOTERIC_LONG=1)';
+const reason = long ? '' : ' (skipped: npm run test:chaos)';
 /** More than one part. */
 const archive = randomBytes((8 << 20) + 54_321);
 let s3: S3Server;

@@ -242,7 +242,7 @@ async function slowStore(bytesPerSecond: number): Promise<Server> {
 
 describe('time', () => {
   it.skipIf(!long)(
-    `is what a thin line gets: a request may take longer than silence is borne${long ? '' : ' (skipped: set ESOTERIC_LONG=1)'}`,
+    `is what a thin line gets: a request may take longer than silence is borne${long ? '' : ' (skipped: npm run test:chaos)'}`,
     { timeout: 60_000 },
     async () => {
       // More than kernels keep in buffers, through which it passes in silence.

@@ -33,7 +33,7 @@ describe('the assessment of SP 800-90B', () => {
     ['truerand_8bit', 8, 17],
   ] as const)(
     `gives the estimates of the reference implementation for %s${why}`,
-    { timeout: 180_000 },
+    { timeout: 900_000 },
     ([name, width, count], context) => {
       const long = !['rand8_short', 'rand1_short', 'ringOsc-nist'].includes(name);
       context.skip(
