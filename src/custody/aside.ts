@@ -1,8 +1,10 @@
 // What takes seconds of a log of years, on a thread of its own: the main thread of a node has heartbeats to give. What is little is
 // done at once, for a thread takes longer to begin.
+import { statSync } from 'node:fs';
 import { askThread } from '../host/thread.ts';
 import type { CustodyHead } from './chain.ts';
 import {
+  checkGzip,
   checkParts,
   type Found,
   findIn,
@@ -20,6 +22,8 @@ export type Question =
 
 /** So many bytes are checked in some tens of milliseconds. */
 const little = 1 << 18;
+/** A log, most of which is hashes, seldom shrinks to less than a part of so many. */
+const gzipRatio = 8;
 
 const onThread = <T>(question: Question): Promise<T> => askThread<T>('log-thread', import.meta.url, question);
 
@@ -38,5 +42,8 @@ export async function findAside(path: string, sought: Sought): Promise<Found> {
 }
 
 /** A log in one gzip file, as a bundle has it; as `checkPieces`. */
-export const checkPacked = (path: string, known?: CustodyHead): Promise<Omit<LogCheck, 'standing'>> =>
-  onThread({ ask: 'packed', path, known });
+export async function checkPacked(path: string, known?: CustodyHead): Promise<Omit<LogCheck, 'standing'>> {
+  return statSync(path).size < little / gzipRatio
+    ? await checkGzip(path, known)
+    : await onThread({ ask: 'packed', path, known });
+}

@@ -1,5 +1,8 @@
 // The custody log read from its files, in pieces: whether its chain is whole, and the records of certain events. On whatever thread
 // it is asked; who has heartbeats to give asks `aside.ts`.
+import { createReadStream } from 'node:fs';
+import { pipeline } from 'node:stream/promises';
+import { createGunzip } from 'node:zlib';
 import { type Standing, StandingWalk } from './anchor.ts';
 import {
   brokenLine,
@@ -92,6 +95,10 @@ export async function checkPieces(
   if (ok) return { head, ...compareHead(head, known, held) };
   return { ok, head, problem: brokenLine(`${lines + 1} of the custody log`, walk.problem) };
 }
+
+/** As `checkPieces`, of a log in one gzip file. */
+export const checkGzip = (path: string, known?: CustodyHead): Promise<Omit<LogCheck, 'standing'>> =>
+  pipeline(createReadStream(path), createGunzip(), (pieces) => checkPieces(pieces, known));
 
 /** Which records are looked for. */
 export interface Sought {

@@ -1,10 +1,7 @@
 // The thread of aside.ts.
-import { createReadStream } from 'node:fs';
-import { pipeline } from 'node:stream/promises';
 import { parentPort, workerData } from 'node:worker_threads';
-import { createGunzip } from 'node:zlib';
 import type { Question } from './aside.ts';
-import { checkParts, checkPieces, findIn } from './check.ts';
+import { checkGzip, checkParts, findIn } from './check.ts';
 
 function answer(question: Question): unknown {
   switch (question.ask) {
@@ -13,9 +10,7 @@ function answer(question: Question): unknown {
     case 'find':
       return findIn(question.parts, question.sought);
     case 'packed':
-      return pipeline(createReadStream(question.path), createGunzip(), (pieces) =>
-        checkPieces(pieces, question.known),
-      );
+      return checkGzip(question.path, question.known);
   }
 }
 

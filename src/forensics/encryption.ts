@@ -25,13 +25,20 @@ export async function requireRecipients(recipients: readonly string[]): Promise<
   await encrypterFor(recipients);
 }
 
-/** What only the holder of an identity of one of the recipients (`age1…`) can read. @throws as `requireRecipients`. */
+/**
+ * What only the holder of an identity of one of the recipients (`age1…`) can read. A chunk of `plain` need be good until the next is asked
+ * for. @throws as `requireRecipients`.
+ */
 export async function* encrypted(
   recipients: readonly string[],
   plain: AsyncIterable<Uint8Array>,
 ): AsyncGenerator<Uint8Array, void, void> {
   const encrypter = await encrypterFor(recipients);
-  yield* await encrypter.encrypt(ReadableStream.from(plain) as ReadableStream<Uint8Array>);
+  yield* await encrypter.encrypt(ReadableStream.from(copied(plain)) as ReadableStream<Uint8Array>);
+}
+
+async function* copied(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, void> {
+  for await (const chunk of chunks) yield Buffer.from(chunk);
 }
 
 /**

@@ -1,11 +1,11 @@
 // Packs a directory into the archive of a bundle: ustar in gzip, the same bytes for the same inputs (sorted, fixed owner,
 // mode and time; POSIX.1-2024 pax, ustar interchange; RFC 1952 without name and time). What was collected is not deflated again.
 import { createHash } from 'node:crypto';
-import { createWriteStream, existsSync, renameSync, rmSync } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { closeSync, existsSync, fstatSync, openSync, readSync, renameSync, rmSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { Header } from 'tar/header';
+import { chunksOf } from '../host/chunks.ts';
 import { syncDirectory } from '../host/durable.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
 import { Checksum, deflatePiece, gzipEndBytes, gzipHeader, lengthOf, PieceDeflater } from './deflated.ts';
@@ -54,35 +54,25 @@ export async function packBundle(
 
 async function writeArchive(archive: Archive, path: string, recipients: readonly string[]) {
   const hash = createHash('sha256');
-  let size = 0;
-  await pipeline(
-    () => archive.parts(),
-    async function* (chunks: AsyncIterable<Uint8Array>) {
-      for await (const chunk of chunks) {
-        hash.update(chunk);
-        yield chunk;
-      }
-    },
-    async function* (chunks: AsyncIterable<Uint8Array>) {
-      for await (const chunk of recipients.length === 0 ? chunks : encrypted(recipients, chunks)) {
-        size += chunk.length;
-        yield chunk;
-      }
-    },
-    createWriteStream(path, { flags: 'wx', mode: 0o600 }),
-  );
-  const handle = await open(path, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
+  async function* hashed(): AsyncGenerator<Uint8Array, void, void> {
+    for await (const part of archive.parts()) {
+      hash.update(part);
+      yield part;
+    }
   }
+  let size = 0;
+  await using file = await open(path, 'wx', 0o600);
+  for await (const chunk of recipients.length === 0 ? hashed() : encrypted(recipients, hashed())) {
+    await file.writeFile(chunk);
+    size += chunk.length;
+  }
+  await file.sync();
   return { sha256: hash.digest('hex'), size };
 }
 
 /**
  * The archive, in parts that need not be looked at again: what was collected lies there deflated. Headers and what fills the last block of
- * a member are pieces of their own.
+ * a member are pieces of their own. A part is good until the next is asked for.
  */
 class Archive {
   readonly #directory: string;
@@ -112,23 +102,24 @@ class Archive {
     const plain = join(this.#directory, path);
     const collected = collectedPath(this.#directory, path);
     const isPlain = existsSync(plain) || !existsSync(collected);
-    await using file = await open(isPlain ? plain : collected, 'r');
-    const bytes = (await file.stat()).size;
-    const end = isPlain ? undefined : await endOf(file, bytes);
-    const length = end === undefined ? bytes : lengthOf(end, size);
+    const file = isPlain ? plain : collected;
+    const { bytes, end } = lookAt(file);
+    const length = isPlain ? bytes : lengthOf(end, size);
     if (length === undefined) throw new Error(`${path} is not as it was collected`);
     yield this.#piece(Buffer.concat([before, headerOf(path, length)]));
-    if (end === undefined) yield* this.#plain(file, bytes, path);
-    else {
+    if (isPlain) {
+      yield* this.#deflated(chunksOf(openSync(file, 'r'), pieceBytes, { from: 0, to: bytes }));
+    } else {
       this.#sum = this.#sum.withGzip(end, length);
-      yield* piecesOf(file, gzipHeader.length, bytes - end.length, path);
+      const deflate = { from: gzipHeader.length, to: bytes - end.length };
+      yield* chunksOf(openSync(file, 'r'), pieceBytes, deflate);
     }
     return fillingOf(length);
   }
 
-  async *#plain(file: FileHandle, bytes: number, path: string): AsyncGenerator<Uint8Array> {
+  async *#deflated(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, void> {
     using deflater = new PieceDeflater();
-    for await (const piece of piecesOf(file, 0, bytes, path)) {
+    for await (const piece of pieces) {
       this.#sum = this.#sum.with(piece);
       yield await deflater.deflate(piece);
     }
@@ -140,20 +131,16 @@ class Archive {
   }
 }
 
-async function endOf(file: FileHandle, bytes: number): Promise<Buffer> {
-  const end = Buffer.alloc(gzipEndBytes);
-  await file.read(end, 0, end.length, Math.max(0, bytes - end.length));
-  return end;
-}
-
-/** Each in a buffer of its own: what is handed on may still wait. */
-async function* piecesOf(file: FileHandle, from: number, to: number, path: string): AsyncGenerator<Buffer> {
-  for (let at = from; at < to; ) {
-    const buffer = Buffer.allocUnsafeSlow(Math.min(to - at, pieceBytes));
-    const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
-    if (bytesRead === 0) throw new Error(`${path} became shorter while it was packed`);
-    at += bytesRead;
-    yield buffer.subarray(0, bytesRead);
+/** How long a file is, and how it ends, if it is a gzip. */
+function lookAt(path: string): { readonly bytes: number; readonly end: Buffer } {
+  const fd = openSync(path, 'r');
+  try {
+    const bytes = fstatSync(fd).size;
+    const end = Buffer.alloc(gzipEndBytes);
+    readSync(fd, end, 0, end.length, Math.max(0, bytes - end.length));
+    return { bytes, end };
+  } finally {
+    closeSync(fd);
   }
 }
 

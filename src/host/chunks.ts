@@ -5,24 +5,32 @@ import { promisify } from 'node:util';
 const readInto = promisify(read);
 
 /**
- * From where the descriptor stands to the end, in chunks of at most `chunkBytes`; one is read while the one before is worked on, so a
- * chunk is good until the next is asked for. Takes the descriptor over, and closes it when its last read has ended. @throws Error of read(2).
+ * From where the descriptor stands to the end, or of a range of a file, in chunks of at most `chunkBytes`; one is read while the one before
+ * is worked on, so a chunk is good until the next is asked for. Takes the descriptor over, and closes it when its last read has ended.
+ * @throws Error of read(2), and where the file ends within the range.
  */
-export async function* chunksOf(fd: number, chunkBytes: number): AsyncGenerator<Buffer, void, void> {
+export async function* chunksOf(
+  fd: number,
+  chunkBytes: number,
+  range?: { readonly from: number; readonly to: number },
+): AsyncGenerator<Buffer, void, void> {
   let current = Buffer.allocUnsafeSlow(chunkBytes);
   let other = Buffer.allocUnsafeSlow(chunkBytes);
+  let at = range?.from ?? null;
   const take = (buffer: Buffer) => {
-    const reading = readInto(fd, buffer, 0, chunkBytes, null);
+    const reading = readInto(fd, buffer, 0, Math.min(chunkBytes, (range?.to ?? Infinity) - (at ?? 0)), at);
     reading.catch(() => {}); // It may fail while the chunk before is worked on; it is thrown where it is waited for.
     return reading;
   };
   let coming = take(current);
   try {
     for (let { bytesRead } = await coming; bytesRead > 0; { bytesRead } = await coming) {
+      if (at !== null) at += bytesRead;
       coming = take(other);
       yield current.subarray(0, bytesRead);
       [current, other] = [other, current];
     }
+    if (range !== undefined && at !== range.to) throw new Error('the file became shorter while it was read');
   } finally {
     // Not waited for: what is read from may be a pipe that nobody writes to.
     coming.catch(() => {}).finally(() => closeSync(fd));

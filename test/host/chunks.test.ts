@@ -18,6 +18,12 @@ function isOpen(fd: number): boolean {
   }
 }
 
+async function all(chunks: AsyncIterable<Uint8Array>): Promise<Buffer> {
+  const came: Buffer[] = [];
+  for await (const chunk of chunks) came.push(Buffer.from(chunk));
+  return Buffer.concat(came);
+}
+
 describe('chunks', () => {
   it.each([0, 1, 999, 1000, 1001, 54_321])(
     'of a file of %d bytes are all of it, in order',
@@ -26,12 +32,28 @@ describe('chunks', () => {
       const bytes = seededNoise(length)(length);
       writeFileSync(path, bytes);
       const fd = openSync(path, 'r');
-      const came: Buffer[] = [];
-      for await (const chunk of chunksOf(fd, 1000)) came.push(Buffer.from(chunk));
-      expect(Buffer.concat(came).equals(bytes)).toBe(true);
+      expect((await all(chunksOf(fd, 1000))).equals(bytes)).toBe(true);
       await vi.waitFor(() => expect(isOpen(fd)).toBe(false));
     },
   );
+
+  it.each([
+    [0, 0],
+    [0, 5000],
+    [10, 10],
+    [10, 4000],
+    [999, 1000],
+    [1, 1001],
+  ])('from %d to %d of a file are that range', async (from, to) => {
+    const path = join(directory, 'file');
+    const bytes = seededNoise(7)(5000);
+    writeFileSync(path, bytes);
+    const fd = openSync(path, 'r');
+    expect((await all(chunksOf(fd, 1000, { from, to }))).equals(bytes.subarray(from, to))).toBe(true);
+    await vi.waitFor(() => expect(isOpen(fd)).toBe(false));
+    const cut = chunksOf(openSync(path, 'r'), 1000, { from, to: 5001 });
+    await expect(all(cut)).rejects.toThrow('became shorter');
+  });
 
   it('of what cannot be read are an error, and it is closed', async () => {
     const fd = openSync(directory, 'r');
