@@ -14,6 +14,10 @@ export class CleanLines {
   readonly #lengths = new Uint8Array(places);
   /** What was last offered to a place. Only what is offered twice is kept: else what never comes again would drive out what does. */
   readonly #offered = new Int32Array(places);
+  /** After each line that is kept, the place of the one that was met next among these: mostly it is the one that comes next. */
+  readonly #next = new Uint16Array(places);
+  /** Of the line that was met last among these. */
+  #last = 0;
   #end = 0;
   #hash = 0;
 
@@ -22,14 +26,26 @@ export class CleanLines {
     return this.#end;
   }
 
-  /** Of the line that was looked at last, for `offer`. */
+  /** Of the line that was looked at last, if it is not kept; for `offer`. */
   get hash(): number {
     return this.#hash;
   }
 
-  /** Whether the line from `start` to the next line break is kept; there is a line break. */
-  has(bytes: DataView, start: number): boolean {
-    const last = bytes.byteLength - 4;
+  /**
+   * Whether the line from `start` to the next line break is kept; there is a line break. `length` is that of the bytes: asking a
+   * DataView each time would take a fifth as long again.
+   */
+  has(bytes: DataView, length: number, start: number): boolean {
+    const expected = this.#next[this.#last] ?? 0;
+    const end = start + (this.#lengths[expected] ?? 0);
+    if (end > start && end < length && bytes.getUint8(end) === newline) {
+      if (this.#isAt(expected * longest, bytes, start, end)) {
+        this.#end = end;
+        this.#last = expected;
+        return true;
+      }
+    }
+    const last = length - 4;
     let at = start;
     let hash = 0;
     for (; at <= last; at += 4) {
@@ -46,7 +62,10 @@ export class CleanLines {
     this.#end = at;
     this.#hash = hash;
     const place = hash & (places - 1);
-    return at - start === this.#lengths[place] && this.#isAt(place * longest, bytes, start, at);
+    if (at - start !== this.#lengths[place] || !this.#isAt(place * longest, bytes, start, at)) return false;
+    this.#next[this.#last] = place;
+    this.#last = place;
+    return true;
   }
 
   /** The line, which `has` has looked at, is clean. */

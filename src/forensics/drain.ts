@@ -60,9 +60,11 @@ export async function drain(
   const lead = async (bytes: Uint8Array): Promise<void> => {
     for (let at = 0; at < bytes.length && !full; ) {
       const end = Math.min(bytes.length, at + fedBytes - pending.length);
-      pending.copy(bytes, at, end);
+      const isWhole = end - at === fedBytes;
+      if (!isWhole) pending.copy(bytes, at, end);
+      if (isWhole) full = !(way.feed(bytes.subarray(at, end)) && (await way.ready()));
+      else if (pending.length === fedBytes) full = !(feedPending() && (await way.ready()));
       at = end;
-      if (pending.length === fedBytes) full = !(feedPending() && (await way.ready()));
     }
   };
   const iterator = chunksOf(collector, timeUp.signal, room);

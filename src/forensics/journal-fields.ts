@@ -75,6 +75,7 @@ export class JournalFields {
   /** Whole lines. */
   addLines(from: number, to: number): void {
     const piece = this.#piece;
+    const { length } = this.#bytes;
     const clean = this.#clean;
     for (let at = from; at < to; ) {
       const byte = piece.getUint8(at);
@@ -85,14 +86,14 @@ export class JournalFields {
         continue;
       }
       this.#inEntry = true;
-      if (byte === underscore && mayPlace(piece.getUint8(at + 1))) {
-        const end = placeEnd(piece, at);
+      if (byte === underscore && mayPlace(piece, at)) {
+        const end = placeEnd(piece, length, at);
         if (end !== -1) {
           at = end + 1;
           continue;
         }
       }
-      const isClean = clean.has(piece, at);
+      const isClean = clean.has(piece, length, at);
       const { end } = clean;
       if (!isClean) {
         this.#add(at, -1, end, clean.hash);
@@ -205,7 +206,17 @@ export class JournalFields {
 const address =
   /^(?:(?:__(?:REALTIME_TIMESTAMP|MONOTONIC_TIMESTAMP|SEQNUM)|_SOURCE_(?:REALTIME|BOOTTIME|MONOTONIC)_TIMESTAMP)=\d{1,20}|(?:_BOOT_ID|__SEQNUM_ID)=[0-9a-f]{32}|__CURSOR=(?:[a-z]=[0-9a-f]{1,32};?){1,8})$/;
 
-const cursorName = Buffer.from('__CURSOR=');
+interface Name {
+  readonly bytes: DataView;
+  readonly length: number;
+}
+
+function named(name: string): Name {
+  const { buffer, byteOffset, length } = Buffer.from(name);
+  return { bytes: new DataView(buffer, byteOffset, length), length };
+}
+
+const cursorName = named('__CURSOR=');
 const numberNames = [
   '__REALTIME_TIMESTAMP=',
   '__MONOTONIC_TIMESTAMP=',
@@ -213,23 +224,32 @@ const numberNames = [
   '_SOURCE_REALTIME_TIMESTAMP=',
   '_SOURCE_BOOTTIME_TIMESTAMP=',
   '_SOURCE_MONOTONIC_TIMESTAMP=',
-].map((name) => Buffer.from(name));
+].map(named);
 
-/** The second letter of each name that `placeEnd` knows. */
-const mayPlace = (second: number): boolean => second === underscore || second === 0x53;
+/** Whether a line that begins with `_` may have a name that `placeEnd` knows, by the next two letters. */
+function mayPlace(piece: DataView, start: number): boolean {
+  const second = piece.getUint8(start + 1);
+  return second === underscore || (second === 0x53 && piece.getUint8(start + 2) === 0x4f);
+}
 
-/** Where a line ends that `address` knows, by a look at its bytes: each entry has some that no other has. -1 where it may know it not. */
-function placeEnd(piece: DataView, start: number): number {
-  if (isNamed(piece, start, cursorName)) return cursorEnd(piece, start + cursorName.length);
+/**
+ * Where a line ends that `address` knows, by a look at its bytes: each entry has some that no other has. -1 where it may know it not.
+ * `length`: of the piece.
+ */
+function placeEnd(piece: DataView, length: number, start: number): number {
+  if (isNamed(piece, length, start, cursorName)) return cursorEnd(piece, start + cursorName.length);
   for (const name of numberNames)
-    if (isNamed(piece, start, name)) return numberEnd(piece, start + name.length);
+    if (isNamed(piece, length, start, name)) return numberEnd(piece, start + name.length);
   return -1;
 }
 
-/** Of a line, which has a line break, and so no more bytes are read than it has. */
-function isNamed(piece: DataView, start: number, name: Uint8Array): boolean {
-  for (let at = 0; at < name.length; at += 1) if (piece.getUint8(start + at) !== name[at]) return false;
-  return true;
+/** Compared four bytes at a time, the last four last. */
+function isNamed(piece: DataView, length: number, start: number, name: Name): boolean {
+  const last = name.length - 4;
+  if (start + name.length > length) return false;
+  for (let at = 0; at < last; at += 4)
+    if (piece.getInt32(start + at) !== name.bytes.getInt32(at)) return false;
+  return piece.getInt32(start + last) === name.bytes.getInt32(last);
 }
 
 function numberEnd(piece: DataView, start: number): number {

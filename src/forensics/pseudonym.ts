@@ -1,7 +1,7 @@
 // Pseudonyms: what stands in a bundle for what must not leave the node, `‹ip:1a2b3c4d›`. The digits are the first of an HMAC-SHA-256
 // (FIPS 198-1) under the key of the case. Text is handled as Latin-1, one character a byte.
 import { createHmac, type Hmac } from 'node:crypto';
-import { hmacInto } from '../host/openssl.ts';
+import { HmacSeries, hmacInto } from '../host/openssl.ts';
 
 export const caseKeyBytes = 32;
 
@@ -16,6 +16,7 @@ const foldsCase: ReadonlySet<string> = new Set(['host', 'ip', 'mac']);
 export class OriginalHmacs {
   readonly #key: Uint8Array;
   readonly #digest = Buffer.alloc(32);
+  #series: HmacSeries | undefined;
   readonly #known = new Map<string, string>();
   /**
    * The beginnings of HMACs that were computed lately. Only what comes twice is remembered: what never comes again would drive out what
@@ -45,6 +46,17 @@ export class OriginalHmacs {
     return hmac;
   }
 
+  /** Does work, at once, that asks for many: meanwhile the key is in OpenSSL. */
+  during<T>(work: () => T): T {
+    using series = new HmacSeries(this.#key);
+    this.#series = series;
+    try {
+      return work();
+    } finally {
+      this.#series = undefined;
+    }
+  }
+
   #wasLately(beginning: number): boolean {
     const place = beginning & (this.#lately.length - 1);
     const was = this.#lately[place] === beginning;
@@ -59,7 +71,8 @@ export class OriginalHmacs {
 
   /** Through OpenSSL at once: an object for each would take five times as long, and hold the key until it is collected. */
   #compute(bytes: Uint8Array): string {
-    hmacInto('sha256', this.#key, bytes, this.#digest);
+    if (this.#series === undefined) hmacInto('sha256', this.#key, bytes, this.#digest);
+    else this.#series.into(bytes, this.#digest);
     return this.#digest.toString('hex');
   }
 }

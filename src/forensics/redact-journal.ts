@@ -80,6 +80,10 @@ export class JournalRedaction implements RedactionStream {
   }
 
   #advance(final: boolean): Uint8Array {
+    return this.#redaction.hmacs.during(() => this.#advanced(final));
+  }
+
+  #advanced(final: boolean): Uint8Array {
     const buffer = this.#pending.view;
     this.#out.drop(this.#out.length);
     this.#wanted = window;

@@ -42,6 +42,10 @@ export class TextRedaction implements RedactionStream {
 
   /** Replaces every match that begins within the first `safe` characters that are pending. */
   #advance(safe: number): Uint8Array {
+    return this.#redaction.hmacs.during(() => this.#advanced(safe));
+  }
+
+  #advanced(safe: number): Uint8Array {
     const { rules, hmacs } = this.#redaction;
     const offset = this.#behind.length;
     const whole = this.#behind + this.#pending;

@@ -4,7 +4,7 @@
 /** A larger one is given back when it is empty. */
 const keptBytes = 1 << 20;
 /** So few are copied faster than a view of them is made. */
-const short = 128;
+const short = 32;
 
 export class GrowingBytes {
   #bytes = Buffer.alloc(0);

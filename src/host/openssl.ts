@@ -33,6 +33,37 @@ const hmacOnce: (
 ) => bigint | null = library.func(
   'void *HMAC(const void *, const void *, int, const uint8_t *, size_t, uint8_t *, void *)',
 );
+const fetchMac: (context: null, name: string, properties: null) => bigint | null = library.func(
+  'void *EVP_MAC_fetch(void *, const char *, const char *)',
+);
+const newMacContext: (mac: bigint) => bigint | null = library.func('void *EVP_MAC_CTX_new(void *)');
+const freeMacContext: (context: bigint) => void = library.func('void EVP_MAC_CTX_free(void *)');
+interface Parameter {
+  readonly key: string | null;
+  readonly data_type: number;
+  readonly data: string | null;
+  readonly data_size: number;
+  readonly return_size: number;
+}
+koffi.struct('OSSL_PARAM', {
+  key: 'const char *',
+  data_type: 'unsigned int',
+  data: 'const char *',
+  data_size: 'size_t',
+  return_size: 'size_t',
+});
+const macInit: (
+  context: bigint,
+  key: Pointer,
+  keyLength: number,
+  parameters: readonly Parameter[] | null,
+) => number = library.func('int EVP_MAC_init(void *, const uint8_t *, size_t, const OSSL_PARAM *)');
+const macUpdate: (context: bigint, data: Pointer, length: number) => number = library.func(
+  'int EVP_MAC_update(void *, const uint8_t *, size_t)',
+);
+const macFinal: (context: bigint, out: Pointer, outLength: null, outSize: number) => number = library.func(
+  'int EVP_MAC_final(void *, uint8_t *, void *, size_t)',
+);
 const fetchCipher: (context: null, name: string, properties: null) => bigint | null = library.func(
   'void *EVP_CIPHER_fetch(void *, const char *, const char *)',
 );
@@ -67,6 +98,13 @@ const digests: Record<DigestName, bigint> = {
   sha256: found(fetchDigest(null, 'SHA2-256', null), 'SHA-256'),
   sha512: found(fetchDigest(null, 'SHA2-512', null), 'SHA-512'),
 };
+const hmac = found(fetchMac(null, 'HMAC', null), 'HMAC');
+const utf8String = 4;
+/** OSSL_PARAM(3): one, and the one that ends them. */
+const withSha256: readonly Parameter[] = [
+  { key: 'digest', data_type: utf8String, data: 'SHA2-256', data_size: 8, return_size: 0 },
+  { key: null, data_type: 0, data: null, data_size: 0, return_size: 0 },
+];
 const aes256ctr = found(fetchCipher(null, 'AES-256-CTR', null), 'AES-256-CTR');
 
 /**
@@ -99,6 +137,43 @@ export function hmacInto(
     null,
   );
   found(result, 'HMAC');
+}
+
+/**
+ * HMAC-SHA-256 (FIPS 198-1) of one text after the other under one key, in a third of the time of `hmacInto`. From the first on the key
+ * is in OpenSSL, with two hash contexts that follow from it, until this is disposed of: all are cleansed as they are freed.
+ */
+export class HmacSeries implements Disposable {
+  readonly #key: Uint8Array | SecretBuffer;
+  #context: bigint | undefined;
+
+  constructor(key: Uint8Array | SecretBuffer) {
+    this.#key = key;
+  }
+
+  /** Of `data` into `out`, 32 bytes. */
+  into(data: Uint8Array, out: Uint8Array): void {
+    if (out.byteLength < digestLength.sha256)
+      throw new RangeError(`HMAC-SHA-256 needs ${digestLength.sha256} bytes`);
+    const context = this.#ready();
+    require1(macUpdate(context, data, data.byteLength), 'EVP_MAC_update');
+    require1(macFinal(context, out, null, out.byteLength), 'EVP_MAC_final');
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#context !== undefined) freeMacContext(this.#context);
+    this.#context = undefined;
+  }
+
+  #ready(): bigint {
+    if (this.#context !== undefined) {
+      require1(macInit(this.#context, null, 0, null), 'EVP_MAC_init'); // Under the same key.
+      return this.#context;
+    }
+    this.#context = found(newMacContext(hmac), 'EVP_MAC_CTX_new');
+    require1(macInit(this.#context, pointer(this.#key), this.#key.byteLength, withSha256), 'EVP_MAC_init');
+    return this.#context;
+  }
 }
 
 /**

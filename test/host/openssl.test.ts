@@ -2,7 +2,14 @@ import { createHash, createHmac, randomFillSync } from 'node:crypto';
 import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { SecretArena, type SecretBuffer } from '../../src/host/arena.ts';
-import { CtrStream, cleanse, digestInto, hmacInto, x25519PublicKey } from '../../src/host/openssl.ts';
+import {
+  CtrStream,
+  cleanse,
+  digestInto,
+  HmacSeries,
+  hmacInto,
+  x25519PublicKey,
+} from '../../src/host/openssl.ts';
 
 function secret(arena: SecretArena, hex: string): SecretBuffer {
   const buffer = arena.take(hex.length / 2, 'test secret');
@@ -109,6 +116,24 @@ describe('OpenSSL in place', () => {
     randomFillSync(key.bytes);
     x25519PublicKey(key);
     hmacInto('sha256', key, new Uint8Array(10), new Uint8Array(32));
+    expect(copiesOutside(arena, key)).toBe(0);
+  });
+
+  it('has an HMAC key outside the arena only while a series of them is under way', () => {
+    using arena = SecretArena.allocate({ allowSwappable: true });
+    using key = arena.take(32, 'HMAC key');
+    randomFillSync(key.bytes);
+    const series = new HmacSeries(key);
+    for (const length of [0, 1, 55, 64, 10_000]) {
+      const [expected, out] = [new Uint8Array(32), new Uint8Array(32)];
+      const data = Buffer.alloc(length, length);
+      hmacInto('sha256', key, data, expected);
+      series.into(data, out);
+      expect(out).toEqual(expected);
+    }
+    expect(copiesOutside(arena, key)).toBeGreaterThan(0);
+    expect(() => series.into(new Uint8Array(1), new Uint8Array(31))).toThrow(RangeError);
+    series[Symbol.dispose]();
     expect(copiesOutside(arena, key)).toBe(0);
   });
 
