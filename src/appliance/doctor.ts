@@ -15,10 +15,9 @@ import { checkPolicies } from './doctor-policies.ts';
 import { checkTpm } from './doctor-tpm.ts';
 import { requireEvidenceSettings } from './evidence.ts';
 import { type Finding, missing, ok } from './finding.ts';
-import { readNodeRecord } from './node-record.ts';
 import { appraiseProgram, kindNames, lacking } from './program.ts';
 import { stateLayout } from './state-layout.ts';
-import { askedOfStopped, type Status } from './status.ts';
+import { askedNow, type Status } from './status.ts';
 import { goInClear, stuckOf, uploadTarget } from './uploads.ts';
 
 export async function examine(config: Config): Promise<Finding[]> {
@@ -35,7 +34,7 @@ export async function examine(config: Config): Promise<Finding[]> {
     await checkEvidence(config),
     await checkProgramItself(config),
     checkDelivery(config),
-    ...checkMaintenance(config),
+    ...(await checkMaintenance(config)),
     ...(await checkCustodyLog(config)),
   ];
 }
@@ -92,11 +91,11 @@ function checkDelivery(config: Config): Finding {
 }
 
 /** What windows have left to be done; nothing to say where there is no node yet. */
-function checkMaintenance(config: Config): Finding[] {
+async function checkMaintenance(config: Config): Promise<Finding[]> {
   const layout = stateLayout(config.node.state_dir);
   if (!existsSync(layout.node)) return [];
   try {
-    return askedOfStopped(config, layout, readNodeRecord(layout)).map(({ what, since, remedy }) =>
+    return (await askedNow(config, layout)).map(({ what, since, remedy }) =>
       missing(`maintenance: ${what}`, `asked for since ${since}, when a window ended`, remedy),
     );
   } catch (error) {

@@ -108,8 +108,14 @@ function lastZeroize({ directory }: StateLayout): Exclude<Status['zeroize'], Liv
   };
 }
 
+/** What windows have left to be done, of a node that runs or not. Who runs knows it, and need not read its custody log. */
+export async function askedNow(config: Config, layout: StateLayout): Promise<readonly Asked[]> {
+  if (!(await isRunning(layout.control))) return askedOfStopped(config, layout, readNodeRecord(layout));
+  return (await askNode<Status>(layout.control, 'status')).asked;
+}
+
 /** From what a node that does not run has left; nothing where its keys are destroyed, for then all is made anew. */
-export function askedOfStopped(config: Config, layout: StateLayout, { tpm }: NodeRecord): Asked[] {
+function askedOfStopped(config: Config, layout: StateLayout, { tpm }: NodeRecord): Asked[] {
   if (keysDestroyed(layout)) return [];
   const { enrolment } = layout;
   return askedOf(findCustody(config, askingEvents), {

@@ -63,17 +63,21 @@ export class Canaries {
     const places = this.#form === 'text' ? [came] : valuesOf(came);
     const failed = this.#canaries.filter(
       (canary) =>
-        places.some((place) => !this.#pseudonyms(canary).some((expected) => place.includes(expected))) ||
+        places.some((place) => !this.#cameOut(canary, place)) ||
         formsOf(canary).some((form) => came.includes(form)),
     );
     if (failed.length > 0) return [...new Set(failed.map(({ rule }) => rule))];
     return replaced >= this.#canaries.length * places.length ? [] : ['the records of redaction'];
   }
 
-  /** A rule of the operator's may be quicker than the one that the canary is for, and have another kind. */
-  #pseudonyms({ secret }: Canary): string[] {
-    const kinds = new Set(this.#redactor.rules.map(({ kind }) => kind));
-    return [...kinds].map((kind) => pseudonym(kind, this.#redactor.hmac(kind, secret)));
+  /** As a pseudonym. A rule of the operator's may be quicker than the one that the canary is for, and have another kind. */
+  #cameOut({ rule, secret }: Canary, place: string): boolean {
+    const own = this.#redactor.rules.find(({ name }) => name === rule)?.kind;
+    const kinds = new Set([
+      ...(own === undefined ? [] : [own]),
+      ...this.#redactor.rules.map(({ kind }) => kind),
+    ]);
+    return kinds.values().some((kind) => place.includes(pseudonym(kind, this.#redactor.hmac(kind, secret))));
   }
 }
 
