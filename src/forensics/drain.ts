@@ -60,10 +60,13 @@ export async function drain(
   const lead = async (bytes: Uint8Array): Promise<void> => {
     for (let at = 0; at < bytes.length && !full; ) {
       const end = Math.min(bytes.length, at + fedBytes - pending.length);
+      // A piece that came whole, when nothing waits, is led on from where it is.
       const isWhole = end - at === fedBytes;
       if (!isWhole) pending.copy(bytes, at, end);
-      if (isWhole) full = !(way.feed(bytes.subarray(at, end)) && (await way.ready()));
-      else if (pending.length === fedBytes) full = !(feedPending() && (await way.ready()));
+      if (isWhole || pending.length === fedBytes) {
+        const fed = isWhole ? way.feed(bytes.subarray(at, end)) : feedPending();
+        full = !(fed && (await way.ready()));
+      }
       at = end;
     }
   };

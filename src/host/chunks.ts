@@ -14,11 +14,13 @@ export async function* chunksOf(
   chunkBytes: number,
   range?: { readonly from: number; readonly to: number },
 ): AsyncGenerator<Buffer, void, void> {
-  let current = Buffer.allocUnsafeSlow(chunkBytes);
-  let other = Buffer.allocUnsafeSlow(chunkBytes);
-  let at = range?.from ?? null;
+  const { from = null, to = Number.POSITIVE_INFINITY } = range ?? {};
+  const most = Math.max(1, Math.min(chunkBytes, to - (from ?? 0)));
+  let current = Buffer.allocUnsafeSlow(most);
+  let other = Buffer.allocUnsafeSlow(most);
+  let at = from;
   const take = (buffer: Buffer) => {
-    const reading = readInto(fd, buffer, 0, Math.min(chunkBytes, (range?.to ?? Infinity) - (at ?? 0)), at);
+    const reading = readInto(fd, buffer, 0, Math.min(most, to - (at ?? 0)), at);
     reading.catch(() => {}); // It may fail while the chunk before is worked on; it is thrown where it is waited for.
     return reading;
   };
