@@ -8,16 +8,16 @@ import { listInterfaces } from '../host/netlink.ts';
 import { watchedInterfaces } from '../interlock/watched.ts';
 import { outboxRows } from './alerts.ts';
 import type { Config } from './config.ts';
-import { askNode, isRunning } from './control.ts';
 import { checkCustody } from './custody.ts';
 import { custodyRemedy } from './custody-anchor.ts';
 import { checkPolicies } from './doctor-policies.ts';
 import { checkTpm } from './doctor-tpm.ts';
 import { requireEvidenceSettings } from './evidence.ts';
 import { type Finding, missing, ok } from './finding.ts';
+import { readNodeRecord } from './node-record.ts';
 import { appraiseProgram, kindNames, lacking } from './program.ts';
 import { stateLayout } from './state-layout.ts';
-import { askedNow, type Status } from './status.ts';
+import { askedOfStopped, type Status, statusOfRunning } from './status.ts';
 import { goInClear, stuckOf, uploadTarget } from './uploads.ts';
 
 export async function examine(config: Config): Promise<Finding[]> {
@@ -90,12 +90,17 @@ function checkDelivery(config: Config): Finding {
   }
 }
 
-/** What windows have left to be done; nothing to say where there is no node yet. */
+/**
+ * What windows have left to be done; nothing to say where there is no node yet. Who runs knows it: for others it follows from the whole
+ * custody log, which a node that makes a bundle would read on its main thread.
+ */
 async function checkMaintenance(config: Config): Promise<Finding[]> {
   const layout = stateLayout(config.node.state_dir);
   if (!existsSync(layout.node)) return [];
   try {
-    return (await askedNow(config, layout)).map(({ what, since, remedy }) =>
+    const running = await statusOfRunning(layout);
+    const asked = running?.asked ?? askedOfStopped(config, layout, readNodeRecord(layout));
+    return asked.map(({ what, since, remedy }) =>
       missing(`maintenance: ${what}`, `asked for since ${since}, when a window ended`, remedy),
     );
   } catch (error) {
@@ -108,9 +113,9 @@ async function checkCustodyLog(config: Config): Promise<Finding[]> {
   const layout = stateLayout(config.node.state_dir);
   if (!existsSync(layout.node)) return [];
   try {
-    const { problem, seen } = (await isRunning(layout.control))
-      ? await custodyOfRunning(layout.control)
-      : await custodyOfStopped(config);
+    const running = await statusOfRunning(layout);
+    const { problem, seen } =
+      running === undefined ? await custodyOfStopped(config) : custodyOfRunning(running);
     return [
       problem === undefined
         ? ok('custody log', `whole, ${seen}`)
@@ -127,8 +132,7 @@ interface CustodySeen {
   readonly seen: string;
 }
 
-async function custodyOfRunning(control: string): Promise<CustodySeen> {
-  const { custody } = await askNode<Status>(control, 'status');
+function custodyOfRunning({ custody }: Status): CustodySeen {
   const { found } = custody ?? {};
   return { problem: found?.problem ?? undefined, seen: `as of ${found?.at ?? 'no time yet'}` };
 }

@@ -58,7 +58,8 @@ export interface Status {
 
 export async function statusOf(config: Config): Promise<Status> {
   const layout = stateLayout(config.node.state_dir);
-  if (await isRunning(layout.control)) return await askNode<Status>(layout.control, 'status');
+  const running = await statusOfRunning(layout);
+  if (running !== undefined) return running;
   const { state: told } = new Lifecycle(layout.directory).read();
   const state = zeroizeUnfinished(layout) ? 'zeroized' : told;
   const alerts = alertCounts(layout);
@@ -96,6 +97,11 @@ export async function statusOf(config: Config): Promise<Status> {
   };
 }
 
+/** As the node itself tells it; undefined where none runs. */
+export async function statusOfRunning({ control }: StateLayout): Promise<Status | undefined> {
+  return (await isRunning(control)) ? await askNode<Status>(control, 'status') : undefined;
+}
+
 /** One that was killed half-way is told by its mark alone. A level that cannot be read is as that of a state that cannot be. */
 function lastZeroize({ directory }: StateLayout): Exclude<Status['zeroize'], LiveState['zeroize']> {
   const lifecycle = new Lifecycle(directory);
@@ -108,14 +114,8 @@ function lastZeroize({ directory }: StateLayout): Exclude<Status['zeroize'], Liv
   };
 }
 
-/** What windows have left to be done, of a node that runs or not. Who runs knows it, and need not read its custody log. */
-export async function askedNow(config: Config, layout: StateLayout): Promise<readonly Asked[]> {
-  if (!(await isRunning(layout.control))) return askedOfStopped(config, layout, readNodeRecord(layout));
-  return (await askNode<Status>(layout.control, 'status')).asked;
-}
-
 /** From what a node that does not run has left; nothing where its keys are destroyed, for then all is made anew. */
-function askedOfStopped(config: Config, layout: StateLayout, { tpm }: NodeRecord): Asked[] {
+export function askedOfStopped(config: Config, layout: StateLayout, { tpm }: NodeRecord): Asked[] {
   if (keysDestroyed(layout)) return [];
   const { enrolment } = layout;
   return askedOf(findCustody(config, askingEvents), {

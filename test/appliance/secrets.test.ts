@@ -111,8 +111,9 @@ listen_port = 0
   it('is in no argument and no environment of the daemon, its courier or its helpers', async () => {
     const lasting = process.getuid?.() === 0 && !existsSync('/sys/module/wireguard') ? 3 : 2;
     const pids = await until('the programs that a start asks to have ended', () => {
-      const found = [node.pid, ...childrenOf(node.pid).map(({ pid }) => pid)];
-      return found.length === lasting ? found : undefined;
+      const children = childrenOf(node.pid);
+      for (const { command } of children) expect(holds(Buffer.from(command), formsOf(key))).toBe(false);
+      return children.length + 1 === lasting ? [node.pid, ...children.map(({ pid }) => pid)] : undefined;
     });
     for (const pid of pids) expect(holds(commandAndEnvironment(pid), formsOf(key))).toBe(false);
   });
