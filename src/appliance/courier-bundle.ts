@@ -22,6 +22,7 @@ import type { CourierIdentity } from './courier-identity.ts';
 import { possessionFor } from './possession.ts';
 import { receiptFiles } from './receipts.ts';
 import type { StateLayout } from './state-layout.ts';
+import { statedIn } from './stated.ts';
 
 /** Requests to Sigstore services give up after this; the delivery is tried again. */
 const sigstoreTimeout = 15_000;
@@ -98,10 +99,17 @@ function deliveryOf(
   return {
     stateDirectory: layout.uploads,
     files: [job.archive, sigstore],
+    sha256: asSigned(job),
     target: parseUploadUrl(upload),
     credentials: async () => credentialsFrom(config.courier.s3_credentials_file),
     signal,
   };
+}
+
+/** Of an archive that is encrypted, the statement is about what is in it. */
+function asSigned({ archive, sigstore }: BundleJob): Map<string, string> {
+  const subject = statedIn(sigstore)?.subject;
+  return new Map(subject?.name === basename(archive) ? [[archive, subject.sha256]] : []);
 }
 
 /** Clears away what there is of a bundle that is gone. @throws always; DeliveryFailure where it is gone for good. */

@@ -1,10 +1,9 @@
 // The last step of a bundle: it is handed to the courier and told in the custody log, in this order, so that one whose node died
 // before is found: it lies there, signed, and the log does not tell of it.
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Severity } from '../alerts/alert.ts';
 import { dropJob } from '../alerts/spool.ts';
-import { parseStatement } from '../attestation/statement.ts';
 import type { CustodyLog } from '../custody/log.ts';
 import { bundleGivenUp, bundleMade, sigstoreName } from '../forensics/format.ts';
 import type { BundleJob } from './bundle-job.ts';
@@ -12,6 +11,7 @@ import type { Signed } from './bundle-signing.ts';
 import type { Config } from './config.ts';
 import type { NodeRecord } from './node-record.ts';
 import type { StateLayout } from './state-layout.ts';
+import { statedIn } from './stated.ts';
 
 export interface Finished {
   readonly archive: string;
@@ -66,33 +66,19 @@ export async function handOverLeftBehind(owner: Owner): Promise<void> {
   const told = new Set(records.map(({ detail }) => detail.sequence));
   for (const { sequence, archive } of found.filter((one) => !told.has(one.sequence))) {
     const sigstore = sigstoreName(archive);
-    const statement = statedIn(sigstore);
-    if (statement === undefined) continue;
+    const stated = statedIn(sigstore);
+    if (stated === undefined) continue;
     handOver(owner, {
-      ...{
-        archive,
-        sigstore,
-        sequence,
-        ...statement,
-        challenge: null,
-        upload: config.forensics.upload,
-        configured: true,
-      },
+      archive,
+      sigstore,
+      sequence,
+      sha256: stated.subject.sha256,
+      signed: stated.signed,
+      challenge: null,
+      upload: config.forensics.upload,
+      configured: true,
       severity: 'notice',
       recipients: archive.endsWith('.age') ? config.forensics.recipients.length : 0,
     });
-  }
-}
-
-/** Undefined for what was cut off as it was written. */
-function statedIn(path: string): Pick<Finished, 'sha256' | 'signed'> | undefined {
-  try {
-    const { dsseEnvelope: envelope } = JSON.parse(readFileSync(path, 'utf8')) as {
-      dsseEnvelope: { payload: string; signatures: unknown[] };
-    };
-    const [{ digest }] = parseStatement(Buffer.from(envelope.payload, 'base64')).subject;
-    return { sha256: digest.sha256, signed: envelope.signatures.length > 0 ? 'tpm' : 'nobody' };
-  } catch {
-    return undefined;
   }
 }

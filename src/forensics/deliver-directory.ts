@@ -14,7 +14,7 @@ export async function deliverToDirectory(
   delivery: Delivery,
 ): Promise<Delivered> {
   const { signal } = delivery;
-  const local = await measure(file, signal);
+  const local = await measure(file, delivery);
   const path = join(directory, basename(file));
   const alreadyThere = await copyDurably(file, directory).catch((error: unknown) => {
     throw new Failure(

@@ -1,6 +1,6 @@
 // Delivery to S3: conditional, with checksums end to end, under Object Lock where asked for, and read back (Amazon S3 API
 // reference: PutObject, GetObject, HeadObject). Large files go in parts, see s3-parts.ts.
-import { createReadStream } from 'node:fs';
+import { createReadStream, statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { Readable } from 'node:stream';
 import type { GetObjectCommandOutput, S3Client } from '@aws-sdk/client-s3';
@@ -61,7 +61,10 @@ async function deliverOne(
 ): Promise<Delivered> {
   const { GetObjectCommand } = await import('@aws-sdk/client-s3');
   const { signal } = delivery;
-  const local = await measure(file, signal);
+  const size = sizeOf(file);
+  const inParts = size > (delivery.partBytes ?? defaultPartBytes);
+  const signed = delivery.sha256?.get(file);
+  const local = inParts && signed !== undefined ? { size, sha256: signed } : await measure(file, delivery);
   const place = { Bucket: target.bucket, Key: [target.prefix, basename(file)].filter(Boolean).join('/') };
   const where = s3Address(place.Bucket, place.Key);
   if (local.size > largestObject) {
@@ -82,17 +85,9 @@ async function deliverOne(
           ObjectLockRetainUntilDate: new Date(Date.now() + target.lock.retainMilliseconds),
         }),
   };
-  const alreadyThere =
-    local.size > (delivery.partBytes ?? defaultPartBytes)
-      ? await uploadInParts({
-          client,
-          file,
-          local,
-          asked,
-          target,
-          delivery,
-        })
-      : await uploadWhole(client, file, local, asked, delivery);
+  const alreadyThere = inParts
+    ? await uploadInParts({ client, file, local, asked, target, delivery })
+    : await uploadWhole(client, file, local, asked, delivery);
   const answer = await client.send(new GetObjectCommand(place), { abortSignal: signal });
   const onChunk = counter(delivery, file, 'read back', local.size);
   const remote = await digest(answer.Body as AsyncIterable<Uint8Array>, onChunk);
@@ -109,6 +104,14 @@ async function deliverOne(
     ...(version === undefined ? {} : { version }),
     ...(mode === undefined || until === undefined ? {} : { lock: { mode, until: until.toISOString() } }),
   };
+}
+
+function sizeOf(file: string): number {
+  try {
+    return statSync(file).size;
+  } catch (error) {
+    throw sourceFailure(file, error);
+  }
 }
 
 function contentType(file: string): string {

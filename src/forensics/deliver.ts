@@ -11,7 +11,7 @@ export { parseUploadUrl } from './upload-target.ts';
  * Delivers the files one after another. Safe to repeat: what already lies at the target with the same content counts as
  * delivered, a large upload goes on where it broke off, and nothing is ever overwritten.
  * @returns what has been read back, file by file.
- * @throws Failure, with what is kept: `upload-source-missing`, `upload-too-large`, `upload-unreachable`,
+ * @throws Failure, with what is kept: `upload-source-missing`, `upload-source-damaged`, `upload-too-large`, `upload-unreachable`,
  *   `upload-denied`, `upload-bucket-missing`, `upload-refused`, `upload-conflict` (other content lies there),
  *   `upload-corrupt` (what came back differs), `upload-unprotected` (without the lock or encryption asked for);
  *   `s3-credentials` where the SDK finds none; `upload-directory` for a directory; the signal's reason when aborted.

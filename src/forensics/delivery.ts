@@ -2,7 +2,7 @@
 // was read back.
 import { createHash } from 'node:crypto';
 import { openSync } from 'node:fs';
-import { crc32 } from 'node:zlib';
+import { basename } from 'node:path';
 import { chunksOf } from '../host/chunks.ts';
 import { Failure, reasonOf } from '../host/failure.ts';
 import type { UploadTarget } from './upload-target.ts';
@@ -23,6 +23,11 @@ export interface DeliveryProgress {
 export interface Delivery {
   /** Paths of the archive and its `.sigstore.json`, delivered in this order under their own names. */
   readonly files: readonly string[];
+  /**
+   * In hex, by path, of files that were signed: nothing else is delivered under their names, and a large one need not be read before it
+   * is sent.
+   */
+  readonly sha256?: ReadonlyMap<string, string>;
   readonly target: UploadTarget;
   /** Asked once, and only for S3; undefined leaves it to the chain of the AWS SDK. */
   readonly credentials: () => Promise<UploadCredentials | undefined>;
@@ -54,23 +59,31 @@ export const kept = 'The bundle is kept on this node, and its delivery will be t
 export interface Measured {
   readonly size: number;
   readonly sha256: string;
-  readonly crc32: number;
 }
 
 const chunkBytes = 1 << 20;
 
-export async function measure(file: string, signal: AbortSignal): Promise<Measured> {
+/** @throws Failure `upload-source-missing`; `upload-source-damaged` where it is not what `delivery` says. */
+export async function measure(file: string, { signal, sha256: signed }: Delivery): Promise<Measured> {
   try {
-    let sum = 0;
-    const measured = await digest(chunksOf(openSync(file, 'r'), chunkBytes), (chunk) => {
-      signal.throwIfAborted();
-      sum = crc32(chunk, sum);
-    });
-    return { ...measured, crc32: sum };
+    const measured = await digest(chunksOf(openSync(file, 'r'), chunkBytes), () => signal.throwIfAborted());
+    requireUnchanged(file, signed?.get(file) ?? measured.sha256, measured.sha256);
+    return measured;
   } catch (error) {
     signal.throwIfAborted();
-    throw sourceFailure(file, error);
+    throw error instanceof Failure ? error : sourceFailure(file, error);
   }
+}
+
+export const damaged = 'upload-source-damaged';
+
+/** @throws Failure `upload-source-damaged`. */
+export function requireUnchanged(file: string, was: string, is: string): void {
+  if (is === was) return;
+  throw new Failure(damaged, `${basename(file)} is not what it was: its SHA-256 is ${is}, and was ${was}.`, {
+    kept: 'It stays on this node as it is, and nothing of it was stored under its name.',
+    remedy: 'Find out what changed it (the disk, or somebody), and collect another bundle.',
+  });
 }
 
 export const sourceFailure = (file: string, cause: unknown): Failure =>
@@ -93,7 +106,7 @@ export async function* counted(
 export async function digest(
   stream: AsyncIterable<Uint8Array>,
   onChunk: (chunk: Uint8Array) => void,
-): Promise<Omit<Measured, 'crc32'>> {
+): Promise<Measured> {
   const hash = createHash('sha256');
   let size = 0;
   for await (const chunk of stream) {
@@ -104,12 +117,7 @@ export async function digest(
   return { size, sha256: hash.digest('hex') };
 }
 
-export function requireSame(
-  local: Measured,
-  remote: Omit<Measured, 'crc32'>,
-  where: string,
-  alreadyThere: boolean,
-): void {
+export function requireSame(local: Measured, remote: Measured, where: string, alreadyThere: boolean): void {
   if (remote.sha256 === local.sha256) return;
   if (alreadyThere) {
     throw new Failure('upload-conflict', `Other content already lies at ${where}; it was not overwritten.`, {

@@ -1,13 +1,14 @@
 // A large file to S3 in parts (Amazon S3 API reference: CreateMultipartUpload, UploadPart, CompleteMultipartUpload). Which
 // parts lie there is on disk after each of them, so that a courier that was killed goes on where it stopped.
 import { existsSync, readFileSync } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import type { S3Client } from '@aws-sdk/client-s3';
 import { removeDurable, writeDurably } from '../host/durable.ts';
+import { Failure } from '../host/failure.ts';
 import { z } from '../host/zod.ts';
-import { counter, type Delivery, type Measured, sourceFailure } from './delivery.ts';
+import { counter, type Delivery, damaged, type Measured, requireUnchanged } from './delivery.ts';
+import { type Part, PartReader } from './part-reader.ts';
 import { httpStatus, intercepted, type S3Target } from './s3-failure.ts';
 
 const mebibyte = 1 << 20;
@@ -66,23 +67,23 @@ export async function uploadInParts(upload: PartsUpload): Promise<boolean> {
   }
   const found = readState(path, upload);
   if (found === undefined && path !== undefined) await abandonOther(upload, parseState(path));
+  let state = found;
   try {
-    const state = found ?? (await begin(upload));
-    if (found === undefined) remember(path, state);
-    await sendParts(upload, state, path);
-    await complete(upload, state);
-  } catch (error) {
-    const name = error instanceof Error ? error.name : '';
-    if (httpStatus(error) === 412) {
-      await abandon(upload, readState(path, upload));
-      forget(path);
-      return true;
+    if (state === undefined) {
+      state = await begin(upload);
+      remember(path, state);
     }
-    if (!staleness.has(name)) throw error;
-    await abandon(upload, readState(path, upload));
+    await complete(upload, state, await sendParts(upload, state, path));
+  } catch (error) {
+    const isTaken = httpStatus(error) === 412;
+    const isStale = error instanceof Error && staleness.has(error.name);
+    const isDamaged = error instanceof Failure && error.code === damaged;
+    if (!isTaken && !isStale && !isDamaged) throw error;
+    await abandon(upload, state);
     forget(path);
+    if (isTaken) return true;
     delivery.signal.throwIfAborted();
-    if (found === undefined) throw error;
+    if (found === undefined || isDamaged) throw error;
     // From the start, unless the upload had ended and only its answer was lost.
     return await uploadInParts(upload);
   }
@@ -146,47 +147,45 @@ async function begin({ client, local, asked, target, delivery }: PartsUpload): P
   };
 }
 
-async function sendParts(upload: PartsUpload, state: PartState, path: string | undefined): Promise<void> {
+/**
+ * Sends the parts that do not lie there yet.
+ * @returns the CRC-32 of the file. @throws Failure `upload-source-damaged`, where it is not the file that was meant.
+ */
+async function sendParts(upload: PartsUpload, state: PartState, path: string | undefined): Promise<number> {
   const { client, file, local, asked, delivery } = upload;
   const { UploadPartCommand } = await import('@aws-sdk/client-s3');
   const onChunk = counter(delivery, file, 'upload', local.size);
   const sent = new Set(state.parts.map(({ PartNumber }) => PartNumber));
-  const missing: number[] = [];
-  for (let number = 1; (number - 1) * state.partBytes < local.size; number += 1) {
-    if (!sent.has(number)) missing.push(number);
-    else onChunk({ length: sizeOf(number, state, local) });
-  }
-  await using source = await open(file).catch((error: unknown) => {
-    throw sourceFailure(file, error);
-  });
   const stop = new AbortController();
   const signal = AbortSignal.any([delivery.signal, stop.signal]);
+  await using parts = await PartReader.of(file, local.size, state.partBytes);
+  const send = async ({ number, bytes }: Part): Promise<void> => {
+    const answer = await client.send(
+      new UploadPartCommand({
+        Bucket: asked.Bucket,
+        Key: asked.Key,
+        UploadId: state.uploadId,
+        PartNumber: number,
+        Body: bytes,
+        ContentLength: bytes.length,
+        ChecksumAlgorithm: 'CRC32',
+      }),
+      { abortSignal: signal },
+    );
+    state.parts.push({
+      PartNumber: number,
+      ETag: answer.ETag ?? '',
+      ChecksumCRC32: answer.ChecksumCRC32 ?? base64(crc32(bytes)),
+    });
+    remember(path, state);
+  };
   const lane = async (): Promise<void> => {
     // One for all parts of the lane: the kernel gives new memory page by page, which takes as long as to send it.
-    const buffer = Buffer.allocUnsafeSlow(Math.min(state.partBytes, local.size));
-    for (let number = missing.shift(); number !== undefined; number = missing.shift()) {
+    const buffer = Buffer.allocUnsafeSlow(parts.partBytes);
+    for (let part = await parts.next(buffer); part !== undefined; part = await parts.next(buffer)) {
       signal.throwIfAborted();
-      const bytes = buffer.subarray(0, sizeOf(number, state, local));
-      await readPart(source, file, (number - 1) * state.partBytes, bytes);
-      const answer = await client.send(
-        new UploadPartCommand({
-          Bucket: asked.Bucket,
-          Key: asked.Key,
-          UploadId: state.uploadId,
-          PartNumber: number,
-          Body: bytes,
-          ContentLength: bytes.length,
-          ChecksumAlgorithm: 'CRC32',
-        }),
-        { abortSignal: signal },
-      );
-      state.parts.push({
-        PartNumber: number,
-        ETag: answer.ETag ?? '',
-        ChecksumCRC32: answer.ChecksumCRC32 ?? base64(crc32(bytes)),
-      });
-      remember(path, state);
-      onChunk(bytes);
+      if (!sent.has(part.number)) await send(part);
+      onChunk(part.bytes);
     }
   };
   const outcomes = await Promise.allSettled(
@@ -199,9 +198,16 @@ async function sendParts(upload: PartsUpload, state: PartState, path: string | u
   );
   delivery.signal.throwIfAborted();
   if (outcomes.some(({ status }) => status === 'rejected')) throw stop.signal.reason;
+  const found = parts.measured();
+  requireUnchanged(file, local.sha256, found.sha256);
+  return found.crc32;
 }
 
-async function complete({ client, local, asked, delivery }: PartsUpload, state: PartState): Promise<void> {
+async function complete(
+  { client, asked, delivery }: PartsUpload,
+  state: PartState,
+  wholeCrc32: number,
+): Promise<void> {
   const { CompleteMultipartUploadCommand } = await import('@aws-sdk/client-s3');
   await client.send(
     new CompleteMultipartUploadCommand({
@@ -209,7 +215,7 @@ async function complete({ client, local, asked, delivery }: PartsUpload, state: 
       Key: asked.Key,
       UploadId: state.uploadId,
       MultipartUpload: { Parts: state.parts.toSorted((a, b) => a.PartNumber - b.PartNumber) },
-      ChecksumCRC32: base64(local.crc32),
+      ChecksumCRC32: base64(wholeCrc32),
       ChecksumType: 'FULL_OBJECT',
       IfNoneMatch: '*',
     }),
@@ -241,17 +247,6 @@ async function abandonOther(upload: PartsUpload, state: PartState | undefined): 
   if (state?.endpoint !== endpointOf(upload.target)) return;
   const { bucket: Bucket, key: Key } = state;
   await abandon({ ...upload, asked: { Bucket, Key } }, state);
-}
-
-const sizeOf = (number: number, { partBytes }: PartState, { size }: Measured): number =>
-  Math.min(partBytes, size - (number - 1) * partBytes);
-
-async function readPart(source: FileHandle, file: string, from: number, into: Buffer): Promise<void> {
-  for (let at = 0; at < into.length; ) {
-    const { bytesRead } = await source.read(into, at, into.length - at, from + at);
-    if (bytesRead === 0) throw sourceFailure(file, new Error('it has become shorter'));
-    at += bytesRead;
-  }
 }
 
 function base64(sum: number): string {

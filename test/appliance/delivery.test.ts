@@ -197,6 +197,25 @@ describe('after a zeroize', () => {
   });
 });
 
+describe('a bundle that was altered on the node', () => {
+  it('is not delivered under its name until it is what was signed', async () => {
+    await using node = await deliveringNode('altered', 'spawn = false');
+    const { archive } = await node.ask<{ archive: string }>(['collect-forensics', '--reason', 'a test']);
+    const signed = readFileSync(archive);
+    const altered = Buffer.from(signed);
+    altered[signed.length >> 1] = (altered[signed.length >> 1] ?? 0) ^ 1;
+    writeFileSync(archive, altered);
+    expect(await node.ask(['courier', '--once'])).toEqual({ queued: 1 });
+    const { bundles } = await node.ask<Uploads>(['upload', 'status']);
+    expect(bundles[0]?.error).toMatch(/^altered-\S+\.tar\.gz is not what it was: .*Find out what changed it/);
+    expect([...s3.objects(bucket).keys()].filter((key) => key.startsWith('altered/'))).toEqual([]);
+    writeFileSync(archive, signed);
+    await node.ask(['upload', 'retry']);
+    expect(await node.ask(['courier', '--once'])).toEqual({ queued: 0 });
+    expectUploaded(node, 'altered');
+  });
+});
+
 describe('credentials in the environment', () => {
   it('are wiped by the node daemon, and its courier gets what leads to them only', async () => {
     await using node = await deliveringNode('environment');

@@ -1,8 +1,9 @@
 // The delivery of a gibibyte to the lab's S3 server, which is a process of its own, against the SDK's own upload manager
-// (@aws-sdk/lib-storage) with as many parts of the same size at once. Ours also measures the file, reads back what lies there and
-// compares; the reference sends. ESOTERIC_BENCH_BYTES makes it smaller.
+// (@aws-sdk/lib-storage) with as many parts of the same size at once. Ours compares what it sends with what was signed, reads back
+// what lies there and compares again; the reference sends. An upload that is not timed comes first: whoever is first has the store
+// take a gibibyte of new memory, which takes seconds. ESOTERIC_BENCH_BYTES makes it smaller.
 import { spawn } from 'node:child_process';
-import { randomFillSync } from 'node:crypto';
+import { createHash, randomFillSync } from 'node:crypto';
 import { once } from 'node:events';
 import { closeSync, createReadStream, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
@@ -35,7 +36,7 @@ export async function measureUpload(
 ): Promise<BenchResult> {
   using scratch = scratchDirectory();
   const file = join(scratch.path, 'bench-000001-20261120T163000Z.tar.gz');
-  writeNoise(file, load.byteLength);
+  const sha256 = new Map([[file, writeNoise(file, load.byteLength)]]);
   await using store = await startStore();
   const client = new S3Client({
     endpoint: store.endpoint,
@@ -49,6 +50,7 @@ export async function measureUpload(
     const spent = await timed(() =>
       deliver({
         files: [file],
+        sha256,
         target: parseUploadUrl(`s3://${bucket}/ours?endpoint=${store.endpoint}`),
         credentials: async () => credentials,
         partBytes: partSize,
@@ -65,6 +67,8 @@ export async function measureUpload(
     await remove('bare');
     return spent;
   };
+  say('an upload that is not timed');
+  await reference();
   const samples = { ours: [] as number[], reference: [] as number[] };
   for (let round = 0; round < load.rounds; round++) {
     say(`round ${round + 1} of ${load.rounds}`);
@@ -82,13 +86,18 @@ export async function measureUpload(
   });
 }
 
-/** Incompressible, as an archive is. */
-function writeNoise(path: string, byteLength: number): void {
+/** Incompressible, as an archive is. @returns its SHA-256, in hex, which of an archive is known from packing it. */
+function writeNoise(path: string, byteLength: number): string {
+  const hash = createHash('sha256');
   const block = Buffer.alloc(Math.min(byteLength, 16 << 20));
   const fd = openSync(path, 'w');
   try {
-    for (let left = byteLength; left > 0; left -= block.length)
-      writeSync(fd, randomFillSync(block), 0, Math.min(left, block.length));
+    for (let left = byteLength; left > 0; left -= block.length) {
+      const bytes = randomFillSync(block).subarray(0, Math.min(left, block.length));
+      writeSync(fd, bytes);
+      hash.update(bytes);
+    }
+    return hash.digest('hex');
   } finally {
     closeSync(fd);
   }

@@ -1,6 +1,6 @@
 // Delivery in parts against a store and a node that fail in every way: in the end there is exactly one good copy.
 import { spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
@@ -16,6 +16,7 @@ const credentials = { accessKeyId: 'COURIER', secretAccessKey: 'courier-secret' 
 const names = ['alpha-7-20261120T100000Z.tar.gz', 'alpha-7-20261120T100000Z.tar.gz.sigstore.json'];
 const partBytes = 5 << 20;
 const archive = randomBytes(2 * partBytes + 12_345);
+const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 const long = process.env.ESOTERIC_LONG !== undefined;
 let s3: S3Server;
 let directory: string;
@@ -147,6 +148,46 @@ describe('an upload in parts', () => {
     await run();
     writeFileSync(files[0] ?? '', randomBytes(partBytes + 1));
     await expect(run()).rejects.toMatchObject({ code: 'upload-conflict' });
+    expectOneGoodCopy();
+  });
+
+  it('is not read beforehand where its SHA-256 is known, and ends nothing where it is another', async () => {
+    const signed = (of: Uint8Array) => new Map([[files[0] ?? '', sha256(of)]]);
+    const before = s3.requests.length;
+    const other = Buffer.from(archive);
+    other[partBytes + 7] = (other[partBytes + 7] ?? 0) ^ 1;
+    await expect(run({ sha256: signed(other) })).rejects.toMatchObject({
+      code: 'upload-source-damaged',
+      message: expect.stringContaining(sha256(archive)) as string,
+    });
+    expect(copies()).toEqual([]);
+    expect(readdirSync(stateDirectory)).toEqual([]);
+    expect(requestsSince(before, /^DELETE .*204$/)).toHaveLength(1);
+    await run({ sha256: signed(archive) });
+    expectOneGoodCopy();
+  });
+
+  it('that was changed between two attempts is not put together from both', async () => {
+    const signed = new Map([[files[0] ?? '', sha256(archive)]]);
+    s3.faults.failNext(100, 403, 'POST');
+    await expect(run({ sha256: signed })).rejects.toMatchObject({ code: 'upload-denied' });
+    const abort = new AbortController();
+    s3.faults.failNext(0, 403);
+    const interrupted = run({
+      sha256: signed,
+      signal: abort.signal,
+      onProgress: ({ phase }) => {
+        if (phase === 'upload') abort.abort(new Error('killed'));
+      },
+    });
+    await expect(interrupted).rejects.toThrow('killed');
+    const changed = Buffer.from(archive);
+    changed[0] = (changed[0] ?? 0) ^ 1;
+    writeFileSync(files[0] ?? '', changed);
+    await expect(run({ sha256: signed })).rejects.toMatchObject({ code: 'upload-source-damaged' });
+    expect(copies()).toEqual([]);
+    writeFileSync(files[0] ?? '', archive);
+    await run({ sha256: signed });
     expectOneGoodCopy();
   });
 

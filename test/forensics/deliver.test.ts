@@ -162,6 +162,14 @@ describe('delivery to S3', () => {
     expect(stored(names[0])?.modified).toBe(first);
   });
 
+  it('delivers nothing under the name of a file that is not what was signed', async () => {
+    const sha256 = new Map([[files[0] ?? '', '0'.repeat(64)]]);
+    for (const to of [url, `file://${join(directory, 'there')}`])
+      await expect(run(to, { sha256 })).rejects.toMatchObject({ code: 'upload-source-damaged' });
+    expect(stored(names[0])).toBeUndefined();
+    expect(existsSync(join(directory, 'there'))).toBe(false);
+  });
+
   it('goes on from where an upload broke off between the two files', async () => {
     await run(url, { files: files.slice(0, 1) });
     await run(url);
