@@ -3,7 +3,7 @@
 import { createReadStream, statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { Readable } from 'node:stream';
-import type { GetObjectCommandOutput, S3Client } from '@aws-sdk/client-s3';
+import type { GetObjectCommandInput, GetObjectCommandOutput, S3Client } from '@aws-sdk/client-s3';
 import { Failure } from '../host/failure.ts';
 import {
   counted,
@@ -59,8 +59,6 @@ async function deliverOne(
   target: S3Target,
   delivery: Delivery,
 ): Promise<Delivered> {
-  const { GetObjectCommand } = await import('@aws-sdk/client-s3');
-  const { signal } = delivery;
   const size = sizeOf(file);
   const inParts = size > (delivery.partBytes ?? defaultPartBytes);
   const signed = delivery.sha256?.get(file);
@@ -88,9 +86,7 @@ async function deliverOne(
   const alreadyThere = inParts
     ? await uploadInParts({ client, file, local, asked, target, delivery })
     : await uploadWhole(client, file, local, asked, delivery);
-  const answer = await client.send(new GetObjectCommand(place), { abortSignal: signal });
-  const onChunk = counter(delivery, file, 'read back', local.size);
-  const remote = await digest(answer.Body as AsyncIterable<Uint8Array>, onChunk);
+  const { answer, remote } = await readBack(client, place, file, local, delivery);
   if (remote.sha256 !== local.sha256 && isPage(answer))
     throw intercepted(target, 'upload', `${remote.size} bytes of ${answer.ContentType ?? 'its own'}`);
   requireSame(local, remote, where, alreadyThere);
@@ -104,6 +100,27 @@ async function deliverOne(
     ...(version === undefined ? {} : { version }),
     ...(mode === undefined || until === undefined ? {} : { lock: { mode, until: until.toISOString() } }),
   };
+}
+
+/** What the store gives back. Where that is spoilt it is asked once more, with its checksum, which tells a bad way from a bad store. */
+async function readBack(
+  client: S3Client,
+  place: { readonly Bucket: string; readonly Key: string },
+  file: string,
+  local: Measured,
+  delivery: Delivery,
+): Promise<{ readonly answer: GetObjectCommandOutput; readonly remote: Measured }> {
+  const { GetObjectCommand } = await import('@aws-sdk/client-s3');
+  const read = async (more: Pick<GetObjectCommandInput, 'ChecksumMode'>) => {
+    const request = new GetObjectCommand({ ...place, ...more });
+    const answer = await client.send(request, { abortSignal: delivery.signal });
+    const onChunk = counter(delivery, file, 'read back', local.size);
+    return { answer, remote: await digest(answer.Body as AsyncIterable<Uint8Array>, onChunk) };
+  };
+  const first = await read({});
+  const { size, sha256 } = first.remote;
+  const isSpoilt = size === local.size && sha256 !== local.sha256;
+  return isSpoilt ? await read({ ChecksumMode: 'ENABLED' }) : first;
 }
 
 function sizeOf(file: string): number {

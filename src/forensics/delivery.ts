@@ -102,7 +102,6 @@ export async function* counted(
   }
 }
 
-/** Of what came back; the transport's own checksum is the SDK's to compare. */
 export async function digest(
   stream: AsyncIterable<Uint8Array>,
   onChunk: (chunk: Uint8Array) => void,

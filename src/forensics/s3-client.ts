@@ -20,8 +20,9 @@ async function connect(
     region: target.region,
     ...(credentials === undefined ? {} : { credentials }),
     logger: silent,
-    requestChecksumCalculation: 'WHEN_SUPPORTED',
-    responseChecksumValidation: 'WHEN_SUPPORTED',
+    // Each request says whether it has a checksum, and whether it asks for one.
+    requestChecksumCalculation: 'WHEN_REQUIRED',
+    responseChecksumValidation: 'WHEN_REQUIRED',
     // None for a whole request: over a thin line a part takes minutes. The kernel holds some MB of it, which pass in silence.
     requestHandler: { connectionTimeout: 10_000, socketTimeout: idleMilliseconds },
     ...(target.endpoint === undefined ? {} : { endpoint: target.endpoint, forcePathStyle: true }),

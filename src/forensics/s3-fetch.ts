@@ -60,7 +60,9 @@ export async function fetchObject(
   const { GetObjectCommand } = await import('@aws-sdk/client-s3');
   await withClient({ target, use: 'download', signal }, async (client, { bucket }) => {
     const answer = await client
-      .send(new GetObjectCommand({ Bucket: bucket, Key: key }), { abortSignal: signal })
+      .send(new GetObjectCommand({ Bucket: bucket, Key: key, ChecksumMode: 'ENABLED' }), {
+        abortSignal: signal,
+      })
       .catch((error: unknown) => {
         if (httpStatus(error) === 404 && (error as Error).name === 'NoSuchKey') return undefined;
         throw error;

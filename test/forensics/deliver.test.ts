@@ -189,9 +189,14 @@ describe('delivery to S3', () => {
   it.each([
     ['on the way', 'corrupt'],
     ['in the store', 'rot'],
-  ] as const)('notices what was damaged %s', async (_where, fault) => {
-    s3.faults.failNext(1, fault);
+  ] as const)('notices what was damaged %s, and takes a second look at it', async (_where, fault) => {
+    s3.faults.failNext(2, fault);
     await expect(run(url)).rejects.toMatchObject({ code: 'upload-corrupt', kept: expect.any(String) });
+    const before = s3.requests.length;
+    s3.faults.failNext(1, fault);
+    await expect(run(url)).resolves.toHaveLength(2);
+    const read = s3.requests.slice(before).filter((line) => /^GET .* 200$/.test(line));
+    expect(read).toHaveLength(3);
   });
 
   it.each([
