@@ -6,6 +6,8 @@ import type { Config } from './config.ts';
 export interface BundleJob {
   readonly archive: string;
   readonly sigstore: string;
+  /** Of the archive as it lies there, in hex; absent where it is not known: nothing is compared with it then. */
+  readonly sha256?: string;
   /** Empty: countersign only. */
   readonly upload: string;
   /** It goes where `forensics.upload` says when it is delivered; absent in jobs of earlier versions. */

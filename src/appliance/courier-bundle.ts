@@ -22,7 +22,6 @@ import type { CourierIdentity } from './courier-identity.ts';
 import { possessionFor } from './possession.ts';
 import { receiptFiles } from './receipts.ts';
 import type { StateLayout } from './state-layout.ts';
-import { statedIn } from './stated.ts';
 
 /** Requests to Sigstore services give up after this; the delivery is tried again. */
 const sigstoreTimeout = 15_000;
@@ -99,17 +98,11 @@ function deliveryOf(
   return {
     stateDirectory: layout.uploads,
     files: [job.archive, sigstore],
-    sha256: asSigned(job),
+    sha256: new Map(job.sha256 === undefined ? [] : [[job.archive, job.sha256]]),
     target: parseUploadUrl(upload),
     credentials: async () => credentialsFrom(config.courier.s3_credentials_file),
     signal,
   };
-}
-
-/** Of an archive that is encrypted, the statement is about what is in it. */
-function asSigned({ archive, sigstore }: BundleJob): Map<string, string> {
-  const subject = statedIn(sigstore)?.subject;
-  return new Map(subject?.name === basename(archive) ? [[archive, subject.sha256]] : []);
 }
 
 /** Clears away what there is of a bundle that is gone. @throws always; DeliveryFailure where it is gone for good. */

@@ -150,6 +150,7 @@ export async function makeBundle(context: EvidenceContext, request: BundleReques
       sigstore,
       sequence,
       sha256: packed.sha256,
+      fileSha256: packed.fileSha256,
       signed: signed.by,
       challenge: signed.challenge,
       severity: request.severity ?? 'notice',

@@ -1,17 +1,18 @@
 // The last step of a bundle: it is handed to the courier and told in the custody log, in this order, so that one whose node died
 // before is found: it lies there, signed, and the log does not tell of it.
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Severity } from '../alerts/alert.ts';
 import { dropJob } from '../alerts/spool.ts';
+import { parseStatement } from '../attestation/statement.ts';
 import type { CustodyLog } from '../custody/log.ts';
+import { encryptedSuffix } from '../forensics/encryption.ts';
 import { bundleGivenUp, bundleMade, sigstoreName } from '../forensics/format.ts';
 import type { BundleJob } from './bundle-job.ts';
 import type { Signed } from './bundle-signing.ts';
 import type { Config } from './config.ts';
 import type { NodeRecord } from './node-record.ts';
 import type { StateLayout } from './state-layout.ts';
-import { statedIn } from './stated.ts';
 
 export interface Finished {
   readonly archive: string;
@@ -19,6 +20,8 @@ export interface Finished {
   readonly sequence: number;
   /** Of the archive before it was encrypted. */
   readonly sha256: string;
+  /** Of the archive as it lies there, where that is known. */
+  readonly fileSha256: string | undefined;
   readonly signed: Signed['by'];
   readonly challenge: Signed['challenge'];
   readonly severity: Severity;
@@ -38,10 +41,17 @@ interface Owner {
 
 /** @throws Failure `spool-unwritable`, `custody-unwritable`; then `handOverLeftBehind` does it later. */
 export function handOver({ layout, record, custody }: Owner, bundle: Finished): void {
-  const { archive, sigstore, sequence, sha256, signed, severity, recipients, upload, configured, challenge } =
-    bundle;
+  const { archive, sigstore, sequence, sha256, fileSha256, signed, severity, recipients } = bundle;
+  const { upload, configured, challenge } = bundle;
   if (upload !== '' || signed === 'tpm') {
-    const job: BundleJob = { archive, sigstore, upload, configured, proofOfPossession: challenge };
+    const job: BundleJob = {
+      archive,
+      sigstore,
+      ...(fileSha256 === undefined ? {} : { sha256: fileSha256 }),
+      upload,
+      configured,
+      proofOfPossession: challenge,
+    };
     const key = `${record.node}-bundle-${String(sequence).padStart(6, '0')}`;
     dropJob(layout.spool, { kind: 'bundle', key, payload: { ...job } });
   }
@@ -66,19 +76,33 @@ export async function handOverLeftBehind(owner: Owner): Promise<void> {
   const told = new Set(records.map(({ detail }) => detail.sequence));
   for (const { sequence, archive } of found.filter((one) => !told.has(one.sequence))) {
     const sigstore = sigstoreName(archive);
-    const stated = statedIn(sigstore);
-    if (stated === undefined) continue;
+    const statement = statedIn(sigstore);
+    if (statement === undefined) continue;
+    const isEncrypted = archive.endsWith(encryptedSuffix);
     handOver(owner, {
       archive,
       sigstore,
       sequence,
-      sha256: stated.subject.sha256,
-      signed: stated.signed,
+      ...statement,
+      fileSha256: isEncrypted ? undefined : statement.sha256,
       challenge: null,
       upload: config.forensics.upload,
       configured: true,
       severity: 'notice',
-      recipients: archive.endsWith('.age') ? config.forensics.recipients.length : 0,
+      recipients: isEncrypted ? config.forensics.recipients.length : 0,
     });
+  }
+}
+
+/** Undefined for what was cut off as it was written. */
+function statedIn(path: string): Pick<Finished, 'sha256' | 'signed'> | undefined {
+  try {
+    const { dsseEnvelope: envelope } = JSON.parse(readFileSync(path, 'utf8')) as {
+      dsseEnvelope: { payload: string; signatures: unknown[] };
+    };
+    const [{ digest }] = parseStatement(Buffer.from(envelope.payload, 'base64')).subject;
+    return { sha256: digest.sha256, signed: envelope.signatures.length > 0 ? 'tpm' : 'nobody' };
+  } catch {
+    return undefined;
   }
 }

@@ -1,12 +1,11 @@
 // Delivery to S3: conditional, with checksums end to end, under Object Lock where asked for, and read back (Amazon S3 API
 // reference: PutObject, GetObject, HeadObject). Large files go in parts, see s3-parts.ts.
-import { createReadStream, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { Readable } from 'node:stream';
 import type { GetObjectCommandInput, GetObjectCommandOutput, S3Client } from '@aws-sdk/client-s3';
 import { Failure } from '../host/failure.ts';
 import {
-  counted,
   counter,
   type Delivered,
   type Delivery,
@@ -15,8 +14,10 @@ import {
   type Measured,
   measure,
   requireSame,
+  requireUnchanged,
   sourceFailure,
 } from './delivery.ts';
+import { sha256 } from './format.ts';
 import { withClient } from './s3-client.ts';
 import { httpStatus, intercepted, isPage, type S3Target } from './s3-failure.ts';
 import { abandonParts, defaultPartBytes, isUnfinished, uploadInParts } from './s3-parts.ts';
@@ -45,7 +46,7 @@ export async function deliverToS3(target: S3Target, delivery: Delivery): Promise
 export async function abandonInS3(target: S3Target, delivery: Delivery): Promise<void> {
   const { signal, stateDirectory } = delivery;
   if (stateDirectory === undefined) return;
-  const files = delivery.files.filter((file) => isUnfinished(stateDirectory, file));
+  const files = delivery.files.filter((file) => isUnfinished(delivery, file));
   if (files.length === 0) return;
   const credentials = await delivery.credentials();
   await withClient({ target, use: 'upload', credentials, signal }, async (client, place) => {
@@ -61,8 +62,10 @@ async function deliverOne(
 ): Promise<Delivered> {
   const size = sizeOf(file);
   const inParts = size > (delivery.partBytes ?? defaultPartBytes);
-  const signed = delivery.sha256?.get(file);
-  const local = inParts && signed !== undefined ? { size, sha256: signed } : await measure(file, delivery);
+  const known = delivery.sha256?.get(file);
+  // It is measured as its parts are sent, but where that has failed before: a damaged file is not sent again and again.
+  const isFresh = inParts && !isUnfinished(delivery, file);
+  const local = isFresh && known !== undefined ? { size, sha256: known } : await measure(file, delivery);
   const place = { Bucket: target.bucket, Key: [target.prefix, basename(file)].filter(Boolean).join('/') };
   const where = s3Address(place.Bucket, place.Key);
   if (local.size > largestObject) {
@@ -95,14 +98,13 @@ async function deliverOne(
   return {
     file,
     where,
-    size: local.size,
-    sha256: local.sha256,
+    ...remote,
     ...(version === undefined ? {} : { version }),
     ...(mode === undefined || until === undefined ? {} : { lock: { mode, until: until.toISOString() } }),
   };
 }
 
-/** What the store gives back. Where that is spoilt it is asked once more, with its checksum, which tells a bad way from a bad store. */
+/** What the store gives back. Where that is spoilt it is asked once more, with its checksum, which tells a fault of the line from one of the store. */
 async function readBack(
   client: S3Client,
   place: { readonly Bucket: string; readonly Key: string },
@@ -118,8 +120,7 @@ async function readBack(
     return { answer, remote: await digest(answer.Body as AsyncIterable<Uint8Array>, onChunk) };
   };
   const first = await read({});
-  const { size, sha256 } = first.remote;
-  const isSpoilt = size === local.size && sha256 !== local.sha256;
+  const isSpoilt = first.remote.size === local.size && first.remote.sha256 !== local.sha256;
   return isSpoilt ? await read({ ChecksumMode: 'ENABLED' }) : first;
 }
 
@@ -145,28 +146,20 @@ async function uploadWhole(
   delivery: Delivery,
 ): Promise<boolean> {
   const { PutObjectCommand } = await import('@aws-sdk/client-s3');
-  const onChunk = counter(delivery, file, 'upload', local.size);
-  const body = Readable.from(counted(createReadStream(file), onChunk), { objectMode: false });
-  const broken = new AbortController();
-  body.on('error', (error) => broken.abort(error));
+  const bytes = await readFile(file).catch((error: unknown) => {
+    throw sourceFailure(file, error);
+  });
+  requireUnchanged(file, local.sha256, sha256(bytes));
   try {
     await client.send(
-      new PutObjectCommand({
-        ...asked,
-        Body: body,
-        ContentLength: local.size,
-        ChecksumAlgorithm: 'CRC32',
-        IfNoneMatch: '*',
-      }),
-      { abortSignal: AbortSignal.any([delivery.signal, broken.signal]) },
+      new PutObjectCommand({ ...asked, Body: bytes, ChecksumAlgorithm: 'CRC32', IfNoneMatch: '*' }),
+      { abortSignal: delivery.signal },
     );
+    counter(delivery, file, 'upload', local.size)(bytes);
     return false;
   } catch (error) {
-    if (broken.signal.aborted) throw sourceFailure(file, broken.signal.reason);
     if (httpStatus(error) !== 412) throw error;
     return true;
-  } finally {
-    body.destroy();
   }
 }
 

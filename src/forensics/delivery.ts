@@ -24,8 +24,8 @@ export interface Delivery {
   /** Paths of the archive and its `.sigstore.json`, delivered in this order under their own names. */
   readonly files: readonly string[];
   /**
-   * In hex, by path, of files that were signed: nothing else is delivered under their names, and a large one need not be read before it
-   * is sent.
+   * SHA-256 in hex, by path, of files as they were made: nothing else is delivered under their names, and a large one need not be read
+   * before it is sent. Files that are not in it are delivered as they are found.
    */
   readonly sha256?: ReadonlyMap<string, string>;
   readonly target: UploadTarget;
@@ -75,15 +75,17 @@ export async function measure(file: string, { signal, sha256: signed }: Delivery
   }
 }
 
-export const damaged = 'upload-source-damaged';
-
 /** @throws Failure `upload-source-damaged`. */
 export function requireUnchanged(file: string, was: string, is: string): void {
   if (is === was) return;
-  throw new Failure(damaged, `${basename(file)} is not what it was: its SHA-256 is ${is}, and was ${was}.`, {
-    kept: 'It stays on this node as it is, and nothing of it was stored under its name.',
-    remedy: 'Find out what changed it (the disk, or somebody), and collect another bundle.',
-  });
+  throw new Failure(
+    'upload-source-damaged',
+    `${basename(file)} is not what it was: its SHA-256 is ${is}, and was ${was}.`,
+    {
+      kept: 'It stays on this node as it is, and nothing was stored under its name.',
+      remedy: 'Find out what changed it (the disk, or somebody), and collect another bundle.',
+    },
+  );
 }
 
 export const sourceFailure = (file: string, cause: unknown): Failure =>
@@ -91,16 +93,6 @@ export const sourceFailure = (file: string, cause: unknown): Failure =>
     remedy: 'Look for the bundle with `esoteric-appliance status`, or collect another.',
     cause,
   });
-
-export async function* counted(
-  stream: AsyncIterable<Uint8Array>,
-  onChunk: (chunk: Uint8Array) => void,
-): AsyncGenerator<Uint8Array> {
-  for await (const chunk of stream) {
-    onChunk(chunk);
-    yield chunk;
-  }
-}
 
 export async function digest(
   stream: AsyncIterable<Uint8Array>,

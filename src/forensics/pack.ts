@@ -18,6 +18,8 @@ export interface Packed {
   readonly sha256: string;
   /** Bytes of the file. */
   readonly size: number;
+  /** Of the file: of the archive, or of what it was encrypted to. */
+  readonly fileSha256: string;
   /** Of `manifest.json`, in hex. */
   readonly manifestSha256: string;
 }
@@ -60,14 +62,17 @@ async function writeArchive(archive: Archive, path: string, recipients: readonly
       yield part;
     }
   }
+  const ofCipher = recipients.length === 0 ? undefined : createHash('sha256');
   let size = 0;
   await using file = await open(path, 'wx', 0o600);
   for await (const chunk of recipients.length === 0 ? hashed() : encrypted(recipients, hashed())) {
+    ofCipher?.update(chunk);
     await file.writeFile(chunk);
     size += chunk.length;
   }
   await file.sync();
-  return { sha256: hash.digest('hex'), size };
+  const sha256 = hash.digest('hex');
+  return { sha256, size, fileSha256: ofCipher?.digest('hex') ?? sha256 };
 }
 
 /**

@@ -1,4 +1,4 @@
-// A file in parts of one size, in order, whoever asks for the next; measured as they pass.
+// Reads a file part by part: several may ask, each gets the next part. What is read is hashed as it passes.
 import { createHash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
@@ -55,14 +55,22 @@ export class PartReader implements AsyncDisposable {
     const from = this.#read;
     const bytes = into.subarray(0, Math.min(this.partBytes, this.#size - from));
     if (bytes.length === 0) return undefined;
-    for (let at = 0; at < bytes.length; ) {
-      const { bytesRead } = await this.#source.read(bytes, at, bytes.length - at, from + at);
-      if (bytesRead === 0) throw sourceFailure(this.#file, new Error('it has become shorter'));
-      at += bytesRead;
-    }
+    await this.#fill(bytes, from);
     this.#read += bytes.length;
     this.#hash.update(bytes);
     this.#crc32 = crc32(bytes, this.#crc32);
     return { number: Math.ceil(this.#read / this.partBytes), bytes };
+  }
+
+  async #fill(bytes: Buffer, from: number): Promise<void> {
+    try {
+      for (let at = 0; at < bytes.length; ) {
+        const { bytesRead } = await this.#source.read(bytes, at, bytes.length - at, from + at);
+        if (bytesRead === 0) throw new Error('it has become shorter');
+        at += bytesRead;
+      }
+    } catch (error) {
+      throw sourceFailure(this.#file, error);
+    }
   }
 }

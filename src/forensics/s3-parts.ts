@@ -5,9 +5,8 @@ import { basename, dirname, join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import type { S3Client } from '@aws-sdk/client-s3';
 import { removeDurable, writeDurably } from '../host/durable.ts';
-import { Failure } from '../host/failure.ts';
 import { z } from '../host/zod.ts';
-import { counter, type Delivery, damaged, type Measured, requireUnchanged } from './delivery.ts';
+import { counter, type Delivery, type Measured, requireUnchanged } from './delivery.ts';
 import { type Part, PartReader } from './part-reader.ts';
 import { httpStatus, intercepted, type S3Target } from './s3-failure.ts';
 
@@ -77,13 +76,12 @@ export async function uploadInParts(upload: PartsUpload): Promise<boolean> {
   } catch (error) {
     const isTaken = httpStatus(error) === 412;
     const isStale = error instanceof Error && staleness.has(error.name);
-    const isDamaged = error instanceof Failure && error.code === damaged;
-    if (!isTaken && !isStale && !isDamaged) throw error;
+    if (!isTaken && !isStale) throw error;
     await abandon(upload, state);
     forget(path);
     if (isTaken) return true;
     delivery.signal.throwIfAborted();
-    if (found === undefined || isDamaged) throw error;
+    if (found === undefined) throw error;
     // From the start, unless the upload had ended and only its answer was lost.
     return await uploadInParts(upload);
   }
@@ -93,9 +91,9 @@ export async function uploadInParts(upload: PartsUpload): Promise<boolean> {
 
 const endpointOf = ({ endpoint, region }: S3Target): string => endpoint ?? region;
 
-/** Whether an upload of the file was begun and not ended. */
-export const isUnfinished = (stateDirectory: string, file: string): boolean =>
-  existsSync(stateFile(stateDirectory, file));
+/** Whether an upload of the file was begun and not ended, as far as its state is kept. */
+export const isUnfinished = ({ stateDirectory }: Delivery, file: string): boolean =>
+  stateDirectory !== undefined && existsSync(stateFile(stateDirectory, file));
 
 /** Clears away what was sent of a file that will not be sent any more, as far as the store lets. */
 export async function abandonParts(
@@ -148,14 +146,14 @@ async function begin({ client, local, asked, target, delivery }: PartsUpload): P
 }
 
 /**
- * Sends the parts that do not lie there yet.
- * @returns the CRC-32 of the file. @throws Failure `upload-source-damaged`, where it is not the file that was meant.
+ * Sends the parts that do not lie there as they are here.
+ * @returns the CRC-32 of the file. @throws Failure `upload-source-damaged` where it is another; what was sent is kept in the state.
  */
 async function sendParts(upload: PartsUpload, state: PartState, path: string | undefined): Promise<number> {
   const { client, file, local, asked, delivery } = upload;
   const { UploadPartCommand } = await import('@aws-sdk/client-s3');
   const onChunk = counter(delivery, file, 'upload', local.size);
-  const sent = new Set(state.parts.map(({ PartNumber }) => PartNumber));
+  const sent = new Map(state.parts.map(({ PartNumber, ChecksumCRC32 }) => [PartNumber, ChecksumCRC32]));
   const stop = new AbortController();
   const signal = AbortSignal.any([delivery.signal, stop.signal]);
   await using parts = await PartReader.of(file, local.size, state.partBytes);
@@ -172,11 +170,14 @@ async function sendParts(upload: PartsUpload, state: PartState, path: string | u
       }),
       { abortSignal: signal },
     );
-    state.parts.push({
-      PartNumber: number,
-      ETag: answer.ETag ?? '',
-      ChecksumCRC32: answer.ChecksumCRC32 ?? base64(crc32(bytes)),
-    });
+    state.parts = [
+      ...state.parts.filter(({ PartNumber }) => PartNumber !== number),
+      {
+        PartNumber: number,
+        ETag: answer.ETag ?? '',
+        ChecksumCRC32: answer.ChecksumCRC32 ?? base64(crc32(bytes)),
+      },
+    ];
     remember(path, state);
   };
   const lane = async (): Promise<void> => {
@@ -184,7 +185,8 @@ async function sendParts(upload: PartsUpload, state: PartState, path: string | u
     const buffer = Buffer.allocUnsafeSlow(parts.partBytes);
     for (let part = await parts.next(buffer); part !== undefined; part = await parts.next(buffer)) {
       signal.throwIfAborted();
-      if (!sent.has(part.number)) await send(part);
+      const there = sent.get(part.number);
+      if (there === undefined || there !== base64(crc32(part.bytes))) await send(part);
       onChunk(part.bytes);
     }
   };

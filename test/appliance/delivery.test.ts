@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { gunzipSync } from 'node:zlib';
+import { generateX25519Identity, identityToRecipient } from 'age-encryption';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type OutboxRow, readRows } from '../../src/alerts/outbox.ts';
 import type { BundleMade } from '../../src/appliance/evidence.ts';
@@ -198,21 +199,32 @@ describe('after a zeroize', () => {
 });
 
 describe('a bundle that was altered on the node', () => {
-  it('is not delivered under its name until it is what was signed', async () => {
+  it('is not delivered under its name until it is as it was made, in clear and encrypted', async () => {
     await using node = await deliveringNode('altered', 'spawn = false');
-    const { archive } = await node.ask<{ archive: string }>(['collect-forensics', '--reason', 'a test']);
-    const signed = readFileSync(archive);
-    const altered = Buffer.from(signed);
-    altered[signed.length >> 1] = (altered[signed.length >> 1] ?? 0) ^ 1;
-    writeFileSync(archive, altered);
-    expect(await node.ask(['courier', '--once'])).toEqual({ queued: 1 });
-    const { bundles } = await node.ask<Uploads>(['upload', 'status']);
-    expect(bundles[0]?.error).toMatch(/^altered-\S+\.tar\.gz is not what it was: .*Find out what changed it/);
-    expect([...s3.objects(bucket).keys()].filter((key) => key.startsWith('altered/'))).toEqual([]);
-    writeFileSync(archive, signed);
-    await node.ask(['upload', 'retry']);
-    expect(await node.ask(['courier', '--once'])).toEqual({ queued: 0 });
-    expectUploaded(node, 'altered');
+    const recipient = await identityToRecipient(await generateX25519Identity());
+    const collect = ['collect-forensics', '--reason', 'a test'];
+    for (const more of [[], ['--recipient', recipient]]) {
+      const { archive } = await node.ask<{ archive: string }>([...collect, ...more]);
+      const made = readFileSync(archive);
+      const altered = Buffer.from(made);
+      altered[made.length >> 1] = (altered[made.length >> 1] ?? 0) ^ 1;
+      writeFileSync(archive, altered);
+      const before = s3.objects(bucket).size;
+      expect(await node.ask(['courier', '--once'])).toEqual({ queued: 1 });
+      const { bundles } = await node.ask<Uploads>(['upload', 'status']);
+      const { error } = bundles.find(({ state }) => state === 'queued') ?? {};
+      expect(error).toMatch(/^altered-\S+ is not what it was: .*Find out what changed it/);
+      expect(s3.objects(bucket).size).toBe(before);
+      writeFileSync(archive, made);
+      await node.ask(['upload', 'retry']);
+      expect(await node.ask(['courier', '--once'])).toEqual({ queued: 0 });
+      expect(
+        s3
+          .objects(bucket)
+          .get(`altered/${basename(archive)}`)
+          ?.bytes.equals(made),
+      ).toBe(true);
+    }
   });
 });
 

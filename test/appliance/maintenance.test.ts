@@ -198,13 +198,16 @@ describe('the rule of three in an hour', () => {
     await node.ask(['provision', '--profile', profile('leaf')]);
     await node.run();
     await node.ask(['maintenance', 'begin', '--flaps', '9', '--reason', 'a loose contact']);
-    // The node looks again when all four are over: a cable that is still down when the window ends would zeroize.
-    process.kill(node.pid, 'SIGSTOP');
     const far = listInterfaces().find(({ name }) => name === 'far0')?.index ?? 0;
     using hand = new NetlinkSocket({ events: false });
     const [down, up] = [linkState(far, false), linkState(far, true)];
-    for (let flap = 0; flap < 4; flap += 1) for (const message of [down, up]) hand.send(message);
-    process.kill(node.pid, 'SIGCONT');
+    // The node looks again when all four are over: a cable that is still down when the window ends would zeroize.
+    process.kill(node.pid, 'SIGSTOP');
+    try {
+      for (let flap = 0; flap < 4; flap += 1) for (const message of [down, up]) hand.send(message);
+    } finally {
+      process.kill(node.pid, 'SIGCONT');
+    }
     const over = async () => (await node.ask<{ window: unknown }>(['maintenance', 'status'])).window === null;
     await until('the window to end', async () => (await over()) || undefined);
     expect((await node.status()).state).toBe('running');

@@ -72,7 +72,8 @@ describe('an encrypted archive', () => {
     const secret = await pack(at('b.tar.gz.age'), [recipient, await identityToRecipient(other)]);
     expect(secret.sha256).toBe(clear.sha256);
     const cipher = readFileSync(at('b.tar.gz.age'));
-    expect(secret.size).toBe(cipher.length);
+    expect([secret.size, secret.fileSha256]).toEqual([cipher.length, sha256(cipher)]);
+    expect(clear.fileSha256).toBe(clear.sha256);
     expect(isEncrypted(at('b.tar.gz.age'))).toBe(true);
     expect(isEncrypted(at('a.tar.gz'))).toBe(false);
     for (const one of [identity, other]) {
