@@ -28,7 +28,7 @@ export function hostCollectors(roots: { readonly proc?: string; readonly etc?: s
     {
       name: 'host processes',
       path: 'host/processes.jsonl',
-      source: `${proc}/[0-9]*: what was running, by whom, with which arguments`,
+      source: `${proc}/[0-9]*: what was running, by whom, with which arguments, in which control group`,
       volatility: 'memory',
       limitBytes: 16 * mebibyte,
       redact: true,
@@ -46,11 +46,12 @@ export function hostCollectors(roots: { readonly proc?: string; readonly etc?: s
     {
       name: 'host mounts',
       path: 'host/mounts.txt',
-      source: `${proc}/self/mounts: what was mounted where`,
+      source: `${proc}/1/mounts: what was mounted where, as init sees it`,
       volatility: 'memory',
       limitBytes: mebibyte,
       redact: true,
-      gather: () => readFile(join(proc, 'self/mounts')),
+      // A service has mounts of its own, which are not the host's (systemd.exec(5), ProtectSystem).
+      gather: () => readFile(join(proc, '1/mounts')),
     },
     {
       name: 'kernel log',
@@ -151,6 +152,9 @@ async function* processes(proc: string): AsyncGenerator<string> {
   }
 }
 
+/** A thread of the kernel, which has no executable (flags in proc_pid_stat(5), include/linux/sched.h). */
+const PF_KTHREAD = 0x00200000;
+
 /** Undefined of a process that has ended. */
 function processLine(folder: string) {
   try {
@@ -166,17 +170,28 @@ function processLine(folder: string) {
       startTicks: Number(fields[19]),
       uid: Number(/^Uid:\s+(\d+)/m.exec(status)?.[1]),
       arguments: command.split('\0').slice(0, -1),
-      executable: executableOf(folder),
+      executable: (Number(fields[6]) & PF_KTHREAD) === 0 ? executableOf(folder) : undefined,
+      controlGroup: controlGroupOf(folder),
     };
   } catch {
     return undefined;
   }
 }
 
-/** Undefined of a thread of the kernel, and of what may not be looked at. */
-function executableOf(folder: string): string | undefined {
+/** Null where this process may not look (CAP_SYS_PTRACE, which the node's unit has not); undefined where there is none. */
+function executableOf(folder: string): string | null | undefined {
   try {
     return readlinkSync(join(folder, 'exe'));
+  } catch (error) {
+    return ['EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '') ? null : undefined;
+  }
+}
+
+/** Its path in the hierarchy of systemd, or the one there is: it names the unit (cgroups(7)). */
+function controlGroupOf(folder: string): string | undefined {
+  try {
+    const groups = readFileSync(join(folder, 'cgroup'), 'utf8');
+    return (/^\d+:name=systemd:(.*)$/m.exec(groups) ?? /^0::(.*)$/m.exec(groups))?.[1];
   } catch {
     return undefined;
   }

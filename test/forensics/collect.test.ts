@@ -6,6 +6,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  realpathSync,
   rmSync,
   statSync,
   truncateSync,
@@ -562,9 +563,35 @@ describe('the state of this host', () => {
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line));
-    expect(processes).toContainEqual(expect.objectContaining({ pid: process.pid, uid: process.getuid?.() }));
+    const own = {
+      pid: process.pid,
+      uid: process.getuid?.(),
+      executable: realpathSync('/proc/self/exe'),
+      controlGroup: expect.stringMatching(/^\//),
+    };
+    expect(processes).toContainEqual(expect.objectContaining(own));
+    const mounts = readFileSync('/proc/1/mounts', 'utf8').split(' ');
+    expect(text('host/mounts.txt').split(' ')).toHaveLength(mounts.length);
     expect(JSON.parse(text('host/versions.json'))).toMatchObject({ node: { node: process.versions.node } });
     expect(text('host/sockets.txt')).not.toMatch(/\d+\.\d+\.\d+\.\d+:/);
+  });
+
+  it.skipIf(process.geteuid?.() !== 0)('says of which processes it may not see the program', async () => {
+    const source = JSON.stringify(new URL('../../src/forensics/host-state.ts', import.meta.url).href);
+    const program = `
+      const { hostCollectors } = await import(${source});
+      const collector = hostCollectors().find(({ path }) => path === 'host/processes.jsonl');
+      for await (const line of collector.gather()) process.stdout.write(line);`;
+    const node = [process.execPath, '--disable-warning=ExperimentalWarning', '--input-type=module', '--eval'];
+    const { stdout } = await requireChild('setpriv', ['--bounding-set', '-sys_ptrace', ...node, program]);
+    const processes = stdout
+      .toString()
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { pid: number; name: string; executable?: string | null });
+    expect(processes.find(({ pid }) => pid === 1)).toHaveProperty('executable', null);
+    expect(processes.find(({ name }) => name === 'kthreadd') ?? {}).not.toHaveProperty('executable');
+    expect(processes.find(({ executable }) => executable === process.execPath)).toBeDefined();
   });
 
   it.each([
