@@ -4,7 +4,7 @@ import { existsSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { streamLog } from '../custody/segments.ts';
 import type { Collector } from '../forensics/collect.ts';
-import { custodyPath, journalPath } from '../forensics/format.ts';
+import { custodyPath, journalPath, pastCertificatesPath } from '../forensics/format.ts';
 import { readNewest } from '../journal/newest.ts';
 import { type JournalSelection, journalArguments, readJournal } from '../journal/read.ts';
 import { unitSelection } from '../journal/units.ts';
@@ -50,6 +50,20 @@ export function bundleMembers(node: BundleSubject, request: BundleRequest): Coll
             gather: () => readFile(config.tpm.event_log),
           },
         ]),
+    ...(existsSync(layout.pastCertificates)
+      ? [
+          {
+            name: 'earlier zeroize certificates',
+            path: pastCertificatesPath,
+            source:
+              'The certificates of zeroizes after which this node was armed again, or which went further',
+            volatility: 'disk' as const,
+            limitBytes: 8 << 20,
+            redact: false,
+            gather: () => readFile(layout.pastCertificates),
+          },
+        ]
+      : []),
     {
       name: 'enrolment record',
       path: 'evidence/enrolment.json',

@@ -60,6 +60,7 @@ export async function deprovision(config: Config, options: DeprovisionOptions): 
     layout.approvalRequest,
     layout.seed,
     layout.zeroizeCertificate,
+    layout.pastCertificates,
     layout.collectedByTimer,
     layout.development,
     ...signInOf(layout),

@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import type { Severity } from '../alerts/alert.ts';
 import type { CustodyLog } from '../custody/log.ts';
 import type { Collector } from '../forensics/collect.ts';
-import { bundleBegun } from '../forensics/format.ts';
+import { bundleBegun, certificatePath } from '../forensics/format.ts';
 import { reasonOf } from '../host/failure.ts';
 import { utcNow } from '../host/time.ts';
 import type { ZeroizeLevel } from '../interlock/causes.ts';
@@ -193,7 +193,7 @@ function certificateMember(certificate: string | undefined): Collector[] {
   return [
     {
       name: 'zeroize certificate',
-      path: 'evidence/zeroize-certificate.json',
+      path: certificatePath,
       source:
         'What was destroyed, when and why; its `proven` part is quoted by the TPM over the digest of `asserted`',
       volatility: 'disk',

@@ -1,7 +1,6 @@
 // The node daemon: unseals, brings the links up, collects entropy, serves it, and stands by when the interlock has struck. The
 // watcher is armed before the first unseal; a marker written before it makes an unclean end visible at the next start.
 
-import { rmSync } from 'node:fs';
 import { CustodyLog } from '../custody/log.ts';
 import type { RandomServer } from '../entropy/outputs/http.ts';
 import { Turns } from '../entropy/outputs/turns.ts';
@@ -45,7 +44,7 @@ import { failedClaimsOfOwn } from './self-appraisal.ts';
 import { makeReceipts, type StateLayout, stateLayout } from './state-layout.ts';
 import { Striking } from './striking.ts';
 import { conditionOf } from './tpm-condition.ts';
-import { heldKeys } from './zeroize-certificate.ts';
+import { heldKeys, putAside } from './zeroize-certificate.ts';
 
 export class Node implements AsyncDisposable {
   readonly config: Config;
@@ -140,7 +139,7 @@ export class Node implements AsyncDisposable {
     const finished = await finishInterrupted({ ...this.#standing, policy: this.#policy });
     if (finished !== undefined) tellFinished(this, finished);
     await this.striking.requireUnzeroized(finished);
-    rmSync(this.layout.zeroizeCertificate, { force: true }); // Of another life.
+    putAside(this.layout); // Of another life.
     this.#program = await admitProgram(this.#standing);
     const unclean = this.#lifecycle.endedUncleanly;
     if (record.tpm !== null) this.#tpm = this.#cleanup.use(await NodeKeys.open(this.config, record.tpm));

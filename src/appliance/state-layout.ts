@@ -35,6 +35,8 @@ export interface StateLayout {
   readonly seed: string;
   /** Of the last zeroize, until the node is armed again. */
   readonly zeroizeCertificate: string;
+  /** Of zeroizes before that, one a line. */
+  readonly pastCertificates: string;
   /** When the timer last asked for a bundle. */
   readonly collectedByTimer: string;
   /** The courier's: signature files with what the Sigstore services added, under the names that they have in `bundles`. */
@@ -68,6 +70,7 @@ export function stateLayout(directory: string): StateLayout {
     commandNumber: at('command-number'),
     seed: at('seed'),
     zeroizeCertificate: at('zeroize-certificate.json'),
+    pastCertificates: at('zeroize-certificates.jsonl'),
     collectedByTimer: at('collected-by-timer'),
     countersigned: join(directory, 'courier', 'countersigned'),
     identity: join(directory, 'courier', 'identity.json'),

@@ -1,9 +1,10 @@
 // The zeroize certificate, made when all stages have run: what the node asserts of a zeroize and of each sensitive security parameter,
 // and beside it what the TPM signed over the digest of that. docs/bundle-format.md describes it.
 import { createHash } from 'node:crypto';
+import { rmSync } from 'node:fs';
 import canonicalize from 'canonicalize';
 import type { CustodyLog } from '../custody/log.ts';
-import { writeDurably } from '../host/durable.ts';
+import { readIfPresent, writeDurably } from '../host/durable.ts';
 import type { ZeroizeLevel } from '../interlock/causes.ts';
 import type { ZeroizeOutcome } from '../interlock/outcome.ts';
 import type { Announcer } from './announce.ts';
@@ -68,8 +69,26 @@ export async function certifyZeroize(
   const proven = keys === null ? null : await provenBy(keys, record, digest, told.level);
   const certificate = `${JSON.stringify({ asserted, proven }, null, 2)}\n`;
   recordPast(node, 'zeroize-certified', { sha256: digest.toString('hex'), quoted: proven !== null });
+  putAside(layout); // Of the same zeroize, which went further.
   writeDurably(layout.zeroizeCertificate, certificate);
   return certificate;
+}
+
+/** How many certificates of earlier zeroizes are kept. */
+const mostPast = 64;
+
+/** Puts the last certificate with those of earlier zeroizes: the newest line is the last. Where that cannot be written, it stays. */
+export function putAside({ zeroizeCertificate: path, pastCertificates }: StateLayout): void {
+  const text = readIfPresent(path);
+  if (text === undefined) return;
+  const past = (readIfPresent(pastCertificates) ?? '').split('\n').filter((line) => line !== '');
+  try {
+    const line = JSON.stringify(JSON.parse(text));
+    // It was put there before, if the process was killed between the two.
+    const lines = [...past.filter((other) => other !== line), line].slice(-mostPast);
+    writeDurably(pastCertificates, `${lines.join('\n')}\n`);
+    rmSync(path);
+  } catch {}
 }
 
 /** Null where the TPM does not answer, or has been reset since and so proves no cap. */

@@ -8,6 +8,8 @@ import { z } from '../host/zod.ts';
 export const bundleFormat = 'esoteric-appliance-bundle/1';
 export const predicateType = 'urn:esoteric-appliance:forensic-bundle:1';
 export const manifestPath = 'manifest.json';
+export const certificatePath = 'evidence/zeroize-certificate.json';
+export const pastCertificatesPath = 'evidence/zeroize-certificates.jsonl';
 export const custodyPath = 'custody/custody.jsonl';
 /** In the Journal Export Format. */
 export const journalPath = 'journal/entries.export';

@@ -7,10 +7,9 @@ import { reasonOf } from '../host/failure.ts';
 import { z } from '../host/zod.ts';
 import type { Appraisers, Enrolment } from './appraisers.ts';
 import { type Appraisal, failed, notProven, proven, weakened } from './claims.ts';
+import { certificatePath, pastCertificatesPath } from './format.ts';
 import type { Evidence } from './verify.ts';
 import { readCounter } from './verify-nv.ts';
-
-export const certificatePath = 'evidence/zeroize-certificate.json';
 
 const signed = z.looseObject({ attest: z.base64(), signature: z.base64() });
 const certificateSchema = z.looseObject({
@@ -33,6 +32,9 @@ export function appraiseZeroize(
 ): Appraisal {
   const { custody, manifest } = evidence;
   if (custody === null || !custody.ok) return notProven('There is no whole custody log to look at.');
+  const past = evidence.members.get(pastCertificatesPath)?.bytes;
+  const foreign = past === undefined ? undefined : foreignIn(past, custody.records);
+  if (foreign !== undefined) return failed(foreign);
   const member = evidence.members.get(certificatePath)?.bytes;
   if (member === undefined) return withoutCertificate(custody.records);
   const certificate = parseCertificate(member);
@@ -40,9 +42,7 @@ export function appraiseZeroize(
     return failed(`The zeroize certificate cannot be read: ${certificate}.`);
   const { asserted } = certificate;
   if (asserted.node !== manifest?.node) return failed(`The zeroize certificate is of node ${asserted.node}.`);
-  const digest = createHash('sha256')
-    .update(canonicalize(asserted) ?? '')
-    .digest();
+  const digest = digestOf(asserted);
   const certified = certifiedAt(custody.records, digest);
   if (certified === -1) {
     return failed('The custody log tells of no zeroize certificate with this digest.');
@@ -56,6 +56,28 @@ export function appraiseZeroize(
     );
   }
   return weakened(signed, simulated);
+}
+
+const digestOf = (asserted: Certificate['asserted']): Buffer =>
+  createHash('sha256')
+    .update(canonicalize(asserted) ?? '')
+    .digest();
+
+/**
+ * What is wrong with the certificates of earlier zeroizes; undefined where nothing is. What the TPM signed of them is not looked at: it may
+ * have been another key of the TPM, or another TPM.
+ */
+function foreignIn(past: Uint8Array, records: readonly CustodyRecord[]): string | undefined {
+  const lines = Buffer.from(past).toString('utf8').split('\n');
+  for (const [index, line] of lines.entries()) {
+    if (line === '') continue;
+    const certificate = parseCertificate(Buffer.from(line));
+    const where = `Line ${index + 1} of the earlier zeroize certificates`;
+    if (typeof certificate === 'string') return `${where} cannot be read: ${certificate}.`;
+    if (certifiedAt(records, digestOf(certificate.asserted)) === -1)
+      return `${where} is one of which the custody log does not tell.`;
+  }
+  return undefined;
 }
 
 function withoutCertificate(records: readonly CustodyRecord[]): Appraisal {

@@ -234,6 +234,10 @@ describe('the levels of a zeroize', () => {
       fate: 'destroyed in memory',
       atRest: 'overwritten and removed; its share is gone from the TPM',
     });
+    // That of the lock, and of each zeroize of this node before it.
+    const earlier = memberOf(made.archive, 'evidence/zeroize-certificates.jsonl').trim().split('\n');
+    expect(earlier.length).toBeGreaterThan(1);
+    expect(JSON.parse(earlier.at(-1) ?? '')).toMatchObject({ asserted: { level: 'lock' } });
     const { report, failed } = await verified(node, made.archive, '--allow-bypassed');
     expect(failed).toEqual([]);
     expect(report.claims.find(({ claim }) => claim === 'zeroize')?.detail).toMatch(

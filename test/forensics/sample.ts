@@ -25,14 +25,15 @@ import {
   bundleBegun,
   bundleFormat,
   bundleMade,
+  certificatePath,
   custodyPath,
   type Manifest,
+  pastCertificatesPath,
   sha256,
 } from '../../src/forensics/format.ts';
 import { packBundle } from '../../src/forensics/pack.ts';
 import { Redactor } from '../../src/forensics/redact.ts';
 import { readRedactionRules } from '../../src/forensics/redaction-policy.ts';
-import { certificatePath } from '../../src/forensics/verify-zeroize.ts';
 import { counterDefinition, custodyDefinition, writtenName } from '../../src/keys/indices.ts';
 import type { NvDefinition } from '../../src/tpm/nv-public.ts';
 import { nameOf, publicKeyPem, signatureDer } from '../../src/tpm/structures.ts';
@@ -119,6 +120,8 @@ export interface SampleChoices {
   readonly counted?: number;
   /** A zeroize certificate, and whether the custody log tells of it. */
   readonly certificate?: CertificateChoices;
+  /** Of earlier zeroizes, one a line. */
+  readonly pastCertificates?: string;
   /** Events after the log told of it. */
   readonly since?: SampleChoices['events'];
   readonly redact?: boolean;
@@ -339,6 +342,9 @@ function collectors(
     ...(choices.certificate === undefined
       ? []
       : [collector(certificatePath, false, async () => certificate)]),
+    ...(choices.pastCertificates === undefined
+      ? []
+      : [collector(pastCertificatesPath, false, async () => choices.pastCertificates ?? '')]),
     ...(choices.withoutEventLog ? [] : [collector('evidence/eventlog.bin', false, async () => log)]),
   ];
 }

@@ -1,7 +1,9 @@
 // What the TPM's counters, its custody head and a zeroize certificate add to a verdict, and what is said when they do not fit.
+import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import canonicalize from 'canonicalize';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { Appraisal } from '../../src/forensics/claims.ts';
 import type { BundlePredicate } from '../../src/forensics/format.ts';
@@ -219,6 +221,30 @@ describe('a zeroize', () => {
   it('is rejected where its signature is bad, also when it is an older one', async () => {
     const claim = await claimOf('zeroize', await certified({ foreign: true }, { since: [['re-armed', {}]] }));
     expect(claim).toMatchObject({ result: 'failed', detail: expect.stringMatching(/qualifying data/) });
+  });
+
+  it('leaves a certificate for later bundles, of which the custody log must tell', async () => {
+    const asserted = { format: 'esoteric-appliance-zeroize/1', node: 'alpha', level: 'lock' };
+    const sha256 = createHash('sha256')
+      .update(canonicalize(asserted) ?? '')
+      .digest('hex');
+    const pastCertificates = `${JSON.stringify({ asserted, proven: null })}\n`;
+    const told: SampleChoices['events'] = [
+      ['zeroized', { level: 'lock' }],
+      ['zeroize-certified', { sha256 }],
+      ['re-armed', {}],
+    ];
+    const claim = async (choices: SampleChoices) => claimOf('zeroize', await sampleOf(choices));
+    expect(await claim({ pastCertificates, events: told })).toMatchObject({ result: 'proven' });
+    expect(await claim({ pastCertificates })).toMatchObject({
+      result: 'failed',
+      detail: expect.stringMatching(/^Line 1 of the earlier .* does not tell/),
+    });
+    const garbage = `${pastCertificates}{}\n`;
+    expect(await claim({ pastCertificates: garbage, events: told })).toMatchObject({
+      result: 'failed',
+      detail: expect.stringMatching(/^Line 2 of the earlier .* cannot be read/),
+    });
   });
 
   it('may come before it is told that the zeroize had been interrupted', async () => {
