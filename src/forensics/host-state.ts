@@ -1,6 +1,6 @@
 // Collectors of the state of the host: links, routes, neighbours, processes, sockets, mounts, kernel. Read from /proc (proc(5)), with
 // `ip` and with `dmesg`.
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate as breath } from 'node:timers/promises';
@@ -52,6 +52,24 @@ export function hostCollectors(roots: { readonly proc?: string; readonly etc?: s
       redact: true,
       // A service has mounts of its own, which are not the host's (systemd.exec(5), ProtectSystem).
       gather: () => readFile(join(proc, '1/mounts')),
+    },
+    {
+      name: 'host packet filter',
+      path: 'host/nftables.txt',
+      source: '`nft list ruleset`: which packets were let through, and how many',
+      volatility: 'memory',
+      limitBytes: 16 * mebibyte,
+      redact: true,
+      gather: (signal) => packetFilter(signal),
+    },
+    {
+      name: 'kernel modules',
+      path: 'host/modules.txt',
+      source: `${proc}/modules: what was loaded into the kernel`,
+      volatility: 'memory',
+      limitBytes: mebibyte,
+      redact: true,
+      gather: () => modules(proc),
     },
     {
       name: 'kernel log',
@@ -194,6 +212,22 @@ function controlGroupOf(folder: string): string | undefined {
     return (/^\d+:name=systemd:(.*)$/m.exec(groups) ?? /^0::(.*)$/m.exec(groups))?.[1];
   } catch {
     return undefined;
+  }
+}
+
+/** A kernel may be built without. */
+async function modules(proc: string): Promise<Uint8Array | string> {
+  const path = join(proc, 'modules');
+  return existsSync(path) ? await readFile(path) : 'this kernel loads none\n';
+}
+
+/** Not installed, or not for this user to see: that is what there is to tell. */
+async function* packetFilter(signal: AbortSignal): AsyncGenerator<Uint8Array | string> {
+  try {
+    yield* childOutput('nft', ['list', 'ruleset'], { signal });
+  } catch (error) {
+    if (!(error instanceof Failure) || signal.aborted) throw error;
+    yield `not readable: ${reasonOf(error)}\n`;
   }
 }
 

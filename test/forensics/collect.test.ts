@@ -576,6 +576,28 @@ describe('the state of this host', () => {
     expect(text('host/sockets.txt')).not.toMatch(/\d+\.\d+\.\d+\.\d+:/);
   });
 
+  it('has the rules of the packet filter with pseudonyms, and says where there are none to be seen', async () => {
+    const programs = join(directory, 'programs');
+    mkdirSync(programs);
+    const filter = hostCollectors().filter(({ path }) => path === 'host/nftables.txt');
+    const collected = async (script: string) => {
+      writeFileSync(join(programs, 'nft'), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+      vi.stubEnv('PATH', `${programs}:${process.env.PATH}`);
+      const options = { timeoutMilliseconds: 10_000, redactor };
+      const { collectors } = await collectInto({ path: directory }, filter, options);
+      vi.unstubAllEnvs();
+      return { status: collectors[0]?.status, text: text('host/nftables.txt') };
+    };
+    expect(await collected('echo "table inet t { ip saddr 192.0.2.7 drop }"')).toEqual({
+      status: 'ok',
+      text: expect.stringMatching(/^table inet t \{ ip saddr ‹ip:[0-9a-f]{8}› drop \}\n$/),
+    });
+    expect(await collected('echo "Operation not permitted" >&2; exit 1')).toEqual({
+      status: 'ok',
+      text: expect.stringMatching(/^not readable: .*Operation not permitted/),
+    });
+  });
+
   it.skipIf(process.geteuid?.() !== 0)('says of which processes it may not see the program', async () => {
     const source = JSON.stringify(new URL('../../src/forensics/host-state.ts', import.meta.url).href);
     const program = `
