@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { Severity } from '../alerts/alert.ts';
 import { checkPacked } from '../custody/aside.ts';
 import type { CustodyLog } from '../custody/log.ts';
-import { type Collector, collectInto } from '../forensics/collect.ts';
+import { type Collected, type Collector, collectInto } from '../forensics/collect.ts';
 import { encryptedSuffix, requireRecipients } from '../forensics/encryption.ts';
 import {
   archiveName,
@@ -207,13 +207,12 @@ async function fillBundle(context: EvidenceContext, request: BundleRequest, begu
     node: record.node,
     sequence,
     created,
-    reason: request.reason,
+    reason: redactor.text(request.reason),
     trigger,
     assurance: assuranceUnder(record.assurance, trouble),
-    files: collected.files,
-    collectors: collected.collectors,
+    ...inRedactedWords(collected, redactor),
     redaction: { keyId: redactor.keyId },
-    ...(request.caseName === undefined ? {} : { case: request.caseName }),
+    ...(request.caseName === undefined ? {} : { case: redactor.text(request.caseName) }),
     ...(request.examiner === undefined ? {} : { examiner: request.examiner }),
   };
   progress('packing');
@@ -237,6 +236,16 @@ async function fillBundle(context: EvidenceContext, request: BundleRequest, begu
       .map(({ name, detail }) => `${name}: ${detail}`),
   ];
   return { sigstore, packed, signed, problems };
+/** What collectors say may quote what they have read, or the words of the request. */
+const inRedactedWords = ({ files, collectors }: Collected, redactor: Redactor): Collected => ({
+  files: files.map(({ source, error, ...file }) => ({
+    ...file,
+    source: redactor.text(source),
+    ...(error === undefined ? {} : { error: redactor.text(error) }),
+  })),
+  collectors: collectors.map((one) => ({ ...one, detail: redactor.text(one.detail) })),
+});
+
 }
 
 /** Clears away what is of no use to anyone, and returns what to say. */
