@@ -123,7 +123,7 @@ export async function makeBundle(context: EvidenceContext, request: BundleReques
   const trigger = request.trigger ?? 'hand';
   const recipients = request.recipients ?? config.forensics.recipients;
   if (recipients.length > 0) await requireRecipients(recipients);
-  requireTurn(config, layout, trigger);
+  await requireTurn(config, layout, trigger);
   const troubles: string[] = [];
   using caseKey = caseKeyOf(config, trigger, (trouble) => troubles.push(trouble));
   removeAbandoned(layout.bundles);

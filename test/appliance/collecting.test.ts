@@ -174,7 +174,7 @@ describe('a node collects by itself', () => {
     node.kill();
     await node.stop();
     await node.run();
-    const limit = '3 bundles were made within an hour';
+    const limit = '3 bundles were begun within an hour';
     await until('the limit', () => (node.log.includes(limit) ? true : undefined), 50_000);
     const made = bundlesOf(node).map(manifestOf);
     expect(made).toHaveLength(3);
