@@ -19,6 +19,8 @@ export const unsignedNote = (code: string | undefined): string =>
     : `the TPM could not be used (${code}): this bundle is unsigned`;
 export const isUnsignedNote = (note: string): boolean => note === tpmSilent || unusable.test(note);
 const swappable = 'memory is not locked: secrets may reach swap';
+/** As `sigstore.stand_ins` names them, and `verify` goes by. */
+const services: ReadonlySet<string> = new Set(['fulcio', 'rekor', 'timestamp authority']);
 const noSigstore = 'no Sigstore: evidence is in no transparency log and has no timestamp';
 
 /**
@@ -31,26 +33,24 @@ export function assuranceOf(
   notes: readonly string[],
   checked?: TpmKind,
 ): Assurance {
-  const { fulcio, rekor, tsa, mode, stand_ins: services } = config.sigstore;
-  const anyService = [fulcio, rekor, tsa].some((url) => url !== '');
+  const sigstore = sigstoreUnder(config, simulator !== undefined);
   const stoodIn = simulator === true || config.tpm.stand_ins.includes('swtpm');
   const kind = checked ?? unchecked(simulator);
   return {
     tpm: simulator === undefined ? 'bypassed' : stoodIn ? 'simulator' : kind.tpm,
-    // Without a TPM nobody signs, so there is nothing to countersign.
-    sigstore: mode === 'none' || simulator === undefined ? 'bypassed' : anyService ? 'on' : 'pending',
+    sigstore,
     standIns: [
       ...new Set([
         ...(simulator === true ? ['swtpm'] : []),
         ...(simulator === undefined ? [] : developmentStandIns(config)),
         ...config.tpm.stand_ins,
-        ...services,
+        ...config.sigstore.stand_ins,
       ]),
     ],
     notes: [
       ...(simulator === undefined ? [noTpm] : []),
       ...(simulator === undefined ? [] : kind.notes),
-      ...(mode === 'none' || simulator === undefined ? [noSigstore] : []),
+      ...(sigstore === 'bypassed' ? [noSigstore] : []),
       ...notes,
     ],
   };
@@ -62,21 +62,32 @@ const unchecked = (simulator: boolean | undefined): TpmKind => ({
   notes: simulator === false ? ['the TPM was not tied to its maker: no EK certificate was checked'] : [],
 });
 
-/** The assurance of a provisioned node under this configuration: what only this run bypasses is said as well. */
+/**
+ * The assurance of a provisioned node under this configuration. What was found out of its TPM stays as it was provisioned; the Sigstore
+ * services, and what stands in for them, are those of this run, and what it bypasses is said.
+ */
 export function assuranceNow(config: Config, { assurance }: NodeRecord, memoryLocked = true): Assurance {
   const tpmToo = config.tpm.mode === 'none' && assurance.tpm !== 'bypassed';
-  const sigstoreToo = config.sigstore.mode === 'none' && assurance.sigstore !== 'bypassed';
+  const tpm = tpmToo ? 'bypassed' : assurance.tpm;
+  const sigstore = sigstoreUnder(config, tpm !== 'bypassed');
+  const ofTpm = assurance.standIns.filter((part) => !services.has(part));
   return {
-    ...assurance,
-    ...(tpmToo ? { tpm: 'bypassed' } : {}),
-    ...(sigstoreToo ? { sigstore: 'bypassed' } : {}),
+    tpm,
+    sigstore,
+    standIns: [...new Set([...ofTpm, ...config.sigstore.stand_ins])],
     notes: [
-      ...assurance.notes,
+      ...assurance.notes.filter((note) => note !== noSigstore),
       ...(tpmToo ? ['the TPM is bypassed: evidence is unsigned'] : []),
-      ...(sigstoreToo ? [noSigstore] : []),
+      ...(sigstore === 'bypassed' ? [noSigstore] : []),
       ...(memoryLocked ? [] : [swappable]),
     ],
   };
+}
+
+/** Without a TPM nobody signs, so there is nothing to countersign. */
+function sigstoreUnder({ sigstore }: Config, signed: boolean): Assurance['sigstore'] {
+  if (sigstore.mode === 'none' || !signed) return 'bypassed';
+  return [sigstore.fulcio, sigstore.rekor, sigstore.tsa].some((url) => url !== '') ? 'on' : 'pending';
 }
 
 /** @throws Failure `provisioned-otherwise` where the node has a TPM and --no-tpm is given, or the other way round. */

@@ -1,7 +1,9 @@
 // How many bundles are made, and how much of the disk they may take. A zeroize gets its bundle whatever their number; a reserve stays
 // free for it, and some of that for the custody log and the alerts, which matter more than any bundle.
-import { readdirSync, statfsSync, statSync } from 'node:fs';
+import { statfsSync, statSync } from 'node:fs';
+import { findAside } from '../custody/aside.ts';
 import { segmentsOf } from '../custody/segments.ts';
+import { bundleBegun } from '../forensics/format.ts';
 import { isDiskFull } from '../forensics/member-file.ts';
 import { Room } from '../forensics/room.ts';
 import { Failure } from '../host/failure.ts';
@@ -17,31 +19,35 @@ const leastBytes = 2 << 20;
 /** Blocks that are not full, directories, headers in the archive. */
 const slack = 1 << 20;
 
-/** @throws Failure `bundles-limited` where as many as are allowed were made within an hour. */
-export function requireTurn(config: Config, layout: StateLayout, trigger: Trigger, now = Date.now()): void {
+/**
+ * The custody log is asked, which tells of each that was begun, across restarts, whatever became of it.
+ * @throws Failure `bundles-limited` where as many as are allowed were begun within an hour.
+ */
+export async function requireTurn(
+  config: Config,
+  { custody, bundles }: StateLayout,
+  trigger: Trigger,
+  now = Date.now(),
+): Promise<void> {
   const { per_hour: most } = config.forensics;
   if (most === 0 || trigger === 'zeroize') return;
-  const made = bundleTimes(layout.bundles).filter((time) => Math.abs(now - time) < hour);
-  if (made.length < most) return;
-  const next = new Date(Math.min(...made) + hour).toISOString().replace(/\.\d+Z$/, 'Z');
+  const since = new Date(now - hour).toISOString();
+  const { records } = await findAside(custody, { events: [bundleBegun], since });
+  const begun = records
+    .map(({ time }) => Date.parse(time))
+    .filter((time) => Math.abs(now - time) < hour)
+    .toSorted((a, b) => a - b);
+  const last = begun.at(-most); // When an hour has passed since that one, one fewer than allowed is left.
+  if (last === undefined) return;
+  const next = new Date(last + hour).toISOString().replace(/\.\d+Z$/, 'Z');
   throw new Failure(
     'bundles-limited',
-    `${made.length} bundles were made within an hour, and no more may be.`,
+    `${begun.length} bundles were begun within an hour, and no more may be.`,
     {
-      kept: `They lie in ${layout.bundles}. A zeroize gets its bundle in any case.`,
+      kept: `What is kept of them lies in ${bundles}. A zeroize gets its bundle in any case.`,
       remedy: `Wait until ${next}, or raise forensics.per_hour (now ${most}).`,
     },
   );
-}
-
-/** When the bundles that lie there were made, as their names tell: whoever made them, and across restarts. */
-function bundleTimes(directory: string): number[] {
-  return readdirSync(directory).flatMap((name) => {
-    const [, date, time] = /-\d{6,}-(\d{8})T(\d{6})Z\.tar\.gz(?:\.age)?$/.exec(name) ?? [];
-    if (date === undefined || time === undefined) return [];
-    const utc = `${date.replace(/(....)(..)(..)/, '$1-$2-$3')}T${time.replace(/(..)(..)(..)/, '$1:$2:$3')}Z`;
-    return [Date.parse(utc)];
-  });
 }
 
 export interface DiskRoom {

@@ -107,7 +107,8 @@ export class Collecting implements AsyncDisposable {
       return;
     }
     this.#lastByAlert = bootMilliseconds();
-    void this.#byItself({ reason: `alert: ${alert.key}`, trigger: 'alert' });
+    const { key, severity } = alert;
+    void this.#byItself({ reason: `alert: ${key}`, trigger: 'alert', severity });
   }
 
   async #byItself(request: BundleRequest): Promise<void> {

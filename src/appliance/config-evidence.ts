@@ -142,7 +142,7 @@ export const forensics = z.strictObject({
     .min(0)
     .max(1000)
     .default(30)
-    .describe('Bundles that may be made within an hour, those of a zeroize aside; 0 for any number'),
+    .describe('Bundles that may be begun within an hour, those of a zeroize aside; 0 for any number'),
   on_severity: z
     .union([z.literal(''), z.enum(severities)], `"" or one of ${severities.join(', ')}`)
     .default('')

@@ -6,16 +6,14 @@ import { join } from 'node:path';
 import type { Severity } from '../alerts/alert.ts';
 import { checkPacked } from '../custody/aside.ts';
 import type { CustodyLog } from '../custody/log.ts';
-import { type Collector, collectInto } from '../forensics/collect.ts';
+import { type Collected, type Collector, collectInto } from '../forensics/collect.ts';
 import { encryptedSuffix, requireRecipients } from '../forensics/encryption.ts';
 import {
   archiveName,
-  bundleBegun,
   bundleFormat,
   bundleGivenUp,
   custodyPath,
   type Manifest,
-  numbersSkipped,
   sigstoreName,
 } from '../forensics/format.ts';
 import { collectedPath } from '../forensics/member-file.ts';
@@ -24,13 +22,14 @@ import { Redactor } from '../forensics/redact.ts';
 import { readRedactionRules } from '../forensics/redaction-policy.ts';
 import type { Room } from '../forensics/room.ts';
 import { removeAbandoned, WorkingDirectory } from '../forensics/working-directory.ts';
-import { readIfPresent, writeDurably } from '../host/durable.ts';
+import { writeDurably } from '../host/durable.ts';
 import { reasonOf } from '../host/failure.ts';
 import { keepHeapSmall } from '../host/heap.ts';
 import { findUser } from '../host/privileges.ts';
 import { utcNow } from '../host/time.ts';
 import { diskFull, isForFullDisk, requireTurn, roomFor, type Trigger } from './bundle-limits.ts';
 import type { BundleSubject } from './bundle-members.ts';
+import { beginBundle } from './bundle-number.ts';
 import { membersOf, runOptions } from './bundle-plan.ts';
 import { signBundle } from './bundle-signing.ts';
 import { CaseKey } from './case-key.ts';
@@ -120,24 +119,24 @@ export async function requireEvidenceSettings({ forensics }: Config): Promise<vo
 export async function makeBundle(context: EvidenceContext, request: BundleRequest): Promise<BundleMade> {
   keepHeapSmall();
   const { layout, record, config } = context;
-  const trigger = request.trigger ?? 'hand';
+  const { trigger = 'hand', severity = 'notice' } = request;
   const recipients = request.recipients ?? config.forensics.recipients;
   if (recipients.length > 0) await requireRecipients(recipients);
-  requireTurn(config, layout, trigger);
+  await requireTurn(config, layout, trigger);
   const troubles: string[] = [];
   using caseKey = caseKeyOf(config, trigger, (trouble) => troubles.push(trouble));
+  const redactor = redactorUnder(caseKey, config);
   removeAbandoned(layout.bundles);
-  await handOverLeftBehind(context);
+  await handOverLeftBehind(context).catch((error: unknown) =>
+    troubles.push(`left behind: what is ready is handed on later: ${reasonOf(error)}`),
+  );
   const room = roomFor(config, layout, trigger);
   const created = utcNow();
-  const sequence = await nextSequence(context);
+  const sequence = await beginBundle(context, { reason: request.reason, severity });
   using working = new WorkingDirectory(layout.bundles, sequence, recipients.length > 0);
   const name = archiveName(record.node, sequence, created);
   const archive = join(layout.bundles, recipients.length === 0 ? name : `${name}${encryptedSuffix}`);
-  const begun: BegunBundle = {
-    ...{ created, sequence, working, name, archive, recipients, room, trigger },
-    redactor: redactorUnder(caseKey, config),
-  };
+  const begun = { created, sequence, working, name, archive, recipients, room, trigger, redactor };
   const made = await fillBundle(context, request, begun).catch((error: unknown) => {
     throw givenUp(context, begun, error);
   });
@@ -153,7 +152,7 @@ export async function makeBundle(context: EvidenceContext, request: BundleReques
       fileSha256: packed.fileSha256,
       signed: signed.by,
       challenge: signed.challenge,
-      severity: request.severity ?? 'notice',
+      severity,
       recipients: recipients.length,
       upload,
       configured: request.upload === undefined,
@@ -188,11 +187,10 @@ interface BegunBundle {
 }
 
 async function fillBundle(context: EvidenceContext, request: BundleRequest, begun: BegunBundle) {
-  const { custody, record } = context;
+  const { record } = context;
   const { created, sequence, working, name, archive, recipients, room, trigger, redactor } = begun;
   const work = working.path;
   const progress = context.onProgress ?? (() => {});
-  custody.append(bundleBegun, { sequence, reason: request.reason });
   const anchored = await context.anchor();
   const members = membersOf(context, request);
   const collected = await collectInto(working, members, {
@@ -207,13 +205,12 @@ async function fillBundle(context: EvidenceContext, request: BundleRequest, begu
     node: record.node,
     sequence,
     created,
-    reason: request.reason,
+    reason: redactor.text(request.reason),
     trigger,
     assurance: assuranceUnder(record.assurance, trouble),
-    files: collected.files,
-    collectors: collected.collectors,
+    ...inRedactedWords(collected, redactor),
     redaction: { keyId: redactor.keyId },
-    ...(request.caseName === undefined ? {} : { case: request.caseName }),
+    ...(request.caseName === undefined ? {} : { case: redactor.text(request.caseName) }),
     ...(request.examiner === undefined ? {} : { examiner: request.examiner }),
   };
   progress('packing');
@@ -239,6 +236,16 @@ async function fillBundle(context: EvidenceContext, request: BundleRequest, begu
   return { sigstore, packed, signed, problems };
 }
 
+/** What collectors say may quote what they have read, or the words of the request. */
+const inRedactedWords = ({ files, collectors }: Collected, redactor: Redactor): Collected => ({
+  files: files.map(({ source, error, ...file }) => ({
+    ...file,
+    source: redactor.text(source),
+    ...(error === undefined ? {} : { error: redactor.text(error) }),
+  })),
+  collectors: collectors.map((one) => ({ ...one, detail: redactor.text(one.detail) })),
+});
+
 /** Clears away what is of no use to anyone, and returns what to say. */
 function givenUp(
   context: EvidenceContext,
@@ -263,33 +270,6 @@ function shareWithCourier(config: Config, ...files: string[]): void {
     chownSync(file, 0, gid);
     chmodSync(file, 0o640);
   }
-}
-
-/**
- * The next bundle's number: the TPM's counter, or a file where there is no TPM or it does not answer. A counter that has missed bundles
- * is brought after; where it is not, the custody log tells, else the bundle would contradict its own TPM.
- */
-async function nextSequence(context: EvidenceContext): Promise<number> {
-  const { keys, layout, custody, record, tpmTrouble } = context;
-  const path = join(layout.directory, 'sequence');
-  const last = Number(readIfPresent(path) ?? 0);
-  let next = last + 1;
-  const uncounted = (why: string) => custody.append('sequence-uncounted', { sequence: next, why });
-  if (keys !== null) {
-    try {
-      const counted = await keys.nextSequence(next);
-      if (counted < next) uncounted(`the counter of the TPM stands at ${counted}`);
-      next = Math.max(next, counted);
-    } catch (error) {
-      uncounted(reasonOf(error));
-    }
-  } else if (record.tpm !== null) {
-    uncounted(tpmTrouble === undefined ? 'the TPM is bypassed' : reasonOf(tpmTrouble));
-  }
-  // Counted by the TPM, and then a kill came before anything was begun. The counter of a new TPM may begin anywhere.
-  if (last > 0 && next > last + 1) custody.append(numbersSkipped, { from: last + 1, to: next - 1 });
-  writeDurably(path, `${next}\n`);
-  return next;
 }
 
 /**

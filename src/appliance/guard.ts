@@ -121,7 +121,8 @@ export class NodeGuard implements Disposable {
     };
     announcer.alert(alert, bundle ? 'with its own bundle' : 'without a bundle');
     if (!bundle) return;
-    void collect({ reason: `observed: ${cause}`, trigger: 'observed' }).catch((error: unknown) =>
+    const request = { reason: `observed: ${cause}`, trigger: 'observed', severity } as const;
+    void collect(request).catch((error: unknown) =>
       announcer.event('BUNDLE_FAILED', `No bundle was made of ${cause}: ${reasonOf(error)}`, {
         why: reasonOf(error),
       }),

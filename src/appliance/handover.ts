@@ -2,12 +2,12 @@
 // before is found: it lies there, signed, and the log does not tell of it.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Severity } from '../alerts/alert.ts';
+import { type Severity, severities } from '../alerts/alert.ts';
 import { dropJob } from '../alerts/spool.ts';
 import { parseStatement } from '../attestation/statement.ts';
 import type { CustodyLog } from '../custody/log.ts';
 import { encryptedSuffix } from '../forensics/encryption.ts';
-import { bundleGivenUp, bundleMade, sigstoreName } from '../forensics/format.ts';
+import { bundleBegun, bundleGivenUp, bundleMade, sigstoreName } from '../forensics/format.ts';
 import type { BundleJob } from './bundle-job.ts';
 import type { Signed } from './bundle-signing.ts';
 import type { Config } from './config.ts';
@@ -61,7 +61,8 @@ export function handOver({ layout, record, custody }: Owner, bundle: Finished): 
 
 /**
  * Hands over what was signed and never told of, because its node was killed or the disk was full. Of such a bundle the request is
- * lost: it goes where all go, and without a Fulcio identity. Only where no bundle is being made.
+ * lost, but for its severity, which was told when it was begun: it goes where all go, and without a Fulcio identity. Only where no
+ * bundle is being made.
  */
 export async function handOverLeftBehind(owner: Owner): Promise<void> {
   const { layout, config, custody } = owner;
@@ -72,8 +73,16 @@ export async function handOverLeftBehind(owner: Owner): Promise<void> {
   });
   if (found.length === 0) return;
   const bundles = found.map(({ sequence }) => sequence);
-  const records = await custody.recall({ events: [bundleMade, bundleGivenUp], bundles });
-  const told = new Set(records.map(({ detail }) => detail.sequence));
+  const records = await custody.recall({ events: [bundleBegun, bundleMade, bundleGivenUp], bundles });
+  const told = new Set(
+    records.filter(({ event }) => event !== bundleBegun).map(({ detail }) => detail.sequence),
+  );
+  const severityOf = (sequence: number): Severity => {
+    const begun = records.findLast(
+      ({ event, detail }) => event === bundleBegun && detail.sequence === sequence,
+    );
+    return severities.find((name) => name === begun?.detail.severity) ?? 'notice';
+  };
   for (const { sequence, archive } of found.filter((one) => !told.has(one.sequence))) {
     const sigstore = sigstoreName(archive);
     const statement = statedIn(sigstore);
@@ -88,7 +97,7 @@ export async function handOverLeftBehind(owner: Owner): Promise<void> {
       challenge: null,
       upload: config.forensics.upload,
       configured: true,
-      severity: 'notice',
+      severity: severityOf(sequence),
       recipients: isEncrypted ? config.forensics.recipients.length : 0,
     });
   }

@@ -44,8 +44,8 @@ export async function previewBundle(
   const measured = await measure(collectors, runOptions(collectors, onProgress));
   const bytes = measured.reduce((sum, one) => sum + one.bytes, 0);
   let room = 0;
-  const refused = refusalOf(() => {
-    requireTurn(config, layout, 'hand');
+  const refused = await refusalOf(async () => {
+    await requireTurn(config, layout, 'hand');
     room = roomFor(config, layout, 'hand').left;
   });
   return {
@@ -66,9 +66,9 @@ export async function previewBundle(
   };
 }
 
-function refusalOf(look: () => void): Preview['refused'] {
+async function refusalOf(look: () => Promise<void>): Promise<Preview['refused']> {
   try {
-    look();
+    await look();
     return null;
   } catch (error) {
     if (!(error instanceof Failure)) throw error;

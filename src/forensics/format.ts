@@ -13,7 +13,7 @@ export const pastCertificatesPath = 'evidence/zeroize-certificates.jsonl';
 export const custodyPath = 'custody/custody.jsonl';
 /** In the Journal Export Format. */
 export const journalPath = 'journal/entries.export';
-/** The event that a node appends to its custody log, with `{ sequence }`, before it collects the bundle of that number. */
+/** The event that a node appends to its custody log, with `{ sequence, reason, severity }`, before it collects the bundle of that number. */
 export const bundleBegun = 'bundle-begun';
 /** With `{ sequence, sha256 }`, when it lies ready. */
 export const bundleMade = 'bundle-made';

@@ -87,6 +87,13 @@ export class Redactor {
     return form === 'text' ? new TextRedaction(this.#redaction) : new JournalRedaction(this.#redaction);
   }
 
+  /** One text that is no member, with the pseudonyms that the members have. Of what is replaced in it there is no record. */
+  text(text: string): string {
+    const stream = this.stream();
+    const begin = Buffer.from(stream.write(Buffer.from(text)));
+    return Buffer.concat([begin, stream.end()]).toString();
+  }
+
   /** HMAC, in hex, of what is replaced under a kind. */
   hmac(kind: string, original: string): string {
     return this.#redaction.hmacs.of(kind, original);

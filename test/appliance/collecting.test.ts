@@ -174,7 +174,7 @@ describe('a node collects by itself', () => {
     node.kill();
     await node.stop();
     await node.run();
-    const limit = '3 bundles were made within an hour';
+    const limit = '3 bundles were begun within an hour';
     await until('the limit', () => (node.log.includes(limit) ? true : undefined), 50_000);
     const made = bundlesOf(node).map(manifestOf);
     expect(made).toHaveLength(3);
@@ -277,8 +277,8 @@ describe('requests that meet', () => {
       config: { ...config, forensics },
       layout,
       announcer,
-      make: async ({ reason }) => {
-        begun.push(reason);
+      make: async ({ reason, severity }) => {
+        begun.push(`${reason} (${severity})`);
         throw new Error('no disk');
       },
     });
@@ -289,7 +289,7 @@ describe('requests that meet', () => {
     collecting.start();
     for (let number = 0; number < 50; number += 1) alert(`storm-${number}`, 'error');
     alert('mild', 'warning');
-    expect(begun).toEqual(['alert: early']);
+    expect(begun).toEqual(['alert: early (critical)']);
     await until('the failure is told', () =>
       log.some((line) => line.includes('No bundle was made (alert: early): no disk')) ? true : undefined,
     );

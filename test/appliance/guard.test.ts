@@ -4,11 +4,19 @@ import { once } from 'node:events';
 import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, describe, expect, it } from 'vitest';
+import { Announcer } from '../../src/appliance/announce.ts';
+import { configSchema } from '../../src/appliance/config-schema.ts';
 import { askNode, isRunning } from '../../src/appliance/control.ts';
+import type { BundleMade, BundleRequest } from '../../src/appliance/evidence.ts';
+import { NodeGuard } from '../../src/appliance/guard.ts';
+import type { NodeRecord } from '../../src/appliance/node-record.ts';
+import { policyPath } from '../../src/appliance/policies.ts';
 import { signCommand } from '../../src/appliance/sign-command.ts';
-import { stateLayout } from '../../src/appliance/state-layout.ts';
+import { makeStateDirectories, stateLayout } from '../../src/appliance/state-layout.ts';
 import type { CustodyRecord } from '../../src/custody/chain.ts';
+import { CustodyLog } from '../../src/custody/log.ts';
 import { requireChild } from '../../src/host/child.ts';
+import { loadInterlockPolicy } from '../../src/interlock/policy.ts';
 import { SettableClock } from '../lab/clock.ts';
 import type { LabNode } from '../lab/node.ts';
 import { labNode, profile, refusalOf, Scratch, until } from './scene.ts';
@@ -101,6 +109,34 @@ describe('a prediction of a plug-in', () => {
     expect(
       (await custodyOf(node)).filter(({ event }) => event === 'predicted').map(({ detail }) => detail),
     ).toEqual([{ source: 'a test', confidence: 0.95 }]);
+  });
+});
+
+describe('a cause that is only told', () => {
+  it('gets its bundle, if the policy says so, with the severity of the policy', () => {
+    const config = configSchema.parse({ node: { state_dir: scratch.at('told') } });
+    const layout = stateLayout(config.node.state_dir);
+    makeStateDirectories(layout, undefined);
+    const policy = loadInterlockPolicy(policyPath('interlock.toml'));
+    const prediction = { ...policy.cause.prediction, level: 'none' as const, severity: 'alert' as const };
+    using custody = CustodyLog.open(layout.custody);
+    using announcer = new Announcer(config, layout, () => {});
+    const asked: BundleRequest[] = [];
+    using guard = new NodeGuard({
+      ...{ config, layout, custody, announcer, tpmAtStart: null },
+      record: { node: 'alpha', role: 'leaf' } as NodeRecord,
+      policy: { ...policy, cause: { ...policy.cause, prediction } },
+      entropy: () => undefined,
+      linkChanges: async () => 0,
+      takeAlong: () => {},
+      strike: (cause) => expect.unreachable(cause),
+      collect: async (request) => {
+        asked.push(request);
+        return {} as BundleMade;
+      },
+    });
+    expect(guard.predict('a test', 0.95)).toEqual({ verdict: 'tell' });
+    expect(asked).toEqual([{ reason: 'observed: prediction', trigger: 'observed', severity: 'alert' }]);
   });
 });
 

@@ -11,7 +11,7 @@ import { makeStateDirectories, stateLayout } from '../../src/appliance/state-lay
 import { makeStatement } from '../../src/attestation/statement.ts';
 import { unsignedBundle } from '../../src/attestation/unsigned.ts';
 import { CustodyLog } from '../../src/custody/log.ts';
-import { bundleGivenUp, bundleMade } from '../../src/forensics/format.ts';
+import { bundleBegun, bundleGivenUp, bundleMade } from '../../src/forensics/format.ts';
 
 let directory: string;
 let custody: CustodyLog;
@@ -58,21 +58,25 @@ function leave(sequence: number, signature: string | undefined): string {
   return archive;
 }
 
-it('what was signed and not told of is told and handed on, once; what was not is left as it lies', async () => {
+it('what was signed and not told of is told and handed on, once, as urgent as it was begun; what was not is left as it lies', async () => {
   const layout = stateLayout(directory);
   custody.append(bundleMade, { sequence: 1, sha256 });
   custody.append(bundleGivenUp, { sequence: 2, why: 'a test' });
+  custody.append(bundleBegun, { sequence: 3, reason: 'zeroize: operator', severity: 'critical' });
   leave(1, statement(1));
   leave(2, statement(2));
   const killed = leave(3, statement(3));
   leave(4, statement(4).slice(0, 100));
   leave(5, undefined);
+  custody.append(bundleBegun, { sequence: 6, reason: 'by an earlier version' });
+  leave(6, statement(6));
   const config = configSchema.parse({ forensics: { upload: 'file:///somewhere' } });
   const owner = { config, layout, custody, record: { node: 'alpha' } as NodeRecord };
   for (let times = 0; times < 2; times += 1) await handOverLeftBehind(owner);
   const made = [...custody.records()].filter(({ event }) => event === bundleMade).slice(1);
   expect(made.map(({ detail }) => detail)).toEqual([
-    { sequence: 3, sha256, signed: 'nobody', severity: 'notice' },
+    { sequence: 3, sha256, signed: 'nobody', severity: 'critical' },
+    { sequence: 6, sha256, signed: 'nobody', severity: 'notice' },
   ]);
   const jobs = takeJobs(layout.spool, (file, why) => expect.unreachable(`${file}: ${why}`));
   expect(jobs.map(({ job }) => job)).toMatchObject([
@@ -81,5 +85,6 @@ it('what was signed and not told of is told and handed on, once; what was not is
       key: 'alpha-bundle-000003',
       payload: { archive: killed, upload: 'file:///somewhere', proofOfPossession: null },
     },
+    { kind: 'bundle', key: 'alpha-bundle-000006' },
   ]);
 });
