@@ -6,13 +6,7 @@ import { readBundles } from '../alerts/outbox.ts';
 import { writeReceipt } from '../alerts/receipts.ts';
 import { CountersignFailure } from '../attestation/countersign-failure.ts';
 import { parseEnrolment } from '../attestation/enrolment.ts';
-import {
-  abandonDelivery,
-  type Delivery,
-  deliver,
-  parseUploadUrl,
-  type UploadCredentials,
-} from '../forensics/deliver.ts';
+import { abandonDelivery, type Delivery, deliver, parseUploadUrl } from '../forensics/deliver.ts';
 import { writeDurably } from '../host/durable.ts';
 import { Failure } from '../host/failure.ts';
 import { utcNow } from '../host/time.ts';
@@ -21,6 +15,7 @@ import type { Config } from './config.ts';
 import type { CourierIdentity } from './courier-identity.ts';
 import { possessionFor } from './possession.ts';
 import { receiptFiles } from './receipts.ts';
+import { credentialsFrom } from './s3-credentials.ts';
 import type { StateLayout } from './state-layout.ts';
 
 /** Requests to Sigstore services give up after this; the delivery is tried again. */
@@ -211,26 +206,4 @@ function isPending(bundle: unknown): boolean {
     (material?.tlogEntries?.length ?? 0) === 0 &&
     (material?.timestampVerificationData?.rfc3161Timestamps?.length ?? 0) === 0
   );
-}
-
-/**
- * The `[default]` profile of a file in the format of ~/.aws/credentials; undefined where none is named, which leaves it to the
- * chain of the AWS SDK.
- */
-function credentialsFrom(path: string): UploadCredentials | undefined {
-  if (path === '') return undefined;
-  const missing = (why: string): Failure =>
-    new Failure('s3-credentials', `The courier has no S3 credentials: ${why}.`, {
-      kept: 'The bundle is kept on this node, and its delivery will be tried again.',
-      remedy: 'Name a file with aws_access_key_id and aws_secret_access_key in courier.s3_credentials_file.',
-    });
-  if (!existsSync(path)) throw missing(`${path} is missing`);
-  const text = readFileSync(path, 'utf8');
-  const value = (key: string): string | undefined =>
-    new RegExp(`^\\s*${key}\\s*=\\s*(\\S+)\\s*$`, 'm').exec(text)?.[1];
-  const accessKeyId = value('aws_access_key_id');
-  const secretAccessKey = value('aws_secret_access_key');
-  if (accessKeyId === undefined || secretAccessKey === undefined) throw missing(`${path} holds none`);
-  const sessionToken = value('aws_session_token');
-  return { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) };
 }
