@@ -8,6 +8,7 @@ import { Failure } from '../host/failure.ts';
 import { isLoopback } from '../host/loopback.ts';
 import { becomeUser, findUser } from '../host/privileges.ts';
 import { outboxRows } from './alerts.ts';
+import { whereSent } from './archive-sent.ts';
 import { type BundleJob, uploadOf } from './bundle-job.ts';
 import type { Config } from './config.ts';
 import { findCustody } from './custody.ts';
@@ -24,6 +25,8 @@ export interface UploadRow {
   readonly nextAttempt: string | null;
   /** Of the file that is under way; null where none is in parts. */
   readonly partsSent: number | null;
+  /** Where its archive lies already, while its signature file waits to be countersigned; null otherwise. */
+  readonly archiveAt: string | null;
   readonly error: string | null;
   /** As the custody log has it, by the courier's word; null where it does not tell, or not yet. */
   readonly delivered: { readonly where: string; readonly at: string; readonly record: number } | null;
@@ -71,6 +74,7 @@ export function uploadsOf(config: Config): Uploads {
       attempts,
       nextAttempt: state === 'queued' ? new Date(due).toISOString() : null,
       partsSent: state === 'queued' ? partsSent(layout.uploads, key) : null,
+      archiveAt: state === 'queued' ? whereSent(layout.uploads, namesIn(layout.uploads), startOf(key)) : null,
       error,
       delivered: receipts.get(Number(/\d+$/.exec(key)?.[0])) ?? null,
       receiptWaits: waiting.has(`delivered-${key}.json`),
@@ -139,9 +143,11 @@ export function retryUploads(config: Config, elsewhere?: string): { due: number 
   };
 }
 
+/** NODE-bundle-SEQ is the job of NODE-SEQ-UTC.tar.gz. */
+const startOf = (key: string): string => key.replace(/-bundle-(\d+)$/, '-$1-');
+
 function partsSent(directory: string, key: string): number | null {
-  // NODE-bundle-SEQ is the job of NODE-SEQ-UTC.tar.gz.
-  const start = key.replace(/-bundle-(\d+)$/, '-$1-');
+  const start = startOf(key);
   const name = namesIn(directory).find((file) => file.startsWith(start) && file.endsWith('.parts.json'));
   if (name === undefined) return null;
   try {

@@ -31,12 +31,13 @@ const status = command(
 
 /** What is said of a bundle in its line; why it waits stands below, once for all of which it is said. */
 function cellsOf(
-  { key, state, target, attempts, nextAttempt, partsSent, delivered, receiptWaits }: UploadRow,
+  { key, state, target, attempts, nextAttempt, partsSent, archiveAt, delivered, receiptWaits }: UploadRow,
   usual: string,
 ): string[] {
   const about = [
     ...(nextAttempt === null ? [] : [`next ${nextAttempt.replace(/\.\d+Z$/, 'Z')}`]),
     ...(partsSent === null ? [] : [`${partsSent} ${partsSent === 1 ? 'part' : 'parts'} there`]),
+    ...(archiveAt === null ? [] : [`its archive lies at ${archiveAt}, its signature waits`]),
     ...(target === null || target === usual ? [] : [`to ${target}`]),
     ...(delivered === null ? [] : [`${delivered.where} (custody record ${delivered.record})`]),
     ...(delivered === null && receiptWaits ? ['its receipt waits for the node, which was not running'] : []),
