@@ -59,6 +59,16 @@ export async function countersigned(
 export const hasService = ({ sigstore: { mode, fulcio, rekor, tsa } }: Config): boolean =>
   mode !== 'none' && [fulcio, rekor, tsa].some((url) => url !== '');
 
+/** Whether the services that are configured have yet to add what they know to it; not to what cannot be read. */
+export function awaitsWitness(config: Config, layout: StateLayout, sigstore: string): boolean {
+  if (!hasService(config) || existsSync(countersignedPath(layout, sigstore))) return false;
+  try {
+    return isPending(JSON.parse(readFileSync(sigstore, 'utf8')));
+  } catch {
+    return false;
+  }
+}
+
 /** Signed by the node, and by no witness yet. */
 function isPending(bundle: unknown): boolean {
   const { verificationMaterial: material, dsseEnvelope: envelope } = bundle as {

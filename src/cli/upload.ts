@@ -65,15 +65,31 @@ function reasonLines(bundles: readonly UploadRow[]): string[] {
 const retry = command(
   'retry',
   'try every bundle that waits now, without its pause; they go where the configuration says now, or where --to does',
-  ['upload retry', 'upload retry --to "s3://evidence/alpha?endpoint=https://s3.example.org"'],
+  [
+    'upload retry',
+    'upload retry --all',
+    'upload retry --to "s3://evidence/alpha?endpoint=https://s3.example.org"',
+  ],
 )
   .option('--to <url>', 'have those that wait go there: s3://… or file:///…')
+  .option(
+    '--all',
+    'also those that lie on the node and were not delivered or countersigned, as from before that was configured; with --to, all that lie there',
+  )
   .action((options) =>
     ending(options.json, async () => {
       const { retryUploads } = await import('../appliance/uploads.ts');
-      const made = retryUploads(await configOf(options), options.to);
+      const made = retryUploads(await configOf(options), {
+        elsewhere: options.to,
+        all: options.all ?? false,
+      });
       if (options.json) printJson(made);
-      else if (made.due === 0) printLine('No bundle waits.');
+      else if (made.due === 0)
+        printLine(
+          options.all
+            ? 'No bundle waits, and none on this node is left to deliver or countersign.'
+            : 'No bundle waits. `upload retry --all` looks for those from before an upload was configured.',
+        );
       else
         printLine(
           `${made.due} due now: the courier tries within a second where one runs, else \`courier --once\` does.`,

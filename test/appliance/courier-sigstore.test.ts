@@ -1,4 +1,4 @@
-// The courier between a store that takes bundles and Sigstore services that do not answer yet.
+// The courier between a store that takes bundles and Sigstore services that do not answer yet, or that were configured later.
 import { copyFileSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -9,11 +9,12 @@ import { type Config, loadConfig } from '../../src/appliance/config.ts';
 import { runCourier } from '../../src/appliance/courier.ts';
 import type { BundleMade } from '../../src/appliance/evidence.ts';
 import { type StateLayout, stateLayout } from '../../src/appliance/state-layout.ts';
-import { retryUploads, uploadsOf } from '../../src/appliance/uploads.ts';
+import { retryUploads, type Uploads, uploadsOf } from '../../src/appliance/uploads.ts';
+import { verifyFiles } from '../../src/appliance/verify.ts';
 import type { LabNode } from '../lab/node.ts';
 import { type S3Server, startS3 } from '../lab/s3.ts';
 import { type LocalSigstore, startSigstore } from '../lab/sigstore.ts';
-import { freePort, labNode, profile, Scratch } from './scene.ts';
+import { freePort, labNode, profile, Scratch, until } from './scene.ts';
 
 const scratch = new Scratch();
 const identity = 'ops@example.org';
@@ -170,7 +171,7 @@ stand_ins = ["fulcio", "rekor", "timestamp authority"]
     const failing = { ...config, sigstore: { ...config.sigstore, fulcio: '', rekor: nobodyThere } };
     expect(await runCourier(failing, toTheEnd)).toBe(1);
     const stick = scratch.at('stick');
-    retryUploads(config, `file://${stick}`);
+    retryUploads(config, { elsewhere: `file://${stick}` });
     expect(await runCourier(failing, toTheEnd)).toBe(1);
     expect(readdirSync(stick).sort()).toEqual([names.archive, names.pending].sort());
     renameSync(stick, `${stick}-taken-away`);
@@ -194,5 +195,94 @@ stand_ins = ["fulcio", "rekor", "timestamp authority"]
       error: expect.stringContaining(`lies at s3://evidence/given-up/${names.archive}, not countersigned.`),
     });
     expect(readdirSync(layout.uploads)).toEqual([]);
+  });
+});
+
+describe('a bundle from before its way out was configured', () => {
+  it('is delivered once `upload retry --all` asks for it, and countersigned once there is a service', async () => {
+    await using node = await labNode(scratch, 'mu', {
+      tpm: true,
+      sigstore: true,
+      courierFiles: { 's3-credentials': `[default]\n${keys}` },
+      configuration: courierConfiguration('mu'),
+    });
+    const bare = readFileSync(node.config, 'utf8');
+    await node.ask(['provision', '--profile', profile('leaf')]);
+    const collect = ['collect-forensics', '--lines', '1'];
+    const { archive, sigstore } = await node.ask<BundleMade>(collect);
+    const kept = await node.ask<BundleMade>([...collect, '--upload', '']);
+    const names = [archive, sigstore].map((path) => basename(path));
+    const courier = () => node.ask(['courier', '--once']);
+    const retryAll = (...more: string[]) => node.ask(['upload', 'retry', '--all', ...more]);
+    // On their way to the courier they are not queued again.
+    expect(await retryAll()).toEqual({ due: 0 });
+    expect(await courier()).toEqual({ queued: 0 });
+    expect(await retryAll()).toEqual({ due: 0 });
+
+    writeFileSync(node.config, `${bare}[forensics]\nupload = "${uploadTo('later')}"\n`);
+    expect(await node.ask(['upload', 'retry'])).toEqual({ due: 0 });
+    expect(await retryAll()).toEqual({ due: 1 });
+    expect(await courier()).toEqual({ queued: 0 });
+    const delivered = contentAt('later');
+    expect([...delivered.keys()].sort()).toEqual(names.toSorted());
+    // Its receipt counts before a node takes it.
+    expect(await retryAll()).toEqual({ due: 0 });
+    await node.run();
+    await until('the receipt is in the custody log', async () => {
+      const { bundles } = await node.ask<Uploads>(['upload', 'status']);
+      return bundles.some((row) => row.delivered !== null) ? true : undefined;
+    });
+    expect(await retryAll()).toEqual({ due: 0 });
+    await node.stop();
+
+    const services = `[sigstore]\nrekor = "${lab.rekor}"\ntsa = "${lab.tsa}"\ntrusted_root = "${scratch.at('root.json')}"\nstand_ins = ["rekor", "timestamp authority"]\n`;
+    writeFileSync(node.config, `${bare}[forensics]\nupload = "${uploadTo('later')}"\n${services}`);
+    await node.run();
+    expect(await retryAll()).toEqual({ due: 2 });
+    const { countersigned } = stateLayout(node.stateDirectory);
+    const both = [sigstore, kept.sigstore].map((path) => basename(path)).sort();
+    const complete = () => readdirSync(countersigned).filter((name) => name.endsWith('.json'));
+    await until('both are countersigned', () => (complete().length === 2 ? true : undefined));
+    expect(complete().sort()).toEqual(both);
+    const { accepted } = await verifyFiles({
+      archive,
+      sigstore: join(countersigned, basename(sigstore)),
+      enrolment: stateLayout(node.stateDirectory).enrolment,
+      trustedRoot: scratch.at('root.json'),
+      allowBypassed: true,
+    });
+    expect(accepted).toBe(true);
+    // Where it was delivered nothing is overwritten, and what was to stay on the node has stayed.
+    expect(contentAt('later')).toEqual(delivered);
+    await until('nothing is queued', async () =>
+      (await node.status()).alerts.queued === 0 ? true : undefined,
+    );
+    expect(await retryAll()).toEqual({ due: 0 });
+    // With the countersigned signature it goes to another place.
+    expect(await retryAll('--to', uploadTo('complete'))).toEqual({ due: 2 });
+    await until('both lie there', () => (contentAt('complete').size === 4 ? true : undefined));
+    expect(witnesses(contentAt('complete').get(basename(sigstore)))).toBe(1);
+  });
+
+  it('is delivered unsigned as well, also where no courier has run', async () => {
+    await using node = await labNode(scratch, 'nu', { configuration: courierConfiguration('nu') });
+    writeFileSync(scratch.at('nu', 's3-credentials'), keys);
+    const bare = readFileSync(node.config, 'utf8');
+    await node.ask(['provision']);
+    const made = await node.ask<BundleMade>(['collect-forensics', '--lines', '1']);
+    const kept = await node.ask<BundleMade>(['collect-forensics', '--lines', '1', '--upload', '']);
+    writeFileSync(node.config, `${bare}[forensics]\nupload = "${uploadTo('unsigned')}"\n`);
+    expect(await node.ask(['upload', 'retry', '--all'])).toEqual({ due: 1 });
+    expect(await node.ask(['courier', '--once'])).toEqual({ queued: 0 });
+    const there = contentAt('unsigned');
+    expect([...there.keys()].sort()).toEqual(
+      [made.archive, made.sigstore].map((path) => basename(path)).sort(),
+    );
+    // A person who names a place means all, also what lies at another.
+    const retry = ['upload', 'retry', '--all', '--to', `file://${scratch.at('nu-stick')}`];
+    expect(await node.ask(retry)).toEqual({ due: 2 });
+    expect(await node.ask(['courier', '--once'])).toEqual({ queued: 0 });
+    const all = [made, kept].flatMap(({ archive, sigstore }) => [basename(archive), basename(sigstore)]);
+    expect(readdirSync(scratch.at('nu-stick')).sort()).toEqual(all.sort());
   });
 });
