@@ -225,6 +225,23 @@ export class Outbox implements Disposable {
     );
   }
 
+  /** Queues bundles as if for the first time, whatever became of them before; those that are queued stay as they are. Returns how many. */
+  queueAgain(bundles: readonly { readonly key: string; readonly payload: unknown }[]): number {
+    const now = this.#clock();
+    return this.#transaction(() => {
+      const again = this.#database.prepare(
+        `INSERT INTO job (kind, key, channel, payload, enqueued, due) VALUES ('bundle', ?, '', ?, ?, ?)
+         ON CONFLICT (kind, key, channel) DO UPDATE SET payload = excluded.payload, state = 'queued', attempts = 0,
+           enqueued = excluded.enqueued, due = excluded.due, ended = NULL, error = NULL
+         WHERE state <> 'queued'`,
+      );
+      return bundles.reduce(
+        (sum, { key, payload }) => sum + Number(again.run(key, JSON.stringify(payload), now, now).changes),
+        0,
+      );
+    });
+  }
+
   /** Queues the dead-lettered again, with fresh limits. Returns how many. */
   retryDead(): number {
     const now = this.#clock();

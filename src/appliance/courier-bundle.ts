@@ -1,30 +1,27 @@
-// The delivery of one bundle by the courier: countersigned, uploaded, read back, and a receipt for the node.
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+// The delivery of one bundle by the courier: its archive first, which is final; then its signature file, once it is countersigned,
+// for nothing is overwritten there; each is read back, and when both are there the node gets a receipt.
+import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { DeliveryFailure } from '../alerts/delivery-failure.ts';
-import { readBundles } from '../alerts/outbox.ts';
 import { writeReceipt } from '../alerts/receipts.ts';
 import { CountersignFailure } from '../attestation/countersign-failure.ts';
-import { parseEnrolment } from '../attestation/enrolment.ts';
 import {
   abandonDelivery,
+  type Delivered,
   type Delivery,
   deliver,
   parseUploadUrl,
-  type UploadCredentials,
 } from '../forensics/deliver.ts';
-import { writeDurably } from '../host/durable.ts';
 import { Failure } from '../host/failure.ts';
 import { utcNow } from '../host/time.ts';
+import { archiveSent, forgetArchive, noteArchive } from './archive-sent.ts';
 import { type BundleJob, uploadOf } from './bundle-job.ts';
 import type { Config } from './config.ts';
+import { countersigned, countersignedPath, hasService } from './countersigning.ts';
 import type { CourierIdentity } from './courier-identity.ts';
-import { possessionFor } from './possession.ts';
 import { receiptFiles } from './receipts.ts';
+import { credentialsFrom } from './s3-credentials.ts';
 import type { StateLayout } from './state-layout.ts';
-
-/** Requests to Sigstore services give up after this; the delivery is tried again. */
-const sigstoreTimeout = 15_000;
 
 /** What is imported late for the sake of start time is imported now: afterwards the program's files may be out of reach. */
 export async function loadBeforeDropping(config: Config): Promise<void> {
@@ -55,16 +52,28 @@ export async function deliverBundle(
 ): Promise<void> {
   const upload = uploadOf(config, job);
   if (!existsSync(job.archive)) await giveUp(config, layout, { job, upload, signal });
-  const sigstore = await countersigned(config, layout, job, identity).catch((error: unknown) => {
+  const send = async (file: string): Promise<Delivered[]> => {
+    const delivery = deliveryOf(config, layout, { job, upload, files: [file], signal });
+    return await deliver({ ...delivery, onProgress: moved }).catch((error: unknown) => {
+      throw passes(error) ? error : withRemedy(error);
+    });
+  };
+  const sendArchive = async (): Promise<Delivered[]> => {
+    const sent = archiveSent(layout.uploads, { ...job, upload });
+    if (sent !== undefined) return [sent];
+    const delivered = await send(job.archive);
+    for (const each of delivered) noteArchive(layout.uploads, upload, each);
+    return delivered;
+  };
+  // No service of others, and no identity token, keeps evidence from leaving the node.
+  const archive = upload === '' ? [] : await sendArchive();
+  const sigstore = await countersigned(config, layout, job, identity).catch(async (error: unknown) => {
+    // Told is why it is not countersigned; this is tried with it each time, and is small.
+    if (upload !== '') await sendPending(layout, job, send).catch(() => {});
     throw withRemedy(error);
   });
   if (upload === '') return;
-  const delivered = await deliver({
-    ...deliveryOf(config, layout, { job, upload, sigstore, signal }),
-    onProgress: moved,
-  }).catch((error: unknown) => {
-    throw passes(error) ? error : withRemedy(error);
-  });
+  const delivered = [...archive, ...(await send(sigstore))];
   // Before the outbox forgets the job: a kill in between delivers once more, which finds all there and changes nothing.
   writeReceipt(layout.receipts, {
     kind: 'delivered',
@@ -72,6 +81,23 @@ export async function deliverBundle(
     at: utcNow(),
     files: receiptFiles(delivered),
   });
+  forgetArchive(layout.uploads, job.archive);
+}
+
+/** The node's own signature, under another name than the complete one will have: what is lost meanwhile is proven by it. */
+async function sendPending(
+  layout: StateLayout,
+  { sigstore }: BundleJob,
+  send: (file: string) => Promise<unknown>,
+): Promise<void> {
+  const name = basename(sigstore).replace(/\.sigstore\.json$/, '.pending.sigstore.json');
+  const pending = join(layout.uploads, name);
+  try {
+    copyFileSync(sigstore, pending);
+    await send(pending);
+  } finally {
+    rmSync(pending, { force: true });
+  }
 }
 
 /** By itself, most likely: nobody need do anything yet. */
@@ -84,12 +110,12 @@ function deliveryOf(
   {
     job,
     upload,
-    sigstore,
+    files,
     signal,
   }: {
     readonly job: BundleJob;
     readonly upload: string;
-    readonly sigstore: string;
+    readonly files: readonly string[];
     readonly signal: AbortSignal;
   },
 ): Delivery {
@@ -97,7 +123,7 @@ function deliveryOf(
   mkdirSync(layout.uploads, { recursive: true, mode: 0o700 });
   return {
     stateDirectory: layout.uploads,
-    files: [job.archive, sigstore],
+    files,
     sha256: new Map(job.sha256 === undefined ? [] : [[job.archive, job.sha256]]),
     target: parseUploadUrl(upload),
     credentials: async () => credentialsFrom(config.courier.s3_credentials_file),
@@ -118,11 +144,14 @@ async function giveUp(
       remedy: `See that ${dirname(job.archive)} is mounted, and open to the courier.`,
     });
   }
-  const own = join(layout.countersigned, basename(job.sigstore));
+  const own = countersignedPath(layout, job.sigstore);
   if (upload !== '')
-    await abandonDelivery(deliveryOf(config, layout, { job, upload, sigstore: own, signal }));
+    await abandonDelivery(deliveryOf(config, layout, { job, upload, files: [job.archive, own], signal }));
+  const sent = archiveSent(layout.uploads, { ...job, upload });
+  forgetArchive(layout.uploads, job.archive);
   rmSync(own, { force: true });
-  throw DeliveryFailure.gone(`${name} is no longer kept on this node.`);
+  const left = sent === undefined ? '' : ` Its archive lies at ${sent.where}, not countersigned.`;
+  throw DeliveryFailure.gone(`${name} is no longer kept on this node.${left}`);
 }
 
 /** Not where its directory is missing, empty or closed to this user: not mounted, which passes. */
@@ -143,94 +172,10 @@ export function forgetGone(layout: StateLayout): void {
   }
 }
 
-/**
- * The signature file to deliver: countersigned, in a directory of the courier's own, or the node's where there is nothing to
- * countersign. What the node signed stays as it is, byte for byte, and where it is.
- */
-async function countersigned(
-  config: Config,
-  layout: StateLayout,
-  job: BundleJob,
-  identity: CourierIdentity,
-): Promise<string> {
-  const own = join(layout.countersigned, basename(job.sigstore));
-  if (existsSync(own)) return own;
-  const { fulcio, rekor, rekor_version: rekorVersion, tsa, trusted_root: rootFile } = config.sigstore;
-  const enrolment = parseEnrolment(readFileSync(layout.enrolment, 'utf8'));
-  const bundle: unknown = JSON.parse(readFileSync(job.sigstore, 'utf8'));
-  if (!hasService(config) || enrolment.tpm === null || !isPending(bundle)) return job.sigstore;
-  const publicKeyPem = enrolment.tpm.signingKey.publicKey;
-  const others = () => readBundles(layout.outbox).values() as Iterable<BundleJob>;
-  const proof =
-    fulcio === '' ? null : possessionFor(job, { identity: config.sigstore.identity, publicKeyPem }, others);
-  const { countersign } = await import('../attestation/countersign.ts');
-  const complete = await countersign({
-    bundle,
-    publicKeyPem,
-    proofOfPossession:
-      proof === null
-        ? null
-        : { subject: proof.subject, signatureDer: Buffer.from(proof.signature, 'base64') },
-    services: {
-      ...(fulcio === '' ? {} : { fulcio }),
-      ...(rekor === '' ? {} : { rekor, rekorVersion }),
-      ...(tsa === '' ? {} : { tsa }),
-    },
-    ...(proof === null ? {} : await identity.token()),
-    ...(rootFile === '' ? {} : { trustedRoot: JSON.parse(readFileSync(rootFile, 'utf8')) }),
-    timeoutMilliseconds: sigstoreTimeout,
-  });
-  writeDurably(own, `${JSON.stringify(complete)}\n`, 0o644);
-  return own;
-}
-
-const hasService = ({ sigstore: { mode, fulcio, rekor, tsa } }: Config): boolean =>
-  mode !== 'none' && [fulcio, rekor, tsa].some((url) => url !== '');
-
 /** The outbox keeps one sentence of a failure, and `upload status` shows it: where a person must act, it says how. */
 function withRemedy(error: unknown): unknown {
   if (!(error instanceof Failure) || error.remedy === undefined) return error;
   if (error instanceof CountersignFailure && error.retryable) return error;
   const { code, message, kept, remedy } = error;
   return new Failure(code, `${message} ${remedy}`, { ...(kept === undefined ? {} : { kept }), remedy });
-}
-
-/** Signed by the node, and by no witness yet. */
-function isPending(bundle: unknown): boolean {
-  const { verificationMaterial: material, dsseEnvelope: envelope } = bundle as {
-    verificationMaterial?: {
-      tlogEntries?: unknown[];
-      certificate?: unknown;
-      timestampVerificationData?: { rfc3161Timestamps?: unknown[] };
-    };
-    dsseEnvelope?: { signatures?: unknown[] };
-  };
-  return (
-    (envelope?.signatures?.length ?? 0) > 0 &&
-    material?.certificate === undefined &&
-    (material?.tlogEntries?.length ?? 0) === 0 &&
-    (material?.timestampVerificationData?.rfc3161Timestamps?.length ?? 0) === 0
-  );
-}
-
-/**
- * The `[default]` profile of a file in the format of ~/.aws/credentials; undefined where none is named, which leaves it to the
- * chain of the AWS SDK.
- */
-function credentialsFrom(path: string): UploadCredentials | undefined {
-  if (path === '') return undefined;
-  const missing = (why: string): Failure =>
-    new Failure('s3-credentials', `The courier has no S3 credentials: ${why}.`, {
-      kept: 'The bundle is kept on this node, and its delivery will be tried again.',
-      remedy: 'Name a file with aws_access_key_id and aws_secret_access_key in courier.s3_credentials_file.',
-    });
-  if (!existsSync(path)) throw missing(`${path} is missing`);
-  const text = readFileSync(path, 'utf8');
-  const value = (key: string): string | undefined =>
-    new RegExp(`^\\s*${key}\\s*=\\s*(\\S+)\\s*$`, 'm').exec(text)?.[1];
-  const accessKeyId = value('aws_access_key_id');
-  const secretAccessKey = value('aws_secret_access_key');
-  if (accessKeyId === undefined || secretAccessKey === undefined) throw missing(`${path} holds none`);
-  const sessionToken = value('aws_session_token');
-  return { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) };
 }

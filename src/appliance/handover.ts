@@ -43,7 +43,8 @@ interface Owner {
 export function handOver({ layout, record, custody }: Owner, bundle: Finished): void {
   const { archive, sigstore, sequence, sha256, fileSha256, signed, severity, recipients } = bundle;
   const { upload, configured, challenge } = bundle;
-  if (upload !== '' || signed === 'tpm') {
+  // One that was asked to be kept here has a job that says so: `upload retry --all` reads it.
+  if (upload !== '' || signed === 'tpm' || !configured) {
     const job: BundleJob = {
       archive,
       sigstore,
@@ -103,8 +104,8 @@ export async function handOverLeftBehind(owner: Owner): Promise<void> {
   }
 }
 
-/** Undefined for what was cut off as it was written. */
-function statedIn(path: string): Pick<Finished, 'sha256' | 'signed'> | undefined {
+/** What a signature file says of its archive; undefined for what was cut off as it was written. */
+export function statedIn(path: string): Pick<Finished, 'sha256' | 'signed'> | undefined {
   try {
     const { dsseEnvelope: envelope } = JSON.parse(readFileSync(path, 'utf8')) as {
       dsseEnvelope: { payload: string; signatures: unknown[] };

@@ -8,11 +8,13 @@ import { Failure } from '../host/failure.ts';
 import { isLoopback } from '../host/loopback.ts';
 import { becomeUser, findUser } from '../host/privileges.ts';
 import { outboxRows } from './alerts.ts';
+import { whereSent } from './archive-sent.ts';
 import { type BundleJob, uploadOf } from './bundle-job.ts';
 import type { Config } from './config.ts';
 import { findCustody } from './custody.ts';
 import { bundleDelivered } from './receipts.ts';
 import { stateLayout } from './state-layout.ts';
+import { heldBundles, jobAgain } from './undelivered.ts';
 
 export interface UploadRow {
   readonly key: string;
@@ -24,6 +26,8 @@ export interface UploadRow {
   readonly nextAttempt: string | null;
   /** Of the file that is under way; null where none is in parts. */
   readonly partsSent: number | null;
+  /** Where its archive lies already, while its signature file waits to be countersigned; null otherwise. */
+  readonly archiveAt: string | null;
   readonly error: string | null;
   /** As the custody log has it, by the courier's word; null where it does not tell, or not yet. */
   readonly delivered: { readonly where: string; readonly at: string; readonly record: number } | null;
@@ -71,6 +75,7 @@ export function uploadsOf(config: Config): Uploads {
       attempts,
       nextAttempt: state === 'queued' ? new Date(due).toISOString() : null,
       partsSent: state === 'queued' ? partsSent(layout.uploads, key) : null,
+      archiveAt: state === 'queued' ? whereSent(layout.uploads, namesIn(layout.uploads), startOf(key)) : null,
       error,
       delivered: receipts.get(Number(/\d+$/.exec(key)?.[0])) ?? null,
       receiptWaits: waiting.has(`delivered-${key}.json`),
@@ -124,24 +129,37 @@ function receiptsIn(config: Config): Map<number, NonNullable<UploadRow['delivere
 }
 
 /**
- * Makes the bundles that wait due at once, and has them go to `elsewhere` where that is given. Returns how many.
- * @throws Failure `upload-url-invalid`, `outbox-unusable`.
+ * Makes the bundles that wait due at once, and has them go to `elsewhere` where that is given; `all` queues again what lies on the node
+ * and did not come where the configuration has it go, or all that lies there to go `elsewhere`. Returns how many.
+ * @throws Failure `upload-url-invalid`, `outbox-unusable`; with `all`, `unprovisioned`.
  */
-export function retryUploads(config: Config, elsewhere?: string): { due: number } {
+export function retryUploads(
+  config: Config,
+  { elsewhere, all = false }: { readonly elsewhere?: string | undefined; readonly all?: boolean } = {},
+): { due: number } {
   if (elsewhere !== undefined) parseUploadUrl(elsewhere);
-  const { outbox: path } = stateLayout(config.node.state_dir);
+  const layout = stateLayout(config.node.state_dir);
+  // As who asks: the custody log is not for the courier's user.
+  const held = all ? heldBundles(config, layout) : [];
   // Its directory is the courier's, where root must follow no link.
   if (config.courier.user !== '' && process.geteuid?.() === 0) becomeUser(findUser(config.courier.user));
-  if (!existsSync(path)) return { due: 0 };
-  using outbox = new Outbox(path);
-  return {
-    due: outbox.hastenBundles(elsewhere === undefined ? {} : { upload: elsewhere, configured: false }),
-  };
+  if (!existsSync(layout.outbox) && held.length === 0) return { due: 0 };
+  using outbox = new Outbox(layout.outbox);
+  const due = outbox.hastenBundles(elsewhere === undefined ? {} : { upload: elsewhere, configured: false });
+  if (held.length === 0) return { due };
+  const jobs = readBundles(layout.outbox) as ReadonlyMap<string, BundleJob>;
+  const again = held.flatMap((bundle) => {
+    const payload = jobAgain(config, bundle, jobs.get(bundle.key), elsewhere);
+    return payload === undefined ? [] : [{ key: bundle.key, payload }];
+  });
+  return { due: due + outbox.queueAgain(again) };
 }
 
+/** NODE-bundle-SEQ is the job of NODE-SEQ-UTC.tar.gz. */
+const startOf = (key: string): string => key.replace(/-bundle-(\d+)$/, '-$1-');
+
 function partsSent(directory: string, key: string): number | null {
-  // NODE-bundle-SEQ is the job of NODE-SEQ-UTC.tar.gz.
-  const start = key.replace(/-bundle-(\d+)$/, '-$1-');
+  const start = startOf(key);
   const name = namesIn(directory).find((file) => file.startsWith(start) && file.endsWith('.parts.json'));
   if (name === undefined) return null;
   try {

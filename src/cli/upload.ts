@@ -31,12 +31,13 @@ const status = command(
 
 /** What is said of a bundle in its line; why it waits stands below, once for all of which it is said. */
 function cellsOf(
-  { key, state, target, attempts, nextAttempt, partsSent, delivered, receiptWaits }: UploadRow,
+  { key, state, target, attempts, nextAttempt, partsSent, archiveAt, delivered, receiptWaits }: UploadRow,
   usual: string,
 ): string[] {
   const about = [
     ...(nextAttempt === null ? [] : [`next ${nextAttempt.replace(/\.\d+Z$/, 'Z')}`]),
     ...(partsSent === null ? [] : [`${partsSent} ${partsSent === 1 ? 'part' : 'parts'} there`]),
+    ...(archiveAt === null ? [] : [`its archive lies at ${archiveAt}, its signature waits`]),
     ...(target === null || target === usual ? [] : [`to ${target}`]),
     ...(delivered === null ? [] : [`${delivered.where} (custody record ${delivered.record})`]),
     ...(delivered === null && receiptWaits ? ['its receipt waits for the node, which was not running'] : []),
@@ -64,15 +65,31 @@ function reasonLines(bundles: readonly UploadRow[]): string[] {
 const retry = command(
   'retry',
   'try every bundle that waits now, without its pause; they go where the configuration says now, or where --to does',
-  ['upload retry', 'upload retry --to "s3://evidence/alpha?endpoint=https://s3.example.org"'],
+  [
+    'upload retry',
+    'upload retry --all',
+    'upload retry --to "s3://evidence/alpha?endpoint=https://s3.example.org"',
+  ],
 )
   .option('--to <url>', 'have those that wait go there: s3://… or file:///…')
+  .option(
+    '--all',
+    'also those that lie on the node and were not delivered or countersigned, as from before that was configured; with --to, all that lie there',
+  )
   .action((options) =>
     ending(options.json, async () => {
       const { retryUploads } = await import('../appliance/uploads.ts');
-      const made = retryUploads(await configOf(options), options.to);
+      const made = retryUploads(await configOf(options), {
+        elsewhere: options.to,
+        all: options.all ?? false,
+      });
       if (options.json) printJson(made);
-      else if (made.due === 0) printLine('No bundle waits.');
+      else if (made.due === 0)
+        printLine(
+          options.all
+            ? 'No bundle waits, and none on this node is left to deliver or countersign.'
+            : 'No bundle waits. `upload retry --all` looks for those from before an upload was configured.',
+        );
       else
         printLine(
           `${made.due} due now: the courier tries within a second where one runs, else \`courier --once\` does.`,

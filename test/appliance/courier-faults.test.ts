@@ -182,7 +182,7 @@ describe('a bundle is delivered in the end', () => {
     await put.send(new PutObjectCommand(taken));
     expect(await runCourier(config, toTheEnd)).toBe(1);
     expect(uploadsOf(config).stuck?.why).toMatch(/Other content already lies at .* give the upload another/);
-    retryUploads(config, `s3://evidence/${prefix}-again?endpoint=${s3.endpoint}`);
+    retryUploads(config, { elsewhere: `s3://evidence/${prefix}-again?endpoint=${s3.endpoint}` });
     expect(await runCourier(config, toTheEnd)).toBe(0);
     expect(s3.objects('evidence').get(taken.Key)?.bytes.toString()).toBe('other');
     prefix = `${prefix}-again`;

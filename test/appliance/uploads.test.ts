@@ -68,9 +68,9 @@ it('one goes where the configuration says now, unless it was told where, or is t
   corrected.forensics.upload = 's3://evidence/now?region=eu-central-1';
   const targets = () => uploadsOf(corrected).bundles.map(({ target }) => target);
   expect(targets()).toEqual([upload, 's3://evidence/now']);
-  expect(() => retryUploads(corrected, 'ftp://x')).toThrow(/ftp:/);
+  expect(() => retryUploads(corrected, { elsewhere: 'ftp://x' })).toThrow(/ftp:/);
   expect(targets()).toEqual([upload, 's3://evidence/now']);
-  expect(retryUploads(corrected, 'file:///mnt/stick')).toEqual({ due: 2 });
+  expect(retryUploads(corrected, { elsewhere: 'file:///mnt/stick' })).toEqual({ due: 2 });
   expect(targets()).toEqual(['file:///mnt/stick', 'file:///mnt/stick']);
 });
 
