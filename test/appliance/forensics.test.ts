@@ -48,7 +48,8 @@ describe.skipIf(missing !== undefined)(`a bundle at hand${missing ? ` (skipped: 
     );
     node = await labNode(scratch, 'examined', { configuration: `[forensics]\ncase_key = "${caseKey}"\n` });
     await node.ask(['provision']);
-    made = await node.ask<BundleMade>(['collect-forensics', '--namespace', namespace, '--case', 'case-7']);
+    const about = ['--case', 'case-7', '--examiner', 'E. Xaminer'];
+    made = await node.ask<BundleMade>(['collect-forensics', '--namespace', namespace, ...about]);
   });
   afterAll(async () => {
     await node?.[Symbol.asyncDispose]();
@@ -68,7 +69,7 @@ describe.skipIf(missing !== undefined)(`a bundle at hand${missing ? ` (skipped: 
     const { status, lines } = await open();
     expect(status).toBe(0);
     expect(lines[0]).toMatch(/^Not all is proven: .*signature/);
-    expect(lines.join('\n')).toMatch(/ {2}case +case-7\n/);
+    expect(lines.join('\n')).toMatch(/ {2}case +case-7\n {2}examiner +E\. Xaminer\n/);
     expect(lines.join('\n')).not.toContain('\u001b');
   });
 
@@ -92,11 +93,11 @@ describe.skipIf(missing !== undefined)(`a bundle at hand${missing ? ` (skipped: 
 
   it('is one JSON document on demand', async () => {
     const { manifest, verification, timeline } = await esotericJson<{
-      manifest: { case: string; files: { path: string; canaries?: number }[] };
+      manifest: { case: string; examiner: string; files: { path: string; canaries?: number }[] };
       verification: { verdict: string; claims: unknown[] };
       timeline: { source: string }[];
     }>(['forensics', 'open', made.archive, '--timeline']);
-    expect(manifest.case).toBe('case-7');
+    expect(manifest).toMatchObject({ case: 'case-7', examiner: 'E. Xaminer' });
     expect(verification).toMatchObject({ verdict: 'incomplete' });
     expect(timeline.map(({ source }) => source)).toContain('custody');
     const planted = manifest.files.filter(({ canaries }) => (canaries ?? 0) > 0).map(({ path }) => path);
