@@ -1,6 +1,6 @@
 // A bundle after it was made, in the hands of an examiner and of an auditor: opened, browsed, audited; in clear and encrypted.
 import { spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { generateX25519Identity, identityToRecipient } from 'age-encryption';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { BundleMade } from '../../src/appliance/evidence.ts';
+import { parseStatement } from '../../src/attestation/statement.ts';
 import { sigstoreName } from '../../src/forensics/format.ts';
 import { importerMissing } from '../../src/journal/import.ts';
 import { JournalWriter } from '../../src/journal/write.ts';
@@ -81,6 +82,58 @@ describe.skipIf(missing !== undefined)(`a bundle at hand${missing ? ` (skipped: 
     expect(at('ea-open')).toBeGreaterThan(-1);
     expect(at('custody: provisioned')).toBeGreaterThan(at('quiet'));
     expect(events[at('two')]).toMatch(/: two lines of ‹ip:[0-9a-f]{8}›$/);
+  });
+
+  it('has of its timeline what is asked for', async () => {
+    const { timeline } = await esotericJson<{ timeline: { time: string; source: string; text: string }[] }>([
+      ...['forensics', 'open', made.archive, '--timeline'],
+    ]);
+    const quiet = timeline.find(({ text }) => text === 'quiet');
+    const since = (await open('--timeline', '--since', quiet?.time ?? '')).lines.slice(1);
+    expect(since).toHaveLength(timeline.filter(({ time }) => time >= (quiet?.time ?? '')).length);
+    expect(since.some((line) => line.endsWith('quiet'))).toBe(true);
+    const both = ['--timeline', '--until', quiet?.time ?? '', '--grep', '^peer|^quiet$|^custody$'];
+    const narrow = (await open(...both)).lines.slice(1);
+    expect(narrow.at(0)).toContain('peer ‹ip:');
+    expect(narrow.at(-1)).toMatch(/: quiet$/);
+    expect(narrow.some((line) => line.includes('two lines'))).toBe(false);
+    for (const [wrong, told] of [
+      [['--timeline', '--since', '2026-11-20T16:30'], 'is no time of a timeline'],
+      [['--timeline', '--grep', '('], '--grep: Invalid regular expression'],
+      [['--until', '2026-11-20'], 'are for --timeline'],
+    ] as const)
+      expect(await open(...wrong)).toMatchObject({ status: 2, stderr: expect.stringContaining(told) });
+  });
+
+  it('is held against what its examiner brings, as by verify', async () => {
+    const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    writeFileSync(scratch.at('enrollers.pem'), publicKey.export({ type: 'spki', format: 'pem' }));
+    mkdirSync(scratch.at('cas'));
+    const { dsseEnvelope } = JSON.parse(readFileSync(made.sigstore, 'utf8')) as {
+      dsseEnvelope: { payload: string };
+    };
+    const { predicate } = parseStatement(Buffer.from(dsseEnvelope.payload, 'base64'));
+    const { sequence, hash } = predicate.custodyHead;
+    const given = [
+      ...['--enrolment', join(node.stateDirectory, 'enrolment.json'), '--known-head', `${sequence}:${hash}`],
+      ...['--enrolled-by', scratch.at('enrollers.pem')],
+      ...['--identity', 'https://nodes.example/examined', '--issuer', 'https://issuer.example'],
+    ];
+    const { verification } = await esotericJson<{
+      verification: { claims: { claim: string; result: string }[] };
+    }>(['forensics', 'open', made.archive, ...given]);
+    const verified = await esotericJson<{ claims: unknown[] }>(['verify', made.archive, ...given], {
+      accept: [3],
+    });
+    expect(verification.claims).toEqual(verified.claims);
+    expect(verification.claims).toContainEqual(
+      expect.objectContaining({ claim: 'custody rollback', result: 'proven' }),
+    );
+    for (const [wrong, told] of [
+      [['--ek-ca', scratch.at('cas')], 'cas'],
+      [['--issuer', 'https://issuer.example'], 'belong together'],
+    ] as const)
+      expect(await open(...wrong)).toMatchObject({ status: 2, stderr: expect.stringContaining(told) });
   });
 
   it('shows what was replaced, and its members', async () => {
