@@ -18,10 +18,16 @@ import {
   type Manifest,
   manifestPath,
 } from '../forensics/format.ts';
-import { type TimelineEntry, timeline } from '../forensics/timeline.ts';
+import {
+  filteredTimeline,
+  type TimelineEntry,
+  type TimelineFilter,
+  timeline,
+} from '../forensics/timeline.ts';
 import { readVerifyPolicy } from '../forensics/verify-policy.ts';
 import { exitStatus, Failure } from '../host/failure.ts';
 import { importJournal } from '../journal/import.ts';
+import { oneFromBucket } from './bundle-sources.ts';
 import { policyPath } from './policies.ts';
 import { archiveOf, type Verification, type VerifyOptions, verifyFiles } from './verify.ts';
 
@@ -47,9 +53,17 @@ export class BundleOnHand implements Disposable {
 
   /**
    * Verifies first; what comes of it is told, and only an archive that is not the stated one, or none, is not opened.
-   * @throws Failure as `verifyFiles`; `archive-encrypted`, `bundle-rejected`, status 3; `directory-in-use`, status 2.
+   * The archive may be `s3://BUCKET/KEY`: fetched, and removed again once it is taken apart.
+   * @throws Failure as `verifyFiles` and `oneFromBucket`; `archive-encrypted`, `bundle-rejected`, status 3; `directory-in-use`, status 2.
    */
   static async open(options: OpenOptions): Promise<BundleOnHand> {
+    if (!options.archive.startsWith('s3://')) return await BundleOnHand.#openFiles(options);
+    const { limits } = readVerifyPolicy(options.policy ?? policyPath('verify.toml'));
+    using fetched = await oneFromBucket(options.archive, limits.archiveBytes, options.onTemporary);
+    return await BundleOnHand.#openFiles({ ...options, archive: fetched.archive });
+  }
+
+  static async #openFiles(options: OpenOptions): Promise<BundleOnHand> {
     const verification = await verifyFiles(options);
     const archive = archiveOf(options.archive, options.ageIdentity);
     if (archive === null) {
@@ -87,9 +101,10 @@ export class BundleOnHand implements Disposable {
   }
 
   /** Custody log and journal, by time. */
-  timeline(): AsyncIterable<TimelineEntry> {
+  timeline(filter?: TimelineFilter): AsyncIterable<TimelineEntry> {
     const custody = this.path(custodyPath);
-    return timeline(existsSync(custody) ? readFileSync(custody) : new Uint8Array(), this.#journal());
+    const records = existsSync(custody) ? readFileSync(custody) : new Uint8Array();
+    return filteredTimeline(timeline(records, this.#journal()), filter);
   }
 
   /** The journal as a file that journalctl reads; made once. @throws Failure as `importJournal`; `journal-absent`. */

@@ -3,6 +3,7 @@
 import { type Dirent, existsSync, lstatSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
+import { parseUploadUrl } from '../forensics/deliver.ts';
 import { largestStatement, sigstoreName } from '../forensics/format.ts';
 import { fetchObject, listObjects, type S3Place } from '../forensics/s3-fetch.ts';
 import { exitStatus, Failure, reasonOf } from '../host/failure.ts';
@@ -82,7 +83,11 @@ function entriesOf(directory: string): Dirent[] {
  * Everything under a prefix, or the one archive that it names. At most `archiveBytes` and one byte of an archive are fetched, so
  * that what is larger shows. @throws Failure `download-…`; `bundles-missing`, `bundles-too-many`.
  */
-export async function bucketSource(place: S3Place, archiveBytes: number): Promise<BundleSource> {
+export async function bucketSource(
+  place: S3Place,
+  archiveBytes: number,
+  onTemporary?: (directory: string) => void,
+): Promise<BundleSource> {
   const { prefix } = place.target;
   const whole = archivePattern.test(prefix);
   const folder = whole ? prefix.slice(0, -basename(prefix).length) : prefix === '' ? '' : `${prefix}/`;
@@ -91,6 +96,7 @@ export async function bucketSource(place: S3Place, archiveBytes: number): Promis
   const found = sorted(names, `s3://${place.target.bucket}/${prefix}`);
   sweep();
   const directory = mkdtempSync(join(tmpdir(), `${fetched}${process.pid}-`));
+  onTemporary?.(directory);
   return {
     ...found,
     open: async (name) => {
@@ -111,6 +117,35 @@ export async function bucketSource(place: S3Place, archiveBytes: number): Promis
     },
     [Symbol.dispose]: () => rmSync(directory, { recursive: true, force: true }),
   };
+}
+
+/**
+ * The two files of the one bundle that an `s3://` URL names; a prefix may do, where there is no other under it.
+ * @throws Failure as `bucketSource`; `upload-url-invalid`; `usage` where there are several.
+ */
+export async function oneFromBucket(
+  url: string,
+  archiveBytes: number,
+  onTemporary?: (directory: string) => void,
+): Promise<OpenBundle> {
+  const target = parseUploadUrl(url);
+  if (target.kind !== 's3') throw new Error('s3:// has its own kind');
+  const { signal } = new AbortController();
+  const source = await bucketSource({ target, signal }, archiveBytes, onTemporary);
+  try {
+    const [only = '', ...others] = source.archives;
+    if (others.length > 0) {
+      throw new Failure('usage', `There are ${others.length + 1} bundles at ${url}.`, {
+        remedy: `Name one of them, as ${only}; \`verify\` takes them all.`,
+        status: exitStatus.usage,
+      });
+    }
+    const bundle = await source.open(only);
+    return { ...bundle, [Symbol.dispose]: () => source[Symbol.dispose]() };
+  } catch (error) {
+    source[Symbol.dispose]();
+    throw error;
+  }
 }
 
 /** Removes what verifiers of this user left behind that were killed. */

@@ -6,50 +6,33 @@ import type { BundleOnHand, OpenOptions } from '../appliance/bundle-on-hand.ts';
 import type { AuditReport } from '../appliance/redaction-audit.ts';
 import type { Verification } from '../appliance/verify.ts';
 import type { Manifest } from '../forensics/format.ts';
-import type { TimelineEntry } from '../forensics/timeline.ts';
+import type { TimelineEntry, TimelineFilter } from '../forensics/timeline.ts';
 import { type ExitStatus, exitStatus, Failure } from '../host/failure.ts';
 import { withoutPreamble } from './collectors.ts';
 import { ending } from './command.ts';
 import { otherRoot } from './other-root.ts';
 import { paint, plain, printJson, printLine, table } from './output.ts';
+import { verifying, verifyOptions } from './verifying.ts';
 
-/** What is known of the node decides what verification says; the same options as those of `verify`. */
-function examining(name: string, summary: string) {
-  return new Command(name)
+const examining = (name: string, summary: string) =>
+  verifying(name)
     .description(summary)
     .argument(
       '<bundle>',
-      'the archive, NODE-SEQ-UTC.tar.gz or .tar.gz.age; its .sigstore.json lies beside it',
-    )
-    .option('--json', 'one JSON document on stdout')
-    .option('--age-identity <file>', 'age identities, to open an encrypted archive')
-    .option('--sigstore-bundle <file>', 'instead of ARCHIVE.sigstore.json')
-    .option('--enrolment <file>', 'the enrolment record of the node')
-    .option('--trusted-root <file>', 'trusted_root.json of the Sigstore services')
-    .option('--policy <file>', 'verify policy (default: policies/verify.toml)');
-}
+      'the archive, NODE-SEQ-UTC.tar.gz or .tar.gz.age, its .sigstore.json beside it; s3://BUCKET/KEY',
+    );
 
-interface Examining {
-  readonly ageIdentity?: string;
-  readonly sigstoreBundle?: string;
-  readonly enrolment?: string;
-  readonly trustedRoot?: string;
-  readonly policy?: string;
-}
-
-const openOptions = (archive: string, options: Examining): OpenOptions => ({
-  archive,
-  ageIdentity: options.ageIdentity,
-  sigstore: options.sigstoreBundle,
-  enrolment: options.enrolment,
-  trustedRoot: options.trustedRoot,
-  policy: options.policy,
+const openOptions = (...given: Parameters<typeof verifyOptions>): OpenOptions => ({
+  ...verifyOptions(...given),
   allowBypassed: true,
 });
 
 const open = examining('open', 'look into a bundle: manifest, timeline, journal, redactions')
   .argument('[journalctl-options...]', 'behind --: options of journalctl, for --journal')
   .option('--timeline', 'custody log and journal, merged by time')
+  .option('--since <time>', 'timeline from here on: RFC 3339, or a day in UTC')
+  .option('--until <time>', 'timeline up to here')
+  .option('--grep <pattern>', 'timeline of what matches a regular expression: source or text')
   .option('--journal', 'journalctl on the journal of the bundle, rebuilt as a journal file')
   .option('--redactions', 'what was replaced, by member and rule')
   .option('--files', 'all members, with their digests and sources')
@@ -62,9 +45,10 @@ const open = examining('open', 'look into a bundle: manifest, timeline, journal,
     `
 Examples:
   $ esoteric-appliance forensics open alpha-000001-20261120T160000Z.tar.gz
-  $ esoteric-appliance forensics open BUNDLE.tar.gz --timeline | grep zeroized
+  $ esoteric-appliance forensics open BUNDLE.tar.gz --timeline --since 2026-11-20T16:00Z --grep 'zeroized|eth1'
   $ esoteric-appliance forensics open BUNDLE.tar.gz --journal -- -n 20 -p err
-  $ esoteric-appliance forensics open BUNDLE.tar.gz.age --age-identity key.txt --directory ./case-7`,
+  $ esoteric-appliance forensics open BUNDLE.tar.gz.age --age-identity key.txt --directory ./case-7
+  $ esoteric-appliance forensics open "s3://evidence/alpha/BUNDLE.tar.gz?endpoint=https://s3.example.org" --enrolment alpha.json`,
   )
   .action((archive, journalctl, options) =>
     ending(options.json, async () => {
@@ -76,6 +60,14 @@ Examples:
         });
       }
       const { BundleOnHand } = await import('../appliance/bundle-on-hand.ts');
+      const { readTimelineFilter } = await import('../forensics/timeline.ts');
+      const filter = readTimelineFilter(options);
+      if (filter !== undefined && options.timeline !== true) {
+        throw new Failure('usage', '--since, --until and --grep are for --timeline.', {
+          remedy: 'Add --timeline; journalctl has its own, behind `--journal --`.',
+          status: exitStatus.usage,
+        });
+      }
       using removal = onDeath();
       using bundle = await BundleOnHand.open({
         ...openOptions(archive, options),
@@ -83,13 +75,13 @@ Examples:
         onTemporary: removal.take,
       });
       if (options.json) {
-        printJson(await documentOf(bundle, options));
+        printJson(await documentOf(bundle, options, filter));
         return;
       }
       printLine(verdictLine(bundle.verification));
       for (const line of otherRoot(options.trustedRoot, [bundle.verification.report])) printLine(line);
       if (options.timeline)
-        for await (const entry of bundle.timeline()) await printSlowly(timelineLine(entry));
+        for await (const entry of bundle.timeline(filter)) await printSlowly(timelineLine(entry));
       if (options.redactions) for (const line of redactionLines(bundle.manifest)) printLine(line);
       if (options.files) for (const line of fileLines(bundle.manifest)) printLine(line);
       const shown = options.timeline || options.redactions || options.files || wantsJournal;
@@ -153,16 +145,16 @@ function onDeath(): Disposable & {
   readonly take: (directory: string) => void;
   readonly leaveInterrupts: () => void;
 } {
-  let taken: string | undefined;
+  const taken: string[] = [];
   const end = (): never => {
-    if (taken !== undefined) rmSync(taken, { recursive: true, force: true });
+    for (const directory of taken) rmSync(directory, { recursive: true, force: true });
     process.exit(exitStatus.failed);
   };
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
   for (const signal of signals) process.on(signal, end);
   return {
     take: (directory) => {
-      taken = directory;
+      taken.push(directory);
     },
     leaveInterrupts: () => {
       process.off('SIGINT', end);
@@ -190,11 +182,12 @@ function verdictLine({ report }: Verification): string {
 async function documentOf(
   bundle: BundleOnHand,
   wanted: { readonly timeline?: true; readonly directory?: string },
+  filter: TimelineFilter | undefined,
 ): Promise<object> {
   const { verification, manifest, directory } = bundle;
   const { verdict, claims } = verification.report;
   const events: TimelineEntry[] = [];
-  if (wanted.timeline) for await (const entry of bundle.timeline()) events.push(entry);
+  if (wanted.timeline) for await (const entry of bundle.timeline(filter)) events.push(entry);
   return {
     verification: { verdict, claims },
     manifest,

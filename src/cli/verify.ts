@@ -1,4 +1,3 @@
-import { Command } from '@commander-js/extra-typings';
 import type { ManyReport } from '../appliance/verify-many.ts';
 import type { Appraisal, Verdict, VerifyReport } from '../forensics/claims.ts';
 import type { Explanation } from '../forensics/explain.ts';
@@ -6,8 +5,9 @@ import { exitStatus, Failure } from '../host/failure.ts';
 import { ending, stopSignal } from './command.ts';
 import { otherRoot } from './other-root.ts';
 import { paint, plainly, printJson, printLine, progressLine, table } from './output.ts';
+import { verifying, verifyOptions } from './verifying.ts';
 
-export const verifyCommand = new Command('verify')
+export const verifyCommand = verifying('verify')
   .description(
     'appraise a forensic bundle, or many and whether one is missing or contradicts another; offline',
   )
@@ -15,27 +15,7 @@ export const verifyCommand = new Command('verify')
     '<bundle>',
     'NODE-SEQ-UTC.tar.gz, its .sigstore.json beside it; a directory with many; s3://BUCKET/KEY or s3://BUCKET/PREFIX',
   )
-  .option('--json', 'one JSON document on stdout')
-  .option('--sigstore-bundle <file>', 'instead of ARCHIVE.sigstore.json')
-  .option(
-    '--trusted-root <file>',
-    'trusted_root.json of the Sigstore services (default: the public-good root)',
-  )
-  .option('--enrolment <path>', 'the enrolment record of the node, or a directory with those of several')
-  .option('--identity <subject>', 'who must have signed, as Fulcio certified it')
-  .option('--issuer <url>', 'issuer of that identity')
-  .option(
-    '--ek-ca <dir>',
-    'certificates of the TPM makers’ CAs that are trusted (default: as the policy says)',
-  )
-  .option(
-    '--enrolled-by <file>',
-    'public keys of those who are trusted to enrol (default: as the policy says)',
-  )
-  .option('--policy <file>', 'verify policy (default: policies/verify.toml)')
   .option('--case-key <file>', 'key of the case, to look at redactions')
-  .option('--age-identity <file>', 'age identities, to look into an encrypted archive (.age)')
-  .option('--known-head <sequence:hash>', 'a custody head seen earlier, to rule out a rollback')
   .option('--explain <claim>', 'also tell what a claim means, what it needs and what its failure tells')
   .option('--allow-bypassed', 'accept bundles made with bypasses or stand-ins, as long as nothing fails')
   .addHelpText(
@@ -53,28 +33,14 @@ Examples:
   .action((archive, options) =>
     ending(options.json, async () => {
       const { verifyAt } = await import('../appliance/verify-many.ts');
-      const { identity, issuer } = options;
       const explanation = options.explain === undefined ? undefined : await explanationOf(options.explain);
-      if ((identity === undefined) !== (issuer === undefined)) {
-        throw new Failure('usage', '--identity and --issuer belong together.', { status: exitStatus.usage });
-      }
       const progress = progressLine();
       // Of a bucket there are copies to be removed; else an interruption ends the process at once.
       const signal = archive.startsWith('s3://') ? stopSignal() : new AbortController().signal;
       const verified = await verifyAt(
         {
-          archive,
-          sigstore: options.sigstoreBundle,
-          trustedRoot: options.trustedRoot,
-          enrolment: options.enrolment,
-          policy: options.policy,
-          ekCa: options.ekCa,
-          enrolledBy: options.enrolledBy,
+          ...verifyOptions(archive, options),
           caseKey: options.caseKey,
-          ageIdentity: options.ageIdentity,
-          knownHead: options.knownHead,
-          identity:
-            identity === undefined || issuer === undefined ? undefined : { subject: identity, issuer },
           allowBypassed: options.allowBypassed === true,
         },
         { signal, onProgress: progress.step },

@@ -3,7 +3,7 @@
 import { setImmediate as breath, setTimeout as delay } from 'node:timers/promises';
 import { Canaries, refuseSurvivors } from './canary.ts';
 import { type Chunks, drain, type Way } from './drain.ts';
-import { type CollectorOutcome, isMemberPath, type ManifestFile } from './format.ts';
+import { type CollectorOutcome, isMemberPath, type ManifestFile, recordsPath } from './format.ts';
 import { GrowingMember } from './growing-member.ts';
 import { type FileAbout, MemberFile, type Place } from './member-file.ts';
 import type { RedactionForm, RedactionRecord, RedactionStream, Redactor } from './redact.ts';
@@ -287,6 +287,3 @@ const outcomeOf = (
   status: CollectorOutcome['status'],
   detail: string,
 ): CollectorOutcome => ({ name, status, detail, volatility });
-
-/** Where the redactions of a member are recorded, one JSON object a line. */
-export const recordsPath = (path: string): string => `redaction/${path}.jsonl`;

@@ -98,7 +98,7 @@ const explanations: Readonly<Record<Explanation['claim'], Omit<Explanation, 'cla
   },
   redaction: {
     says: 'Every pseudonym in the archive has its record, made under the key of the case.',
-    needs: `--case-key, and ${bound}`,
+    needs: `--case-key, records of redaction within kept_bytes of the policy, and ${bound}`,
     failed: 'Names were replaced that no rule replaced, or by somebody without the key of the case.',
   },
   'sequence gaps': {

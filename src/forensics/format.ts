@@ -13,6 +13,10 @@ export const pastCertificatesPath = 'evidence/zeroize-certificates.jsonl';
 export const custodyPath = 'custody/custody.jsonl';
 /** In the Journal Export Format. */
 export const journalPath = 'journal/entries.export';
+const recordsFolder = 'redaction/';
+/** Where the redactions of a member are recorded, one JSON object a line. */
+export const recordsPath = (path: string): string => `${recordsFolder}${path}.jsonl`;
+export const isRecordsPath = (path: string): boolean => path.startsWith(recordsFolder);
 /** The event that a node appends to its custody log, with `{ sequence, reason, severity }`, before it collects the bundle of that number. */
 export const bundleBegun = 'bundle-begun';
 /** With `{ sequence, sha256 }`, when it lies ready. */

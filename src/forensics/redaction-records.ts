@@ -1,6 +1,7 @@
 // The records of redaction, held against the pseudonyms that stand in a member. Pure.
 import { reasonOf } from '../host/failure.ts';
-import { exportEntriesOf, type JournalField } from '../journal/export.ts';
+import { GrowingBytes } from '../host/growing-bytes.ts';
+import { type JournalField, readItem } from '../journal/export.ts';
 import { latin1, pseudonymPattern } from './pseudonym.ts';
 import {
   type JournalRedactionRecord,
@@ -8,6 +9,7 @@ import {
   replacements,
   type TextRedactionRecord,
 } from './redact.ts';
+import { longestValue } from './redact-journal.ts';
 
 /** A pseudonym as it stands in a text. */
 export interface FoundPseudonym {
@@ -37,17 +39,23 @@ export const pseudonymsInValue = (value: Uint8Array): FoundPseudonym[] =>
     : [];
 
 /** The records of a member, one JSON object a line. @throws Error that says what is wrong with them. */
-export function parseRecords(bytes: Uint8Array): RedactionRecord[] {
-  const lines = Buffer.from(bytes).toString('utf8').split('\n').slice(0, -1);
-  return lines.map((line) => {
-    const value = Object(JSON.parse(line)) as Partial<TextRedactionRecord & JournalRedactionRecord>;
-    const { rule, hmac, entries, field, nth } = value;
-    if (typeof rule !== 'string' || typeof hmac !== 'string') throw new Error('one has no rule or no HMAC');
-    if (entries === undefined) return { line: Number(value.line), rule, hmac };
-    const [first, last] = [Number(entries[0]), Number(entries[1])];
-    if (!(first >= 1 && last >= first && Number.isSafeInteger(last))) throw new Error('one is of no entries');
-    return { entries: [first, last], field: String(field), nth: Number(nth), rule, hmac };
-  });
+export const parseRecords = (bytes: Uint8Array): RedactionRecord[] => [...linesOf(bytes)].map(parseRecord);
+
+/** One by one: all of them may be longer than a string can be. */
+function* linesOf(bytes: Uint8Array): Generator<string, void, void> {
+  const whole = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  for (let at = 0, end = whole.indexOf(0x0a); end !== -1; at = end + 1, end = whole.indexOf(0x0a, at))
+    yield whole.toString('utf8', at, end);
+}
+
+function parseRecord(text: string): RedactionRecord {
+  const value = Object(JSON.parse(text)) as Partial<TextRedactionRecord & JournalRedactionRecord>;
+  const { rule, hmac, entries, field, nth } = value;
+  if (typeof rule !== 'string' || typeof hmac !== 'string') throw new Error('one has no rule or no HMAC');
+  if (entries === undefined) return { line: Number(value.line), rule, hmac };
+  const [first, last] = [Number(entries[0]), Number(entries[1])];
+  if (!(first >= 1 && last >= first && Number.isSafeInteger(last))) throw new Error('one is of no entries');
+  return { entries: [first, last], field: String(field), nth: Number(nth), rule, hmac };
 }
 
 /** The records of a journal, by place. Asked in the order of its entries. */
@@ -88,69 +96,162 @@ export class PlacesInEntry {
   }
 }
 
-/** Why the records are not those of the pseudonyms in the member; undefined where they are. */
-export function compareRecords(
-  member: Uint8Array,
-  bytes: Uint8Array,
-  counts: readonly { readonly rule: string; readonly count: number }[],
-): string | undefined {
-  let records: RedactionRecord[];
-  let problem: string | undefined;
-  try {
-    records = parseRecords(bytes);
-    const isJournal = records.some((record) => 'entries' in record);
-    problem = isJournal
-      ? compareJournal(exportEntriesOf(member), new JournalRecords(records))
-      : compareText(latin1(member), records);
-  } catch (error) {
-    return `the records of redaction cannot be read (${reasonOf(error)}).`;
+/** What looks at a member piece by piece, and says what is wrong as soon as it is known. */
+interface Comparison {
+  take(chunk: Uint8Array): string | undefined;
+  end(): string | undefined;
+}
+
+/** Holds a member against its records as it passes: a journal may be larger than what should be in memory. */
+export class RecordComparison {
+  readonly #counts: readonly { readonly rule: string; readonly count: number }[];
+  #records: readonly RedactionRecord[] = [];
+  #comparison: Comparison | undefined;
+  #problem: string | undefined;
+
+  /** `records`: the member with them; `counts`: how many of each rule there are to be. */
+  constructor(records: Uint8Array, counts: readonly { readonly rule: string; readonly count: number }[]) {
+    this.#counts = counts;
+    try {
+      this.#records = parseRecords(records);
+      const isJournal = this.#records.some((record) => 'entries' in record);
+      this.#comparison = isJournal ? new JournalComparison(this.#records) : new TextComparison(this.#records);
+    } catch (error) {
+      this.#problem = `the records of redaction cannot be read (${reasonOf(error)}).`;
+    }
   }
-  if (problem !== undefined) return problem;
-  const miscounted = counts.find(({ rule, count }) => countOf(records, rule) !== count);
-  return miscounted === undefined
-    ? undefined
-    : `the count of rule ${miscounted.rule} is not that of the records.`;
+
+  take(chunk: Uint8Array): void {
+    if (this.#problem !== undefined) return;
+    try {
+      this.#problem = this.#comparison?.take(chunk);
+    } catch (error) {
+      this.#problem = `it cannot be read (${reasonOf(error)})`;
+    }
+  }
+
+  /** Why the records are not those of the pseudonyms in the member; undefined where they are. */
+  end(): string | undefined {
+    const problem = this.#problem ?? this.#comparison?.end();
+    if (problem !== undefined) return problem;
+    const miscounted = this.#counts.find(({ rule, count }) => countOf(this.#records, rule) !== count);
+    return miscounted === undefined
+      ? undefined
+      : `the count of rule ${miscounted.rule} is not that of the records.`;
+  }
 }
 
 const countOf = (records: readonly RedactionRecord[], rule: string): number =>
   records.reduce((sum, record) => (record.rule === rule ? sum + replacements(record) : sum), 0);
 
-function compareText(text: string, records: readonly RedactionRecord[]): string | undefined {
-  const found = pseudonymsIn(text);
-  if (found.length !== records.length) return differs(records.length, found.length);
-  let line = 1;
-  let counted = 0;
-  for (const [index, { at, digits }] of found.entries()) {
-    line += text.slice(counted, at).split('\n').length - 1;
-    counted = at;
-    const record = records[index];
-    if (
-      record === undefined ||
-      !('line' in record) ||
-      record.line !== line ||
-      !record.hmac.startsWith(digits)
-    )
-      return `the pseudonym on line ${line} is not the recorded one.`;
-  }
-  return undefined;
-}
+class TextComparison implements Comparison {
+  readonly #records: readonly RedactionRecord[];
+  /** Of the piece before: what may be the beginning of a pseudonym. */
+  #rest = '';
+  #line = 1;
+  #found = 0;
 
-function compareJournal(entries: Iterable<JournalField[]>, records: JournalRecords): string | undefined {
-  let entry = 0;
-  let found = 0;
-  for (const fields of entries) {
-    entry += 1;
-    const places = new PlacesInEntry();
-    for (const { name, value } of fields) {
-      for (const { digits } of pseudonymsInValue(value)) {
-        found += 1;
-        if (records.at(entry, name, places.next(name))?.hmac.startsWith(digits) !== true)
-          return `the pseudonym in ${name} of entry ${entry} is not the recorded one.`;
-      }
+  constructor(records: readonly RedactionRecord[]) {
+    this.#records = records;
+  }
+
+  take(chunk: Uint8Array): string | undefined {
+    const text = this.#rest + latin1(chunk);
+    const end = unfinished.exec(text)?.index ?? text.length;
+    let counted = 0;
+    for (const { at, digits } of pseudonymsIn(text.slice(0, end))) {
+      this.#line += lineBreaks(text, counted, at);
+      counted = at;
+      const record = this.#records[this.#found];
+      this.#found += 1;
+      if (record === undefined) continue;
+      if (!('line' in record) || record.line !== this.#line || !record.hmac.startsWith(digits))
+        return `the pseudonym on line ${this.#line} is not the recorded one.`;
     }
+    this.#line += lineBreaks(text, counted, end);
+    this.#rest = text.slice(end);
+    return undefined;
   }
-  return found === records.total ? undefined : differs(records.total, found);
+
+  end(): string | undefined {
+    return differs(this.#records.length, this.#found);
+  }
 }
 
-const differs = (recorded: number, found: number): string =>
-  `${recorded} redactions are recorded, ${found} are there.`;
+/** What a pseudonym begins with, at the end of a text. */
+const unfinished =
+  /\xe2(?:\x80(?:\xb9(?:[a-z]{0,12}|[a-z]{1,12}:(?:[0-9a-f]{0,7}|[0-9a-f]{8}(?:\xe2\x80?)?))?)?)?$/;
+
+function lineBreaks(text: string, from: number, to: number): number {
+  let count = 0;
+  for (let at = text.indexOf('\n', from); at !== -1 && at < to; at = text.indexOf('\n', at + 1)) count += 1;
+  return count;
+}
+
+/** No value of a bundle is longer: what was replaced in one makes it longer, but not by so much. */
+const longestField = 64 * longestValue;
+
+/** Field by field, since an entry may have any number of them. */
+class JournalComparison implements Comparison {
+  readonly #records: JournalRecords;
+  readonly #pending = new GrowingBytes();
+  /** Where in the journal the first of them lies. */
+  #offset = 0;
+  /** How many must be there before they are worth another look. */
+  #wanted = 0;
+  #entry = 0;
+  /** In the entry that is under way. */
+  #places: PlacesInEntry | undefined;
+  #found = 0;
+
+  constructor(records: readonly RedactionRecord[]) {
+    this.#records = new JournalRecords(records);
+  }
+
+  take(chunk: Uint8Array): string | undefined {
+    this.#pending.copy(chunk);
+    if (this.#pending.length < this.#wanted) return undefined;
+    const bytes = this.#pending.view;
+    let at = 0;
+    this.#wanted = 0;
+    while (at < bytes.length) {
+      const item = readItem(bytes, at, this.#offset);
+      if (item.kind === 'incomplete') {
+        if (item.value !== undefined) this.#wanted = item.value.start + item.value.length + 1 - at;
+        break;
+      }
+      at = item.next;
+      if (item.kind === 'end') this.#places = undefined;
+      else if (!this.#hasRecords(item.field))
+        return `the pseudonym in ${item.field.name} of entry ${this.#entry} is not the recorded one.`;
+    }
+    this.#pending.drop(at);
+    this.#offset += at;
+    return Math.max(this.#wanted, this.#pending.length) > longestField
+      ? `the field at byte ${this.#offset} is longer than any that was redacted.`
+      : undefined;
+  }
+
+  #hasRecords({ name, value }: JournalField): boolean {
+    if (this.#places === undefined) {
+      this.#places = new PlacesInEntry();
+      this.#entry += 1;
+    }
+    const places = this.#places;
+    const found = pseudonymsInValue(value);
+    this.#found += found.length;
+    return found.every(
+      ({ digits }) =>
+        this.#records.at(this.#entry, name, places.next(name))?.hmac.startsWith(digits) === true,
+    );
+  }
+
+  end(): string | undefined {
+    return this.#pending.length > 0
+      ? `the journal is cut short behind byte ${this.#offset}.`
+      : differs(this.#records.total, this.#found);
+  }
+}
+
+const differs = (recorded: number, found: number): string | undefined =>
+  recorded === found ? undefined : `${recorded} redactions are recorded, ${found} are there.`;

@@ -41,8 +41,8 @@ const gzipHeader = Buffer.from('1f8b0800000000000003', 'hex');
 const gzipTrailerBytes = 8;
 const followed = 'something follows its end';
 
-/** What takes a member's content, piece by piece, or whether it is kept in memory. */
-type Keeping = boolean | ((chunk: Uint8Array) => void);
+/** What takes a member's content, piece by piece, or whether it is kept in memory: also only where it fits in there. */
+type Keeping = boolean | 'where-it-fits' | ((chunk: Uint8Array) => void);
 
 /**
  * Reads to the end. Members that `keep` does not choose are hashed and dropped.
@@ -199,12 +199,12 @@ class TarReader {
       throw beyond(`its content is larger than ${this.#limits.contentBytes} bytes`, 'content_bytes');
     }
     const keeping = this.#keep(path);
-    const kept = keeping === true ? [] : undefined;
+    const fits = this.#kept + size <= this.#limits.keptBytes;
+    if (keeping === true && !fits)
+      throw beyond(`${JSON.stringify(path)} is too large to look at`, 'kept_bytes');
+    const kept = keeping === true || (keeping === 'where-it-fits' && fits) ? [] : undefined;
     const sink = typeof keeping === 'function' ? keeping : undefined;
     if (kept !== undefined) this.#kept += size;
-    if (this.#kept > this.#limits.keptBytes) {
-      throw beyond(`${JSON.stringify(path)} is too large to look at`, 'kept_bytes');
-    }
     this.#current = { path, size, hash: createHash('sha256'), kept, sink };
     this.#content = size;
     this.#padding = (block - (size % block)) % block;

@@ -1,10 +1,8 @@
-// The claims about what a bundle holds: archive, manifest, custody log, sequence, redaction. Pure.
+// The claims about what a bundle holds: archive, manifest, custody log, sequence. Pure.
 import { isDeepStrictEqual } from 'node:util';
 import { type ChainCheck, type CustodyHead, checkRollback } from '../custody/chain.ts';
 import { type Appraisal, failed, notProven, proven } from './claims.ts';
 import { bundleBegun, custodyPath, type Manifest, type ManifestFile, manifestPath } from './format.ts';
-import { caseKeyId } from './pseudonym.ts';
-import { compareRecords } from './redaction-records.ts';
 import type { Evidence } from './verify.ts';
 import type { NvTestimony } from './verify-nv.ts';
 
@@ -172,30 +170,3 @@ function compareCounter(
 
 const sequencesBegun = ({ records }: ChainCheck): number[] =>
   records.filter(({ event }) => event === bundleBegun).map(({ detail }) => Number(detail.sequence));
-
-/** With the key of the case: every pseudonym has its record, every record its pseudonym, and the counts agree. */
-export function appraiseRedaction(
-  { manifest, members }: Evidence,
-  caseKey: Uint8Array | undefined,
-): Appraisal {
-  if (manifest === null) return notProven('The manifest cannot be read.');
-  if (manifest.redaction === null) return notProven('Nothing was redacted.');
-  if (caseKey === undefined) return notProven('The key of the case was not given.');
-  if (caseKeyId(caseKey) !== manifest.redaction.keyId) {
-    return failed('The pseudonyms of this bundle were made under the key of another case.');
-  }
-  const redacted = manifest.files.filter(({ redactions }) => redactions.length > 0);
-  let total = 0;
-  for (const file of redacted) {
-    const member = members.get(file.path)?.bytes;
-    const records = members.get(file.redactionRecords ?? '')?.bytes;
-    if (member === undefined || records === undefined)
-      return failed(`The redactions of ${file.path} are not recorded.`);
-    const problem = compareRecords(member, records, file.redactions);
-    if (problem !== undefined) return failed(`${file.path}: ${problem}`);
-    total += file.redactions.reduce((sum, { count }) => sum + count, 0);
-  }
-  return proven(
-    `All ${total} redactions in ${redacted.length} files are recorded, under the key of this case.`,
-  );
-}

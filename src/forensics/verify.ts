@@ -10,6 +10,7 @@ import {
   type BundlePredicate,
   custodyPath,
   decodeManifest,
+  isRecordsPath,
   type Manifest,
   manifestPath,
   type StatedProgram,
@@ -21,18 +22,18 @@ import {
   appraiseArchive,
   appraiseCustody,
   appraiseManifest,
-  appraiseRedaction,
   appraiseRollback,
   appraiseSequence,
 } from './verify-content.ts';
 import { withoutContent } from './verify-encrypted.ts';
 import { type NvTestimony, readNv } from './verify-nv.ts';
 import type { VerifyPolicy } from './verify-policy.ts';
+import { appraiseRedaction } from './verify-redaction.ts';
 import { appraiseTpm } from './verify-tpm.ts';
 import { appraiseZeroize } from './verify-zeroize.ts';
 
 export interface VerifyInput<E extends Enrolment = Enrolment> {
-  /** The archive, or a function that opens it as a stream; it may be opened twice. Null: encrypted, and not to be opened here. */
+  /** The archive, or a function that opens it as a stream; it may be opened several times. Null: encrypted, and not to be opened here. */
   readonly archive: Uint8Array | (() => AsyncIterable<Uint8Array>) | null;
   /** The parsed `.sigstore.json`; null where there is none, an Error where it cannot be read. */
   readonly sigstoreBundle: unknown;
@@ -104,6 +105,7 @@ export async function appraiseBundle<E extends Enrolment>(
   const custody = appraiseCustody(evidence, nv.custody);
   const bound = evidence.sigstore.claims.signature.result === 'proven' || tpm.quoteHolds;
   const unbound = bound ? undefined : 'But it is not proven that anybody signed the statement.';
+  const redaction = await appraiseRedaction(evidence, input);
   const results = {
     ...evidence.sigstore.claims,
     ...tpm.claims,
@@ -117,7 +119,7 @@ export async function appraiseBundle<E extends Enrolment>(
       appraiseZeroize(evidence, tpm.simulated, appraisers),
       unbound ?? doubts[custody.result],
     ),
-    redaction: weakened(appraiseRedaction(evidence, input.caseKey), unbound),
+    redaction: weakened(redaction, unbound),
   };
   const said = [manifest?.assurance, predicate?.assurance, enrolment?.assurance].filter(
     (assurance) => assurance !== undefined,
@@ -237,8 +239,10 @@ async function readContent(
 ): Promise<Pick<Evidence, 'archiveSha256' | 'archiveProblem' | 'members'>> {
   const open = (): AsyncIterable<Uint8Array> | Uint8Array[] =>
     archive instanceof Uint8Array ? [archive] : archive();
-  const wanted = (path: string) =>
-    path === manifestPath || /^(custody|evidence)\//.test(path) || input.caseKey !== undefined;
+  const wanted = (path: string) => {
+    if (path === manifestPath || /^(custody|evidence)\//.test(path)) return true;
+    return input.caseKey !== undefined && isRecordsPath(path) ? 'where-it-fits' : false;
+  };
   const hash = createHash('sha256');
   try {
     const content = await readArchive(hashed(open(), hash), input.policy.limits, wanted);

@@ -1,6 +1,6 @@
 // A bundle after it was made, in the hands of an examiner and of an auditor: opened, browsed, audited; in clear and encrypted.
 import { spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { generateX25519Identity, identityToRecipient } from 'age-encryption';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { BundleMade } from '../../src/appliance/evidence.ts';
+import { parseStatement } from '../../src/attestation/statement.ts';
 import { sigstoreName } from '../../src/forensics/format.ts';
 import { importerMissing } from '../../src/journal/import.ts';
 import { JournalWriter } from '../../src/journal/write.ts';
@@ -48,7 +49,8 @@ describe.skipIf(missing !== undefined)(`a bundle at hand${missing ? ` (skipped: 
     );
     node = await labNode(scratch, 'examined', { configuration: `[forensics]\ncase_key = "${caseKey}"\n` });
     await node.ask(['provision']);
-    made = await node.ask<BundleMade>(['collect-forensics', '--namespace', namespace, '--case', 'case-7']);
+    const about = ['--case', 'case-7', '--examiner', 'E. Xaminer'];
+    made = await node.ask<BundleMade>(['collect-forensics', '--namespace', namespace, ...about]);
   });
   afterAll(async () => {
     await node?.[Symbol.asyncDispose]();
@@ -68,7 +70,7 @@ describe.skipIf(missing !== undefined)(`a bundle at hand${missing ? ` (skipped: 
     const { status, lines } = await open();
     expect(status).toBe(0);
     expect(lines[0]).toMatch(/^Not all is proven: .*signature/);
-    expect(lines.join('\n')).toMatch(/ {2}case +case-7\n/);
+    expect(lines.join('\n')).toMatch(/ {2}case +case-7\n {2}examiner +E\. Xaminer\n/);
     expect(lines.join('\n')).not.toContain('\u001b');
   });
 
@@ -82,6 +84,58 @@ describe.skipIf(missing !== undefined)(`a bundle at hand${missing ? ` (skipped: 
     expect(events[at('two')]).toMatch(/: two lines of ‹ip:[0-9a-f]{8}›$/);
   });
 
+  it('has of its timeline what is asked for', async () => {
+    const { timeline } = await esotericJson<{ timeline: { time: string; source: string; text: string }[] }>([
+      ...['forensics', 'open', made.archive, '--timeline'],
+    ]);
+    const quiet = timeline.find(({ text }) => text === 'quiet');
+    const since = (await open('--timeline', '--since', quiet?.time ?? '')).lines.slice(1);
+    expect(since).toHaveLength(timeline.filter(({ time }) => time >= (quiet?.time ?? '')).length);
+    expect(since.some((line) => line.endsWith('quiet'))).toBe(true);
+    const both = ['--timeline', '--until', quiet?.time ?? '', '--grep', '^peer|^quiet$|^custody$'];
+    const narrow = (await open(...both)).lines.slice(1);
+    expect(narrow.at(0)).toContain('peer ‹ip:');
+    expect(narrow.at(-1)).toMatch(/: quiet$/);
+    expect(narrow.some((line) => line.includes('two lines'))).toBe(false);
+    for (const [wrong, told] of [
+      [['--timeline', '--since', '2026-11-20T16:30'], 'is no time of a timeline'],
+      [['--timeline', '--grep', '('], '--grep: Invalid regular expression'],
+      [['--until', '2026-11-20'], 'are for --timeline'],
+    ] as const)
+      expect(await open(...wrong)).toMatchObject({ status: 2, stderr: expect.stringContaining(told) });
+  });
+
+  it('is held against what its examiner brings, as by verify', async () => {
+    const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    writeFileSync(scratch.at('enrollers.pem'), publicKey.export({ type: 'spki', format: 'pem' }));
+    mkdirSync(scratch.at('cas'));
+    const { dsseEnvelope } = JSON.parse(readFileSync(made.sigstore, 'utf8')) as {
+      dsseEnvelope: { payload: string };
+    };
+    const { predicate } = parseStatement(Buffer.from(dsseEnvelope.payload, 'base64'));
+    const { sequence, hash } = predicate.custodyHead;
+    const given = [
+      ...['--enrolment', join(node.stateDirectory, 'enrolment.json'), '--known-head', `${sequence}:${hash}`],
+      ...['--enrolled-by', scratch.at('enrollers.pem')],
+      ...['--identity', 'https://nodes.example/examined', '--issuer', 'https://issuer.example'],
+    ];
+    const { verification } = await esotericJson<{
+      verification: { claims: { claim: string; result: string }[] };
+    }>(['forensics', 'open', made.archive, ...given]);
+    const verified = await esotericJson<{ claims: unknown[] }>(['verify', made.archive, ...given], {
+      accept: [3],
+    });
+    expect(verification.claims).toEqual(verified.claims);
+    expect(verification.claims).toContainEqual(
+      expect.objectContaining({ claim: 'custody rollback', result: 'proven' }),
+    );
+    for (const [wrong, told] of [
+      [['--ek-ca', scratch.at('cas')], 'cas'],
+      [['--issuer', 'https://issuer.example'], 'belong together'],
+    ] as const)
+      expect(await open(...wrong)).toMatchObject({ status: 2, stderr: expect.stringContaining(told) });
+  });
+
   it('shows what was replaced, and its members', async () => {
     const redactions = (await open('--redactions')).lines.join('\n');
     expect(redactions).toMatch(
@@ -92,11 +146,11 @@ describe.skipIf(missing !== undefined)(`a bundle at hand${missing ? ` (skipped: 
 
   it('is one JSON document on demand', async () => {
     const { manifest, verification, timeline } = await esotericJson<{
-      manifest: { case: string; files: { path: string; canaries?: number }[] };
+      manifest: { case: string; examiner: string; files: { path: string; canaries?: number }[] };
       verification: { verdict: string; claims: unknown[] };
       timeline: { source: string }[];
     }>(['forensics', 'open', made.archive, '--timeline']);
-    expect(manifest.case).toBe('case-7');
+    expect(manifest).toMatchObject({ case: 'case-7', examiner: 'E. Xaminer' });
     expect(verification).toMatchObject({ verdict: 'incomplete' });
     expect(timeline.map(({ source }) => source)).toContain('custody');
     const planted = manifest.files.filter(({ canaries }) => (canaries ?? 0) > 0).map(({ path }) => path);

@@ -326,6 +326,20 @@ describe('a directory', () => {
       process.env.AWS_ACCESS_KEY_ID = credentials.accessKeyId;
       expect(leftovers()).toEqual([]);
     });
+    it('one is opened from there as it is verified, and nothing of it stays', async () => {
+      const of = (name: string) => url.replace('case-7', name);
+      const opened = await esoteric(['forensics', 'open', of('case-7/0'), '--json']);
+      expect(opened.stderr).toBe('');
+      const here = await esoteric(['verify', made.archive, '--allow-bypassed', '--json']);
+      const { verdict, claims } = JSON.parse(here.stdout.toString()) as Verification['report'];
+      expect(JSON.parse(opened.stdout.toString())).toMatchObject({ verification: { verdict, claims } });
+      const several = await esoteric(['forensics', 'open', of('case-7')]);
+      expect([several.status, several.stderr]).toEqual([
+        2,
+        expect.stringContaining('There are 2 bundles at'),
+      ]);
+    });
+
     const leftovers = () =>
       readdirSync(process.env.TMPDIR ?? '/tmp').filter((name) =>
         name.startsWith(`esoteric-appliance-verify-${process.pid}-`),

@@ -21,7 +21,6 @@ import { hostCollectors } from '../../src/forensics/host-state.ts';
 import { readCollected } from '../../src/forensics/member-file.ts';
 import { packBundle } from '../../src/forensics/pack.ts';
 import { Redactor } from '../../src/forensics/redact.ts';
-import { compareRecords } from '../../src/forensics/redaction-records.ts';
 import { Room } from '../../src/forensics/room.ts';
 import { softwareCollectors } from '../../src/forensics/software.ts';
 import { readArchive } from '../../src/forensics/unpack.ts';
@@ -29,7 +28,7 @@ import { defaultVerifyPolicy } from '../../src/forensics/verify-policy.ts';
 import { requireChild } from '../../src/host/child.ts';
 import { exported, journalEntry } from '../lab/export.ts';
 import { memoryDisk, memoryDiskMissing } from '../lab/memory-disk.ts';
-import { caseKey, rules } from './sample.ts';
+import { caseKey, compareRecords, rules } from './sample.ts';
 
 let directory: string;
 beforeEach(() => {

@@ -34,6 +34,7 @@ import {
 import { packBundle } from '../../src/forensics/pack.ts';
 import { Redactor } from '../../src/forensics/redact.ts';
 import { readRedactionRules } from '../../src/forensics/redaction-policy.ts';
+import { RecordComparison } from '../../src/forensics/redaction-records.ts';
 import { counterDefinition, custodyDefinition, writtenName } from '../../src/keys/indices.ts';
 import type { NvDefinition } from '../../src/tpm/nv-public.ts';
 import { nameOf, publicKeyPem, signatureDer } from '../../src/tpm/structures.ts';
@@ -63,6 +64,17 @@ export const appraisers: Appraisers<EnrolmentRecord> = {
 
 export const rules = readRedactionRules(join(import.meta.dirname, '../../policies/redaction.toml'));
 export const caseKey = Buffer.alloc(32, 0x5a);
+/** As `verify` compares them; in pieces of `chunk` bytes. */
+export function compareRecords(
+  member: Uint8Array,
+  records: Uint8Array,
+  counts: ConstructorParameters<typeof RecordComparison>[1],
+  chunk = member.length,
+): string | undefined {
+  const comparison = new RecordComparison(records, counts);
+  for (let at = 0; at < member.length; at += chunk) comparison.take(member.subarray(at, at + chunk));
+  return comparison.end();
+}
 export const created = '2026-11-20T16:30:00.000Z';
 export const subject = 'https://example.org/nodes/alpha';
 
@@ -125,6 +137,8 @@ export interface SampleChoices {
   /** Events after the log told of it. */
   readonly since?: SampleChoices['events'];
   readonly redact?: boolean;
+  /** Besides those of the sample. */
+  readonly collectors?: readonly Collector[];
   readonly withoutEventLog?: boolean;
   /** Changed after the manifest was made up, before packing. */
   readonly manifest?: (manifest: Manifest) => Manifest;
@@ -346,6 +360,7 @@ function collectors(
       ? []
       : [collector(pastCertificatesPath, false, async () => choices.pastCertificates ?? '')]),
     ...(choices.withoutEventLog ? [] : [collector('evidence/eventlog.bin', false, async () => log)]),
+    ...(choices.collectors ?? []),
   ];
 }
 
