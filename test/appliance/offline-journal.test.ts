@@ -55,6 +55,7 @@ describe.skipIf(missing !== undefined)(
       return {
         made,
         entries: member('journal/entries.export'),
+        policies: JSON.parse(member('evidence/policies.json')) as Record<string, string>,
         source: files.find(({ path }) => path === 'journal/entries.export')?.source,
       };
     };
@@ -82,7 +83,8 @@ describe.skipIf(missing !== undefined)(
     });
 
     it('is redacted by the operator’s own rules as well, and audited with them', async () => {
-      const { made, entries } = await collect();
+      const { made, entries, policies } = await collect();
+      expect(policies[addedRules]).toMatch(/^[0-9a-f]{64}$/);
       expect(entries).toMatch(/is up, by ‹staff:[0-9a-f]{8}›\n/);
       const audit = async (...rules: string[]) =>
         await esotericJson<{ ok: boolean; members: { problems: string[] }[] }>(
