@@ -7,7 +7,7 @@ import type { BundleRequest } from '../../src/appliance/evidence.ts';
 import { requireEvidenceSettings } from '../../src/appliance/evidence.ts';
 import { importerMissing, importJournal } from '../../src/journal/import.ts';
 import { exported, journalEntry } from '../lab/export.ts';
-import { Scratch } from './scene.ts';
+import { labNode, Scratch, until } from './scene.ts';
 
 const scratch = new Scratch();
 afterAll(() => scratch[Symbol.dispose]());
@@ -59,6 +59,19 @@ describe('what redacts a bundle', () => {
     );
     expect(text).toMatch(/^EMP-123456 at ‹ip:/);
     expect(troubles).toContainEqual(expect.stringMatching(/rules of the distribution alone.*own\.toml:6: /));
+  });
+
+  it('is told of in the log of a node that was zeroized with broken ones, whose bundle is made', async () => {
+    writeFileSync(scratch.at('broken.toml'), broken);
+    await using node = await labNode(scratch, 'misruled', {
+      configuration: `[forensics]\nredaction_rules = "${scratch.at('broken.toml')}"\n`,
+    });
+    await node.ask(['provision']);
+    await node.run();
+    expect(node.log).toMatch(/cannot make forensic bundles as it is set up/);
+    await node.ask(['zeroize', '--reason', 'test']);
+    await until('the log tells of it', () => /rules of the distribution alone/.test(node.log) || undefined);
+    expect((await node.status()).zeroize).toMatchObject({ bundle: expect.stringMatching(/\.tar\.gz$/) });
   });
 
   it.skipIf(importerMissing() !== undefined)(
