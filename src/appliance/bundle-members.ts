@@ -1,12 +1,13 @@
 // The members that a bundle has of this node, whether it runs or not. What only the running node can give, and the state of the
 // host, come from elsewhere.
-import { existsSync, statSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { streamLog } from '../custody/segments.ts';
 import type { Collector } from '../forensics/collect.ts';
 import { custodyPath, journalPath, pastCertificatesPath } from '../forensics/format.ts';
 import { readNewest } from '../journal/newest.ts';
-import { type JournalSelection, journalArguments, readJournal } from '../journal/read.ts';
+import { offlineJournal } from '../journal/offline.ts';
+import { type JournalPlace, type JournalSelection, journalArguments, readJournal } from '../journal/read.ts';
 import { unitSelection } from '../journal/units.ts';
 import type { Config } from './config.ts';
 import type { BundleRequest } from './evidence.ts';
@@ -77,12 +78,16 @@ export function bundleMembers(node: BundleSubject, request: BundleRequest): Coll
 }
 
 function journalCollector(config: Config, request: BundleRequest): Collector {
-  const selection = journalSelection(config, request);
+  const { place, isPutAside, others } = journalOf(config, request);
+  const selection = { ...place, ...choiceOf(config, request, isPutAside || place.namespace !== undefined) };
+  const question = ['journalctl --output=export --all', ...journalArguments(selection)].join(' ');
+  const beside =
+    others.length === 0 ? '' : `; not of the namespaces that lie there too: ${others.join(', ')}`;
   return {
     name: 'journal',
     path: journalPath,
-    source: `${['journalctl --output=export --all', ...journalArguments(selection)].join(' ')}: what was logged`,
-    volatility: isPutAside(selection) ? 'archive' : 'temporary',
+    source: `${question}: what was logged${beside}`,
+    volatility: isPutAside ? 'archive' : 'temporary',
     limitBytes: journalLimit,
     redact: true,
     form: 'journal',
@@ -96,22 +101,31 @@ function journalCollector(config: Config, request: BundleRequest): Collector {
   };
 }
 
-/** Files that no journald clears away. */
-const isPutAside = ({ directory, file }: JournalSelection): boolean =>
-  directory !== undefined || file !== undefined;
+interface BundleJournal {
+  readonly place: JournalPlace;
+  /** Files that no journald clears away. */
+  readonly isPutAside: boolean;
+  /** Namespaces beside it that are not read. */
+  readonly others: readonly string[];
+}
 
-/** What the request says, and where it is silent the configuration. A path that is named holds more than one namespace. */
-function journalSelection(config: Config, request: BundleRequest): JournalSelection {
-  const { since, until, boot, lines } = request;
+/**
+ * The journal that the request names, or where it is silent the configuration, whose namespace is that of the running journald: of a
+ * path only the request chooses one, else the default one is read.
+ * @throws Failure `namespace-missing`, usage: the request names one that the path has not.
+ */
+export function journalOf(config: Config, request: BundleRequest): BundleJournal {
   const path = request.journalPath ?? config.journal.directory;
-  const isFile = path !== '' && existsSync(path) && statSync(path).isFile();
-  const configured = request.journalPath === undefined && path === '' ? config.journal.namespace : '';
-  const namespace = request.namespace ?? configured;
-  const units = request.units ?? config.journal.units;
+  if (path !== '') return { isPutAside: true, ...offlineJournal(path, request.namespace ?? '') };
+  const namespace = request.namespace ?? (request.journalPath === undefined ? config.journal.namespace : '');
+  return { isPutAside: false, place: namespace === '' ? {} : { namespace }, others: [] };
+}
+
+/** Which of its entries. `isChosen`: the journal by itself is a choice already. */
+function choiceOf(config: Config, request: BundleRequest, isChosen: boolean): JournalSelection {
+  const { since, until, boot, lines } = request;
   return {
-    ...unitSelection(units, path === '' && namespace === ''),
-    ...(path === '' ? {} : isFile ? { file: path } : { directory: path }),
-    ...(namespace === '' ? {} : { namespace }),
+    ...unitSelection(request.units ?? config.journal.units, !isChosen),
     ...(since === undefined ? {} : { since }),
     ...(until === undefined ? {} : { until }),
     ...(boot === undefined ? {} : { boot }),

@@ -115,6 +115,9 @@ export const forensics = z.strictObject({
   case_key: pathOrNone
     .default('')
     .describe('The case auditor\'s key for pseudonyms; "" makes one that is thrown away'),
+  redaction_rules: pathOrNone
+    .default('')
+    .describe('Rules of redaction beside those of policies/redaction.toml, in the same form; "" for none'),
   recipients: z
     .array(z.string().regex(/^age1[0-9a-z]+$/, 'an age recipient (age1…)'))
     .default([])

@@ -1,7 +1,6 @@
 // The making of a forensic bundle: collect -> redact -> pack -> quote and sign -> hand to the courier. Works while the node runs,
 // when it is zeroized, and with the TPM gone: what is missing is said in the manifest and never stops the bundle.
 import { chmodSync, chownSync, rmSync } from 'node:fs';
-import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { Severity } from '../alerts/alert.ts';
 import { checkPacked } from '../custody/aside.ts';
@@ -18,8 +17,7 @@ import {
 } from '../forensics/format.ts';
 import { collectedPath } from '../forensics/member-file.ts';
 import { packBundle } from '../forensics/pack.ts';
-import { Redactor } from '../forensics/redact.ts';
-import { readRedactionRules } from '../forensics/redaction-policy.ts';
+import type { Redactor } from '../forensics/redact.ts';
 import type { Room } from '../forensics/room.ts';
 import { removeAbandoned, WorkingDirectory } from '../forensics/working-directory.ts';
 import { writeDurably } from '../host/durable.ts';
@@ -31,13 +29,12 @@ import { diskFull, isForFullDisk, requireTurn, roomFor, type Trigger } from './b
 import type { BundleSubject } from './bundle-members.ts';
 import { beginBundle } from './bundle-number.ts';
 import { membersOf, runOptions } from './bundle-plan.ts';
+import { redactionRules, redactorFor } from './bundle-redactor.ts';
 import { signBundle } from './bundle-signing.ts';
 import { CaseKey } from './case-key.ts';
 import type { Config } from './config.ts';
 import { handOver, handOverLeftBehind } from './handover.ts';
-import { knownHostsRule } from './known-hosts.ts';
 import type { Anchored, NodeKeys } from './node-keys.ts';
-import { policyPath } from './policies.ts';
 import type { ProgramAppraisal } from './program.ts';
 import { assuranceUnder, troubleWithTpm } from './unsigned-bundle.ts';
 
@@ -104,17 +101,19 @@ export interface EvidenceContext extends BundleSubject {
 
 /**
  * What only the making of a bundle would find wrong with the configuration, and must be found before one is needed.
- * @throws Failure `case-key-unreadable`, `case-key-invalid`, `recipient-invalid`.
+ * @throws Failure `case-key-unreadable`, `case-key-invalid`, `recipient-invalid`; `config-missing`, `config-invalid` of the rules of
+ *   redaction.
  */
 export async function requireEvidenceSettings({ forensics }: Config): Promise<void> {
+  redactionRules(forensics.redaction_rules);
   if (forensics.case_key !== '') new CaseKey(forensics.case_key, { allowSwappable: true })[Symbol.dispose]();
   if (forensics.recipients.length > 0) await requireRecipients(forensics.recipients);
 }
 
 /**
  * One at a time: the caller holds the state, and lets nobody else begin meanwhile.
- * @throws Failure `bundles-limited`, `case-key-unreadable`, `case-key-invalid`, `recipient-invalid`, `disk-full`, `canary-survived`,
- *   `pack-failed`.
+ * @throws Failure `bundles-limited`, `case-key-unreadable`, `case-key-invalid`, `config-missing`, `config-invalid`, `namespace-missing`,
+ *   `recipient-invalid`, `disk-full`, `canary-survived`, `pack-failed`.
  */
 export async function makeBundle(context: EvidenceContext, request: BundleRequest): Promise<BundleMade> {
   keepHeapSmall();
@@ -124,8 +123,9 @@ export async function makeBundle(context: EvidenceContext, request: BundleReques
   if (recipients.length > 0) await requireRecipients(recipients);
   await requireTurn(config, layout, trigger);
   const troubles: string[] = [];
-  using caseKey = caseKeyOf(config, trigger, (trouble) => troubles.push(trouble));
-  const redactor = redactorUnder(caseKey, config);
+  const tell = (trouble: string) => troubles.push(trouble);
+  using caseKey = caseKeyOf(config, trigger, tell);
+  const redactor = await redactorFor(caseKey, config, request, tell);
   removeAbandoned(layout.bundles);
   await handOverLeftBehind(context).catch((error: unknown) =>
     troubles.push(`left behind: what is ready is handed on later: ${reasonOf(error)}`),
@@ -286,20 +286,4 @@ function caseKeyOf(config: Config, trigger: Trigger, tell: (trouble: string) => 
     tell(`redaction: under a key that was thrown away. ${reasonOf(error)}`);
     return CaseKey.fresh();
   }
-}
-
-function redactorUnder({ bytes }: CaseKey, config: Config): Redactor {
-  const others = knownHostsRule(config);
-  const rules = [
-    ...readRedactionRules(policyPath('redaction.toml')),
-    ...(others === undefined ? [] : [others]),
-  ];
-  return new Redactor({ rules, hosts: ownNames(), key: bytes });
-}
-
-/** The names of this machine, whole and up to the first dot. `localhost` tells nothing of anyone. */
-function ownNames(): string[] {
-  const whole = hostname();
-  const names = new Set([whole, whole.replace(/\..*/, '')]);
-  return [...names].filter((name) => name !== '' && name !== 'localhost');
 }

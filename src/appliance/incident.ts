@@ -121,13 +121,15 @@ export class Incident {
   async #collect(): Promise<void> {
     if (!this.#options.bundle) return;
     await this.#step('bundle', async () => {
-      const { archive } = await this.#options.collect({
+      const { archive, problems } = await this.#options.collect({
         reason: `${reasonPrefix}${this.#outcome.cause}`,
         trigger: 'zeroize',
         severity: this.#options.severity,
       });
       this.#bundle = archive;
       this.#options.announcer.event('BUNDLE_MADE', `Forensic bundle ${archive} was made.`, { archive });
+      for (const problem of problems)
+        this.#options.announcer.note('warning', `Of the bundle of the zeroize: ${problem}`);
     });
   }
 

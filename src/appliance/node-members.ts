@@ -31,9 +31,9 @@ export function nodeMembers(node: BundleSubject, keys: NodeKeys | null): Collect
       gather: async () => renderConfig(config),
     }),
     member('policies', 'evidence/policies.json', {
-      source: 'policies/*.toml: the digests of the rules that decide',
+      source: 'policies/*.toml and forensics.redaction_rules: the digests of the rules that decide',
       volatility: 'disk',
-      gather: async () => json(await digestsOf(policyPath(''))),
+      gather: async () => json(await policies(node)),
     }),
     member('certificates', 'evidence/certificates.json', {
       source:
@@ -77,6 +77,13 @@ async function certificates({ config, record }: BundleSubject): Promise<object> 
           }),
     files: Object.fromEntries(await Promise.all(files.map(async (path) => [path, await digestOf(path)]))),
   };
+}
+
+/** Null for rules that cannot be read: the bundle of a zeroize does without. */
+async function policies({ config }: BundleSubject): Promise<object> {
+  const { redaction_rules: added } = config.forensics;
+  const shipped = await digestsOf(policyPath(''));
+  return added === '' ? shipped : { ...shipped, [added]: await digestOf(added).catch(() => null) };
 }
 
 async function digestsOf(directory: string): Promise<object> {

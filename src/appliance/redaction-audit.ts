@@ -1,6 +1,7 @@
 // `forensics audit`: holds the members of a bundle against their originals, wherever the auditor has them.
 import { createReadStream, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { readAddedRules } from '../forensics/added-rules.ts';
 import { type MemberAudit, RedactionAudit } from '../forensics/audit.ts';
 import { journalPath, type ManifestFile } from '../forensics/format.ts';
 import { caseKeyId } from '../forensics/pseudonym.ts';
@@ -22,6 +23,8 @@ export interface AuditOptions {
   readonly member?: string | undefined;
   /** Rules by which the bundle was made; those of this program unless told. */
   readonly rules?: string | undefined;
+  /** What `forensics.redaction_rules` named on the node, added to them. */
+  readonly addedRules?: string | undefined;
 }
 
 export interface AuditedMember extends MemberAudit {
@@ -38,7 +41,7 @@ export interface AuditReport {
 
 /**
  * @throws Failure `case-key-other` (status 3) for the key of another case; `case-key-unreadable`, `case-key-invalid`,
- *   `original-missing`, `member-unknown`, all with status 2; `journal-export-invalid` for an original that is none.
+ *   `original-missing`, `member-unknown`, `config-missing`, `config-invalid`, all with status 2; `journal-export-invalid` for an original that is none.
  */
 export async function auditRedaction(bundle: BundleOnHand, options: AuditOptions): Promise<AuditReport> {
   using caseKey = new CaseKey(options.caseKey);
@@ -49,10 +52,9 @@ export async function auditRedaction(bundle: BundleOnHand, options: AuditOptions
       status: exitStatus.rejected,
     });
   }
-  const audit = new RedactionAudit(
-    caseKey.bytes,
-    readRedactionRules(options.rules ?? policyPath('redaction.toml')),
-  );
+  const shipped = readRedactionRules(options.rules ?? policyPath('redaction.toml'));
+  const added = options.addedRules === undefined ? [] : readAddedRules(options.addedRules, shipped);
+  const audit = new RedactionAudit(caseKey.bytes, [...shipped, ...added]);
   const redacted = files.filter(isRedacted);
   const originals = originalsOf(options, redacted);
   const members: AuditedMember[] = [];
@@ -72,7 +74,9 @@ const isRedacted = ({ redactions, canaries }: ManifestFile): boolean =>
   redactions.length > 0 || canaries !== undefined;
 
 /** Where the original of a member is: a file, or a journal for journalctl to read. */
-type Original = { readonly file: string } | { readonly journal: { file: string } | { directory: string } };
+type Original =
+  | { readonly file: string }
+  | { readonly journal: { file: string } | { directories: string[] } };
 
 function originalsOf(options: AuditOptions, redacted: readonly ManifestFile[]): Map<string, Original> {
   const { original, member = journalPath } = options;
@@ -94,7 +98,7 @@ function originalsOf(options: AuditOptions, redacted: readonly ManifestFile[]): 
   const originals = new Map(there);
   const wantsJournal = redacted.some(({ path }) => path === journalPath) && !originals.has(journalPath);
   if (wantsJournal && readdirSync(original, { recursive: true }).map(String).some(isJournal)) {
-    originals.set(journalPath, { journal: { directory: original } });
+    originals.set(journalPath, { journal: { directories: [original] } });
   }
   if (originals.size === 0) throw missing(`${original} has no original of any member, and no journal files.`);
   return originals;

@@ -104,6 +104,7 @@ const audit = examining(
   .requiredOption('--original <path>', 'a member’s original, a journal, or a directory that has either')
   .option('--member <path>', 'what a single original is of (default: journal/entries.export)')
   .option('--rules <file>', 'redaction.toml of the node (default: that of this program)')
+  .option('--added-rules <file>', 'what forensics.redaction_rules named on the node')
   .addHelpText(
     'after',
     `
@@ -117,14 +118,14 @@ Examples:
     ending(options.json, async () => {
       const { BundleOnHand } = await import('../appliance/bundle-on-hand.ts');
       const { auditRedaction } = await import('../appliance/redaction-audit.ts');
-      const { caseKey, original, member, rules } = options;
+      const { caseKey, original, member, rules, addedRules } = options;
       using removal = onDeath();
       using bundle = await BundleOnHand.open({
         ...openOptions(archive, options),
         caseKey,
         onTemporary: removal.take,
       });
-      const report = await auditRedaction(bundle, { caseKey, original, member, rules });
+      const report = await auditRedaction(bundle, { caseKey, original, member, rules, addedRules });
       if (options.json) printJson({ verdict: bundle.verification.report.verdict, ...report });
       else {
         printLine(verdictLine(bundle.verification));

@@ -81,13 +81,27 @@ export class Canaries {
   }
 }
 
+/** The rules of a redactor that let their own canary through, in a text or in a journal. */
+export const survivorsIn = (redactor: Redactor): string[] =>
+  (['text', 'journal'] as const).flatMap((form) => {
+    const canaries = new Canaries(redactor, form);
+    const stream = redactor.stream(form);
+    canaries.take(stream.write(canaries.planted), stream.takeRecords());
+    canaries.take(stream.end(), stream.takeRecords());
+    return canaries.survivors();
+  });
+
 /** @throws Failure `canary-survived` naming members and rules. */
 export function refuseSurvivors(found: readonly string[], kept: string): void {
   if (found.length === 0) return;
   throw new Failure(
     'canary-survived',
     `Planted secrets did not come out as pseudonyms, so no bundle is made: ${found.join('; ')}.`,
-    { kept, remedy: 'Correct these rules in policies/redaction.toml, then collect again.' },
+    {
+      kept,
+      remedy:
+        'Correct these rules in policies/redaction.toml, or in the file of forensics.redaction_rules, then collect again.',
+    },
   );
 }
 

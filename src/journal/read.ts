@@ -2,17 +2,24 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { addAbortListener } from 'node:events';
 import { closeSync } from 'node:fs';
-import { runChild } from '../host/child.ts';
+import { requireChild, runChild } from '../host/child.ts';
 import { chunksOf } from '../host/chunks.ts';
 import { Failure } from '../host/failure.ts';
 import { pipeEnds, widen } from '../host/pipe-ends.ts';
 
-export interface JournalSelection {
+/** Which journal; the machine's own, of its default namespace, unless told. journalctl heeds no namespace beside the others. */
+export interface JournalPlace {
   readonly namespace?: string;
-  /** Journal files under this directory instead of the machine's own. */
-  readonly directory?: string;
+  /**
+   * Journal files under these directories. Of one, journalctl passes over a file that is broken and says so; of several, it refuses
+   * them all for it.
+   */
+  readonly directories?: readonly string[];
   /** One journal file. */
   readonly file?: string;
+}
+
+export interface JournalSelection extends JournalPlace {
   /** From here on: a Date, RFC 3339, or what journalctl(1) understands ("-1h", "yesterday"). */
   readonly since?: Date | string;
   readonly until?: Date | string;
@@ -122,22 +129,26 @@ const journalExists = async (query: JournalQuery): Promise<boolean> => (await he
 
 /** What journalctl tells of each journal file; nothing where there is no journal. */
 async function headersOf(query: JournalQuery): Promise<string> {
-  const where = journalArguments({
-    ...(query.namespace === undefined ? {} : { namespace: query.namespace }),
-    ...(query.directory === undefined ? {} : { directory: query.directory }),
-    ...(query.file === undefined ? {} : { file: query.file }),
-  });
-  const headers = await runChild('journalctl', ['--no-pager', '--header', ...where], { env: cLocale() });
-  return headers.stdout.toString();
+  const args = ['--no-pager', '--header', ...placeArguments(query)];
+  return (await runChild('journalctl', args, { env: cLocale() })).stdout.toString();
+}
+
+/**
+ * The names that machines had which logged there, whatever the selection; from the index of the journal, so that its size hardly
+ * matters.
+ * @throws Failure `program-missing`, `program-failed`, `program-timeout`, `program-flooded`.
+ */
+export async function journalHosts(place: JournalPlace): Promise<string[]> {
+  const args = ['--no-pager', '--field=_HOSTNAME', ...placeArguments(place)];
+  const { stdout } = await requireChild('journalctl', args, { env: cLocale(), outputLimit: 1 << 20 });
+  return stdout.toString().split('\n').filter(Boolean);
 }
 
 /** Every value sits behind its own `--option=`, so that none can be read as an option. */
 export function journalArguments(selection: JournalSelection): string[] {
-  const { namespace, directory, file, since, until, units, boot, lines, matches = [] } = selection;
+  const { since, until, units, boot, lines, matches = [] } = selection;
   return [
-    ...(namespace === undefined ? [] : [`--namespace=${namespace}`]),
-    ...(directory === undefined ? [] : [`--directory=${directory}`]),
-    ...(file === undefined ? [] : [`--file=${file}`]),
+    ...placeArguments(selection),
     ...(since === undefined ? [] : [`--since=${timeArgument(since)}`]),
     ...(until === undefined ? [] : [`--until=${timeArgument(until)}`]),
     ...(units ?? []).map((unit) => `--unit=${unit}`),
@@ -146,6 +157,22 @@ export function journalArguments(selection: JournalSelection): string[] {
     ...matches,
   ];
 }
+
+/** --directory counts once, its last; --file takes patterns, and each of them counts. */
+function placeArguments({ namespace, directories = [], file }: JournalPlace): string[] {
+  const [only, ...more] = directories;
+  return [
+    ...(namespace === undefined ? [] : [`--namespace=${namespace}`]),
+    ...(only === undefined || more.length > 0 ? [] : [`--directory=${only}`]),
+    ...(more.length === 0
+      ? []
+      : directories.map((directory) => `--file=${literally(directory)}/*.journal{,~}`)),
+    ...(file === undefined ? [] : [`--file=${literally(file)}`]),
+  ];
+}
+
+/** As a pattern of glob(3) with braces. */
+const literally = (path: string): string => path.replace(/[\\*?[\]{},]/g, '\\$&');
 
 /** journalctl before systemd 255 does not read RFC 3339, every one reads `@seconds.fraction`. */
 function timeArgument(time: Date | string): string {

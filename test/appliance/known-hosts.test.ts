@@ -11,9 +11,9 @@ const write = (name: string, text: string): string => {
   writeFileSync(join(directory, name), text);
   return join(directory, name);
 };
-const replaced = (text: string, configuration: string, hosts = ''): string => {
+const replaced = (text: string, configuration: string, hosts = '', inJournal: string[] = []): string => {
   const config = loadConfig({ path: write('config.toml', configuration) });
-  const rule = knownHostsRule(config, write('hosts', hosts));
+  const rule = knownHostsRule(config, inJournal, write('hosts', hosts));
   return rule === undefined ? text : text.replaceAll(new RegExp(rule.pattern, 'g'), '*');
 };
 
@@ -56,5 +56,17 @@ not-a-line`;
       'localhost ip6-loopback * * * vm commented.example',
     );
     expect(replaced('nothing known', '', '127.0.0.1 localhost')).toBe('nothing known');
+  });
+
+  it('are those that logged into the journal, whole and up to the first dot', () => {
+    const inJournal = ['victim-db7.example.org', 'build_box', 'localhost', '192.0.2.7', '2024.example', 'vm'];
+    expect(
+      replaced(
+        'sshd on victim-db7: from Victim-DB7.example.org, build_box; localhost 192.0.2.7 192 2024 vm my-victim-db7',
+        '',
+        '',
+        inJournal,
+      ),
+    ).toBe('sshd on *: from *, *; localhost 192.0.2.7 192 2024 vm my-victim-db7');
   });
 });

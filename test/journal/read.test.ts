@@ -163,7 +163,7 @@ describe('where there is no journal', () => {
   it('says that it is unavailable, and what to do', async () => {
     const directory = mkdtempSync(join(tmpdir(), 'ea-no-journal-'));
     try {
-      await expect(collect({ directory })).rejects.toMatchObject({
+      await expect(collect({ directories: [directory] })).rejects.toMatchObject({
         code: 'journal-unavailable',
         remedy: expect.stringContaining('--journal-path'),
       });
