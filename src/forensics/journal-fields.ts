@@ -1,8 +1,9 @@
 // The fields of a piece of a journal that the rules have to look at, joined in one text, which is many times faster than one after the
-// other: all but the lines that are known to be clean and those that place an entry.
+// other: all but the lines of which it is known that they are clean, or what they become, and those that place an entry.
 
 import { GrowingBytes } from '../host/growing-bytes.ts';
 import type { CleanLines } from './clean-lines.ts';
+import type { RedactedLine, RedactedLines, Replacement } from './redacted-lines.ts';
 import type { FieldPlace } from './redaction-search.ts';
 
 const newline = 0x0a;
@@ -22,8 +23,19 @@ const hashAt = 4;
 const endedAt = 5;
 const numbersEach = 6;
 
+/** A line of which it is known what it becomes, and how many entries have ended before it, in the piece. */
+export interface KnownLine {
+  readonly from: number;
+  readonly to: number;
+  readonly ended: number;
+  readonly line: RedactedLine;
+}
+
 export class JournalFields {
   readonly #clean: CleanLines;
+  readonly #redacted: RedactedLines;
+  /** In the order of the piece. */
+  readonly known: KnownLine[] = [];
   #piece: DataView = new DataView(new ArrayBuffer(0));
   #bytes: Uint8Array = new Uint8Array();
   readonly #joined = new GrowingBytes();
@@ -34,8 +46,9 @@ export class JournalFields {
   #ended = 0;
   #inEntry = false;
 
-  constructor(clean: CleanLines) {
+  constructor({ clean, redacted }: { readonly clean: CleanLines; readonly redacted: RedactedLines }) {
     this.#clean = clean;
+    this.#redacted = redacted;
   }
 
   /** Begins another piece, which goes on where the last one ended. */
@@ -46,6 +59,7 @@ export class JournalFields {
     this.#joined.write('\n');
     this.#length = 0;
     this.#ended = 0;
+    this.known.length = 0;
   }
 
   get length(): number {
@@ -95,12 +109,19 @@ export class JournalFields {
       }
       const isClean = clean.has(piece, length, at);
       const { end } = clean;
-      if (!isClean) {
-        this.#add(at, -1, end, clean.hash);
-        this.#joined.copy(this.#bytes, at, end + 1);
-      }
+      if (!isClean) this.#addLine(at, end, clean.hash);
       at = end + 1;
     }
+  }
+
+  #addLine(from: number, to: number, hash: number): void {
+    const line = this.#redacted.find(this.#bytes, from, to, hash);
+    if (line !== undefined) {
+      this.known.push({ from, to, ended: this.#ended, line });
+      return;
+    }
+    this.#add(from, -1, to, hash);
+    this.#joined.copy(this.#bytes, from, to + 1);
   }
 
   /** A field in its binary form, whose value ends before `to`. */
@@ -148,6 +169,31 @@ export class JournalFields {
   shift(index: number): number {
     const { end } = this.#rangeOf(index);
     return this.to(index) - end;
+  }
+
+  /** Where it begins in the piece. */
+  from(index: number): number {
+    return this.#number(index, fromAt);
+  }
+
+  /** A line that comes again: `redacted` is what has become of it. */
+  isRedacted(
+    index: number,
+    redacted: Uint8Array,
+    kinds: readonly string[],
+    replaced: readonly Replacement[],
+  ): void {
+    const [from, to, hash] = [this.from(index), this.to(index), this.#number(index, hashAt)];
+    if (!this.#redacted.wants(to - from, hash, kinds)) return;
+    this.#redacted.keep(hash, {
+      original: Uint8Array.from(this.#bytes.subarray(from, to)),
+      redacted: Uint8Array.from(redacted),
+      // A part of a text would keep all of it in memory.
+      replaced: replaced.map((one) => ({
+        ...one,
+        field: Buffer.from(one.field, 'latin1').toString('latin1'),
+      })),
+    });
   }
 
   /** Where its value ends in the piece. */

@@ -7,6 +7,7 @@ import { readItem } from '../journal/export.ts';
 import { JournalFields } from './journal-fields.ts';
 import { pseudonym } from './pseudonym.ts';
 import type { JournalRedactionRecord, Redaction, RedactionStream } from './redact.ts';
+import type { Replacement } from './redacted-lines.ts';
 import { RedactionRuns } from './redaction-runs.ts';
 import { type FieldAt, type Match, matchesIn } from './redaction-search.ts';
 
@@ -47,12 +48,18 @@ export class JournalRedaction implements RedactionStream {
   /** What came was no export: what follows is not looked at. */
   #broken = false;
   readonly #out = new GrowingBytes();
-  /** Where in it the value begins of a field in its binary form in which something was replaced. */
+  /** Where in it the line begins, or the value of a field in its binary form, in which something is replaced. */
   #valueAt = 0;
+  /** What has been replaced in that field, and of which kind each is. */
+  readonly #replaced: Replacement[] = [];
+  readonly #kinds: string[] = [];
+  /** How many of the lines of the piece that are known have gone out, and how many entries are counted. */
+  #known = 0;
+  #ended = 0;
 
   constructor(redaction: Redaction) {
     this.#redaction = redaction;
-    this.#fields = new JournalFields(redaction.clean);
+    this.#fields = new JournalFields(redaction);
     this.#pending.write('\n');
   }
 
@@ -194,15 +201,14 @@ export class JournalRedaction implements RedactionStream {
     const text = fields.length === 0 ? '' : fields.text;
     const fieldAt: FieldAt = (_, position) => fields.placeOf(fields.indexAt(position), text);
     let under = -1;
-    let ended = 0;
     for (const match of text === '' ? [] : matchesIn(this.#redaction.rules, text, 0, fieldAt)) {
       const index = fields.indexAt(match.start);
       if (index !== under) {
         this.#finishField(buffer, under);
         fields.areClean(under + 1, index);
         under = index;
-        this.#runs.endEntries(fields.endedBefore(index) - ended);
-        ended = fields.endedBefore(index);
+        this.#takeKnown(buffer, fields.from(index));
+        this.#countEntries(fields.endedBefore(index));
         this.#beginField(buffer, index);
       }
       const at = match.start + fields.shift(index);
@@ -212,26 +218,57 @@ export class JournalRedaction implements RedactionStream {
     }
     this.#finishField(buffer, under);
     fields.areClean(under + 1, fields.length);
-    this.#runs.endEntries(fields.ended - ended);
+    this.#takeKnown(buffer, to);
+    this.#countEntries(fields.ended);
     this.#out.copy(buffer, this.#taken, to);
     this.#taken = to;
+    this.#known = 0;
+    this.#ended = 0;
     fields.begin(buffer);
   }
 
-  /** Its name and the length of its value go out as they are; the length is written anew when it is known. */
+  /** Those of the lines of which it is known what they become that begin before `until`. */
+  #takeKnown(buffer: Buffer, until: number): void {
+    const { known } = this.#fields;
+    for (let next = known[this.#known]; next !== undefined && next.from < until; next = known[this.#known]) {
+      const { from, to, ended, line } = next;
+      this.#countEntries(ended);
+      this.#out.copy(buffer, this.#taken, from);
+      this.#out.copy(line.redacted);
+      for (const { field, rule, hmac } of line.replaced) this.#runs.add(field, rule, hmac);
+      this.#taken = to + 1;
+      this.#known += 1;
+    }
+  }
+
+  /** So many entries have ended in the piece. */
+  #countEntries(ended: number): void {
+    this.#runs.endEntries(ended - this.#ended);
+    this.#ended = ended;
+  }
+
+  /** Of a binary value, name and length go out as they are; the length is written anew when it is known. */
   #beginField(buffer: Buffer, index: number): void {
     const value = this.#fields.binaryValue(index);
-    if (value === -1) return;
-    this.#out.copy(buffer, this.#taken, value);
-    this.#taken = value;
+    const from = value === -1 ? this.#fields.from(index) : value;
+    this.#out.copy(buffer, this.#taken, from);
+    this.#taken = from;
     this.#valueAt = this.#out.length;
+    this.#kinds.length = 0;
+    this.#replaced.length = 0;
   }
 
   #finishField(buffer: Buffer, index: number): void {
-    if (this.#fields.binaryValue(index) === -1) return;
-    const to = this.#fields.to(index);
+    if (index === -1) return;
+    const isLine = this.#fields.binaryValue(index) === -1;
+    const to = this.#fields.to(index) + (isLine ? 1 : 0);
     this.#out.copy(buffer, this.#taken, to);
     this.#taken = to;
+    if (isLine) {
+      const redacted = this.#out.view.subarray(this.#valueAt);
+      this.#fields.isRedacted(index, redacted, this.#kinds, this.#replaced);
+      return;
+    }
     const length = this.#out.length - this.#valueAt;
     this.#out.view.writeBigUInt64LE(BigInt(length), this.#valueAt - lengthBytes);
   }
@@ -240,6 +277,8 @@ export class JournalRedaction implements RedactionStream {
     const hmac = this.#redaction.hmacs.of(rule.kind, original);
     const name = field === undefined ? '' : text.slice(field.start, field.value - 1);
     this.#runs.add(name, rule.name, hmac);
+    this.#kinds.push(rule.kind);
+    this.#replaced.push({ field: name, rule: rule.name, hmac });
     return pseudonym(rule.kind, hmac);
   }
 }

@@ -5,6 +5,7 @@ import { CleanLines } from './clean-lines.ts';
 import { caseKeyBytes, caseKeyId, OriginalHmacs } from './pseudonym.ts';
 import { JournalRedaction } from './redact-journal.ts';
 import { TextRedaction } from './redact-text.ts';
+import { RedactedLines } from './redacted-lines.ts';
 import type { RedactionRule } from './redaction-policy.ts';
 import { type SearchRule, searchRules } from './redaction-search.ts';
 
@@ -54,6 +55,7 @@ export interface Redaction {
   readonly hmacs: OriginalHmacs;
   /** By these rules. */
   readonly clean: CleanLines;
+  readonly redacted: RedactedLines;
 }
 
 export class Redactor {
@@ -79,7 +81,12 @@ export class Redactor {
     this.keyId = caseKeyId(key);
     const rules = searchRules(options.rules, options.hosts ?? []);
     this.rules = rules;
-    this.#redaction = { rules, hmacs: new OriginalHmacs(key), clean: new CleanLines() };
+    this.#redaction = {
+      rules,
+      hmacs: new OriginalHmacs(key),
+      clean: new CleanLines(),
+      redacted: new RedactedLines(),
+    };
   }
 
   /** Starts on one member. */
