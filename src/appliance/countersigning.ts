@@ -1,7 +1,6 @@
 // What the Sigstore services add to a bundle's signature, in a directory of the courier's own. What the node signed stays as it is,
 // byte for byte, and where it is.
 import { existsSync, readFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
 import { readBundles } from '../alerts/outbox.ts';
 import { parseEnrolment } from '../attestation/enrolment.ts';
 import { writeDurably } from '../host/durable.ts';
@@ -10,13 +9,10 @@ import type { Config } from './config.ts';
 import type { CourierIdentity } from './courier-identity.ts';
 import { possessionFor } from './possession.ts';
 import type { StateLayout } from './state-layout.ts';
+import { countersignedPath, hasService, isPending } from './witnesses.ts';
 
 /** Requests to Sigstore services give up after this; the delivery is tried again. */
 const sigstoreTimeout = 15_000;
-
-/** Where the countersigned signature file lies, once there is one. */
-export const countersignedPath = (layout: StateLayout, sigstore: string): string =>
-  join(layout.countersigned, basename(sigstore));
 
 /** The signature file to deliver: countersigned, or the node's where there is nothing to countersign. */
 export async function countersigned(
@@ -54,35 +50,4 @@ export async function countersigned(
   });
   writeDurably(own, `${JSON.stringify(complete)}\n`, 0o644);
   return own;
-}
-
-export const hasService = ({ sigstore: { mode, fulcio, rekor, tsa } }: Config): boolean =>
-  mode !== 'none' && [fulcio, rekor, tsa].some((url) => url !== '');
-
-/** Whether the services that are configured have yet to add what they know to it; not to what cannot be read. */
-export function awaitsWitness(config: Config, layout: StateLayout, sigstore: string): boolean {
-  if (!hasService(config) || existsSync(countersignedPath(layout, sigstore))) return false;
-  try {
-    return isPending(JSON.parse(readFileSync(sigstore, 'utf8')));
-  } catch {
-    return false;
-  }
-}
-
-/** Signed by the node, and by no witness yet. */
-function isPending(bundle: unknown): boolean {
-  const { verificationMaterial: material, dsseEnvelope: envelope } = bundle as {
-    verificationMaterial?: {
-      tlogEntries?: unknown[];
-      certificate?: unknown;
-      timestampVerificationData?: { rfc3161Timestamps?: unknown[] };
-    };
-    dsseEnvelope?: { signatures?: unknown[] };
-  };
-  return (
-    (envelope?.signatures?.length ?? 0) > 0 &&
-    material?.certificate === undefined &&
-    (material?.tlogEntries?.length ?? 0) === 0 &&
-    (material?.timestampVerificationData?.rfc3161Timestamps?.length ?? 0) === 0
-  );
 }

@@ -17,11 +17,12 @@ import { utcNow } from '../host/time.ts';
 import { archiveSent, forgetArchive, noteArchive } from './archive-sent.ts';
 import { type BundleJob, uploadOf } from './bundle-job.ts';
 import type { Config } from './config.ts';
-import { countersigned, countersignedPath, hasService } from './countersigning.ts';
+import { countersigned } from './countersigning.ts';
 import type { CourierIdentity } from './courier-identity.ts';
 import { receiptFiles } from './receipts.ts';
 import { credentialsFrom } from './s3-credentials.ts';
 import type { StateLayout } from './state-layout.ts';
+import { countersignedPath, hasService } from './witnesses.ts';
 
 /** What is imported late for the sake of start time is imported now: afterwards the program's files may be out of reach. */
 export async function loadBeforeDropping(config: Config): Promise<void> {

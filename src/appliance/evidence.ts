@@ -57,6 +57,8 @@ export interface BundleRequest {
   readonly namespace?: string | undefined;
   readonly caseName?: string | undefined;
   readonly examiner?: string | undefined;
+  /** A file, instead of forensics.case_key: whoever holds the case brings it and takes it away again. */
+  readonly caseKey?: string | undefined;
   /** age recipients, instead of forensics.recipients. */
   readonly recipients?: readonly string[] | undefined;
   /** Instead of forensics.upload; empty for no upload. */
@@ -124,7 +126,7 @@ export async function makeBundle(context: EvidenceContext, request: BundleReques
   await requireTurn(config, layout, trigger);
   const troubles: string[] = [];
   const tell = (trouble: string) => troubles.push(trouble);
-  using caseKey = caseKeyOf(config, trigger, tell);
+  using caseKey = caseKeyOf(request.caseKey ?? config.forensics.case_key, trigger, tell);
   const redactor = await redactorFor(caseKey, config, request, tell);
   removeAbandoned(layout.bundles);
   await handOverLeftBehind(context).catch((error: unknown) =>
@@ -273,11 +275,10 @@ function shareWithCourier(config: Config, ...files: string[]): void {
 }
 
 /**
- * The key of the case. Without a configured one a fresh one is made and thrown away: pseudonyms still hold together within the bundle,
+ * The key of the case. Without one a fresh one is made and thrown away: pseudonyms still hold together within the bundle,
  * and nobody can guess what they stand for. So it is after a zeroize whose case key cannot be read: its evidence waits for nobody.
  */
-function caseKeyOf(config: Config, trigger: Trigger, tell: (trouble: string) => void): CaseKey {
-  const path = config.forensics.case_key;
+function caseKeyOf(path: string, trigger: Trigger, tell: (trouble: string) => void): CaseKey {
   if (path === '') return CaseKey.fresh();
   try {
     return new CaseKey(path, { allowSwappable: true });

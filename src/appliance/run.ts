@@ -91,6 +91,7 @@ const bundleRequest = (params: Record<string, unknown>): BundleRequest => ({
   boot: text(params.boot),
   lines: params.lines === undefined ? undefined : number(params.lines, 'The number of lines', 1, 2 ** 31),
   journalPath: text(params.journalPath),
+  caseKey: text(params.caseKey),
   namespace: text(params.namespace),
   caseName: text(params.caseName),
   examiner: text(params.examiner),

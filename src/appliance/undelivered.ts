@@ -6,11 +6,11 @@ import { encryptedSuffix } from '../forensics/encryption.ts';
 import { bundleGivenUp, bundleMade, sigstoreName } from '../forensics/format.ts';
 import { type BundleJob, uploadOf } from './bundle-job.ts';
 import type { Config } from './config.ts';
-import { awaitsWitness } from './countersigning.ts';
 import { findCustody } from './custody.ts';
 import { statedIn } from './handover.ts';
 import { bundleDelivered } from './receipts.ts';
 import type { StateLayout } from './state-layout.ts';
+import { awaitsWitness } from './witnesses.ts';
 
 /** A bundle that is on the node to stay. */
 export interface HeldBundle {

@@ -32,6 +32,7 @@ export const collectForensicsCommand = command(
   .option('--upload <url>', 'instead of forensics.upload; "" keeps the bundle on the node')
   .option('--case <name>', 'case, for the manifest')
   .option('--examiner <name>', 'examiner, for the manifest')
+  .option('--case-key <file>', 'the key of the case (32 bytes), instead of forensics.case_key')
   .option('--dry-run', 'say what would be collected and how large it is; changes nothing')
   .action((options) =>
     ending(options.json, async () => {
@@ -52,6 +53,7 @@ export const collectForensicsCommand = command(
         upload: options.upload,
         caseName: options.case,
         examiner: options.examiner,
+        caseKey: options.caseKey === undefined ? undefined : resolve(options.caseKey),
       };
       const progress = progressLine();
       if (options.dryRun) {

@@ -2,7 +2,15 @@
 import { spawn } from 'node:child_process';
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { generateX25519Identity, identityToRecipient } from 'age-encryption';
@@ -15,7 +23,7 @@ import { JournalWriter } from '../../src/journal/write.ts';
 import { type Journald, journaldMissing, startJournald } from '../lab/journald.ts';
 import { esoteric, esotericJson, esotericWords, type LabNode } from '../lab/node.ts';
 import { SmallDisk } from '../lab/small-disk.ts';
-import { labNode, Scratch, until } from './scene.ts';
+import { labNode, refusalOf, Scratch, until } from './scene.ts';
 
 const missing = journaldMissing();
 describe.skipIf(missing !== undefined)(`a bundle at hand${missing ? ` (skipped: ${missing})` : ''}`, () => {
@@ -226,6 +234,24 @@ describe.skipIf(missing !== undefined)(`a bundle at hand${missing ? ` (skipped: 
       };
       expect(await refusal(other)).toEqual([3, expect.stringContaining('not the key under which')]);
       expect(await refusal(ageKey)).toEqual([2, expect.stringContaining('expected 32')]);
+    });
+
+    it('is under a key of its own where the case brings one', async () => {
+      const own = scratch.at('of-this-case.key');
+      writeFileSync(own, randomBytes(32));
+      const collect = ['collect-forensics', '--namespace', namespace, '--case-key', own];
+      const { archive } = await node.ask<BundleMade>(collect);
+      const detailUnder = async (key: string) => {
+        const words = ['verify', archive, '--case-key', key];
+        const report = await esotericJson<{ claims: { claim: string; detail: string }[] }>(words, {
+          accept: [3],
+        });
+        return report.claims.find(({ claim }) => claim === 'redaction')?.detail;
+      };
+      expect(await detailUnder(own)).toMatch(/^All \d+ redactions in \d+ files are recorded/);
+      expect(await detailUnder(caseKey)).not.toMatch(/^All/);
+      rmSync(own);
+      expect((await refusalOf([...collect, ...node.arguments])).code).toBe('case-key-unreadable');
     });
 
     it('is part of what verify proves with the key', async () => {
