@@ -3,6 +3,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Announcer } from '../../src/appliance/announce.ts';
 import { Collecting } from '../../src/appliance/collecting.ts';
@@ -327,8 +328,11 @@ describe.skipIf(missing !== undefined)(
       await node.ask(provision);
       await node.run();
       using writer = new JournalWriter({ namespace: node.journald.namespace });
-      for (let at = 0; at < 2500; at += 1)
-        writer.send({ MESSAGE: `${at} ${'long '.repeat(800)}`, SYSLOG_IDENTIFIER: 'ea-flood' });
+      for (let at = 0; at < 2500; ) {
+        const entry = { MESSAGE: `${at} ${'long '.repeat(800)}`, SYSLOG_IDENTIFIER: 'ea-flood' };
+        if (writer.send(entry)) at += 1;
+        else await sleep(5); // It takes nothing while its queue is full.
+      }
       await node.journald.flush();
       leave(15 * mebibyte);
       await node.ask(['zeroize', '--reason', 'a test']);
